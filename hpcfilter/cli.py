@@ -1,0 +1,128 @@
+"""The command line: verbs and their words, no logic. What a verb needs is imported when it is called."""
+
+import argparse
+import re
+import sys
+
+from hpcfilter.comm import placement, world
+from hpcfilter.errors import InputError
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message):
+        raise InputError(f"{message}; see: {self.prog} --help")
+
+
+def main(argv=None):
+    """Run one command. Returns the exit code: 0 done, 2 bad input (one line on the error output of rank 0)."""
+    comm = None
+    try:
+        words = _parser().parse_args(argv)
+        comm = world()
+        words.run(words, comm)
+        code = 0
+    except InputError as error:
+        if placement().rank == 0:
+            print(f"hpcfilter: {error}", file=sys.stderr, flush=True)
+        code = 2
+    if comm is not None:
+        comm.close()
+    return code
+
+
+def _parser():
+    parser = _Parser(prog="hpcfilter", description="Train deep networks on supercomputers on the samples that matter.")
+    verbs = parser.add_subparsers(title="verbs", required=True, metavar="VERB")
+
+    pack = verbs.add_parser("pack", help="make a packed file of a data set")
+    pack.add_argument("source", help="digits, .npz, .h5, idx files (or their folder), or a folder of images by class")
+    pack.add_argument("-o", "--output", required=True, help="the .h5 file to write")
+    pack.add_argument("--seed", type=int, default=0, help="of the shuffle (default 0)")
+    pack.add_argument("--test-fraction", type=float, default=0.2, help="split off for testing when the source has no test rows (default 0.2)")
+    pack.add_argument("--size", type=_size, metavar="HEIGHTxWIDTH", help="bring the images of a folder to this size")
+    pack.add_argument("--regression", action="store_true", help="keep integer targets as numbers, not as classes")
+    pack.add_argument("--layout", choices=["HW", "HWC", "none"], help="axes of a row; default: guessed for uint8 images")
+    pack.add_argument("--replace", action="store_true", help="overwrite the output")
+    pack.set_defaults(run=_pack)
+
+    train = verbs.add_parser("train", help="train as a run config says (under mpirun, srun or jsrun: on all ranks)")
+    train.add_argument("config", help="run config, TOML")
+    train.add_argument("--run-dir", required=True, help="folder for everything the run leaves behind")
+    train.add_argument("--resume", action="store_true", help="go on from the newest checkpoint in the run folder")
+    _add_settings(train)
+    train.set_defaults(run=_train)
+
+    score = verbs.add_parser("score", help="score every training sample with a checkpoint of a run")
+    score.add_argument("run_dir", help="run folder")
+    score.add_argument("--epoch", type=int, help="which checkpoint (default: the newest)")
+    score.add_argument("-o", "--output", help="the table to write (default: scores.h5 in the run folder)")
+    _add_settings(score)
+    score.set_defaults(run=_score)
+
+    select = verbs.add_parser("select", help="choose the samples to keep from a score table")
+    select.add_argument("scores", help="table made by `hpcfilter score`")
+    select.add_argument("--fraction", type=float, required=True, help="share of the samples to hide, in [0, 1)")
+    select.add_argument("--hide", choices=["lowest", "highest"], default="lowest", help="importance to hide (default lowest)")
+    select.add_argument("-o", "--output", help="the table to write (default: selection.h5 beside the scores)")
+    select.set_defaults(run=_select)
+
+    report = verbs.add_parser("report", help="compare runs: a table, and a picture")
+    report.add_argument("runs", nargs="+", help="run folders")
+    report.add_argument("--picture", help="draw accuracy and hidden share against the epoch into this file (.png, .svg, .pdf)")
+    report.set_defaults(run=_report)
+    return parser
+
+
+def _add_settings(parser):
+    parser.add_argument("--set", dest="settings", action="append", default=[], metavar="A.B=VALUE", help="override one key of the run config")
+
+
+def _size(text):
+    if not (match := re.fullmatch(r"(\d+)x(\d+)", text)):
+        raise argparse.ArgumentTypeError(f"got '{text}', expected HEIGHTxWIDTH, such as 64x64")
+    return int(match[1]), int(match[2])
+
+
+def _pack(words, comm):
+    from hpcfilter.data.pack import pack
+
+    def do():
+        layout = {"none": ""}.get(words.layout, words.layout)
+        return pack(words.source, words.output, words.seed, words.test_fraction, words.size, words.regression, layout, words.replace)
+
+    about = comm.on_first(do)
+    if comm.rank == 0:
+        rows, kind = about["rows"], f"{len(about['classes'])} classes" if about["classes"] else "no classes"
+        print(f"{words.output}: {rows['train']} training and {rows['test']} test rows, {kind}")
+
+
+def _train(words, comm):
+    from hpcfilter.train import train
+
+    train(words.config, words.run_dir, comm, words.settings, words.resume)
+
+
+def _score(words, comm):
+    from hpcfilter.static.score import score
+
+    path, columns = score(words.run_dir, comm, words.settings, words.epoch, words.output)
+    if comm.rank == 0:
+        print(f"{path}: {', '.join(columns)}")
+
+
+def _select(words, comm):
+    from hpcfilter.static.select import select
+
+    path, about = select(words.scores, comm, words.fraction, words.output, words.hide)
+    if comm.rank == 0:
+        print(f"{path}: {about['kept']} samples kept, threshold {about['threshold']}")
+
+
+def _report(words, comm):
+    from hpcfilter.report import picture, table
+
+    if comm.rank == 0:
+        print(table(words.runs))
+        if words.picture:
+            picture(words.runs, words.picture)
+            print(f"{words.picture}: accuracy and hidden share against the epoch")

@@ -1,0 +1,44 @@
+"""Who am I, and how do we add up: the only speaker of mpi4py and Horovod."""
+
+import os
+from typing import NamedTuple
+
+from hpcfilter.comm.base import SerialComm
+
+__all__ = ["Placement", "SerialComm", "placement", "world"]
+
+# (rank, size) as each launcher names them before MPI starts; the first pair that is set counts.
+_LAUNCHERS = (
+    ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"),  # mpirun of Open MPI
+    ("JSM_NAMESPACE_RANK", "JSM_NAMESPACE_SIZE"),  # jsrun
+    ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS"),  # srun; the batch shell has no step and is one process
+    ("PMI_RANK", "PMI_SIZE"),  # mpiexec of MPICH, PALS
+    ("FLUX_TASK_RANK", "FLUX_JOB_SIZE"),  # flux run
+)
+
+
+class Placement(NamedTuple):
+    """What the launcher says before MPI starts."""
+
+    rank: int
+    size: int
+
+
+def placement(environ=os.environ):
+    """Read the launcher's variables. environ: mapping of str to str. Returns Placement; (0, 1) without a launcher."""
+    for rank, size in _LAUNCHERS:
+        if environ.get(rank, "").isdigit() and environ.get(size, "").isdigit():
+            return Placement(int(environ[rank]), int(environ[size]))
+    return Placement(0, 1)
+
+
+def world():
+    """The communicator of this launch: MPIComm under a launcher with more than one rank, else SerialComm.
+
+    Call it before torch is imported. mpi4py is imported only when there is more than one rank.
+    """
+    if placement().size == 1:
+        return SerialComm()
+    from hpcfilter.comm.mpi import MPIComm
+
+    return MPIComm()

@@ -1,0 +1,95 @@
+"""What a communicator can do. SerialComm is the whole of it for one process."""
+
+from contextlib import contextmanager
+
+import numpy as np
+
+from hpcfilter.errors import InputError
+
+
+class SerialComm:
+    """One process: every sum is what it was. The other communicators override the collectives.
+
+    rank, size: position among all ranks. local_rank, local_size: position among the ranks of this node.
+    sent: bytes of payload that this rank has handed to collectives so far.
+    """
+
+    rank, size, local_rank, local_size = 0, 1, 0, 1
+    backend = "serial"
+    sent = 0
+
+    def sum(self, array):
+        """Elementwise sum over the ranks. array: numpy array or number. Returns a new array of the same shape and type."""
+        return np.array(array)
+
+    def max(self, array):
+        """Elementwise maximum over the ranks."""
+        return np.array(array)
+
+    def min(self, array):
+        """Elementwise minimum over the ranks."""
+        return np.array(array)
+
+    def exscan(self, value):
+        """Sum of the integer `value` over the ranks before this one; 0 on rank 0."""
+        return 0
+
+    def allgather(self, array):
+        """Every rank's array (first axis may differ in length), in rank order, on every rank. Returns a list."""
+        return [np.asarray(array)]
+
+    def gather(self, array):
+        """On rank 0 an iterator over every rank's array in rank order, one in memory at a time; elsewhere an empty one.
+
+        Rank 0 must run it to its end.
+        """
+        return iter([np.asarray(array)])
+
+    def bcast(self, value, root=0):
+        """`value` of rank `root`, a small Python object, on every rank."""
+        return value
+
+    def alltoallv(self, parts):
+        """Send parts[r] to rank r. parts: one array per rank, equal type. Returns what each rank sent here, in rank order."""
+        return [np.asarray(parts[0])]
+
+    def barrier(self):
+        """Wait for all ranks."""
+
+    @contextmanager
+    def together(self):
+        """Bad input on any rank is bad input on all: the first rank's InputError is raised everywhere, no rank hangs.
+
+        All ranks must enter the block; nothing inside it may communicate.
+        """
+        error = None
+        try:
+            yield
+        except InputError as caught:
+            error = str(caught)
+        first = int(self.min(self.size if error is None else self.rank))
+        if first < self.size:
+            raise InputError(self.bcast(error, root=first))
+
+    def on_first(self, action):
+        """Run `action` on rank 0 alone and give its result (a small Python object) to all; its InputError too."""
+        result = None
+        with self.together():
+            if self.rank == 0:
+                result = action()
+        return self.bcast(result)
+
+    # What follows is for training; the tensors are torch's.
+
+    def distribute(self, optimizer, model, compression="none"):
+        """Make `optimizer.step()` add up the gradients of all ranks first. Returns the optimizer to use."""
+        return optimizer
+
+    def broadcast(self, model):
+        """Give rank 0's parameters and buffers to all ranks, in place."""
+
+    def average_buffers(self, model):
+        """Average the floating-point buffers (the statistics of BatchNorm) over the ranks, in place."""
+
+    def close(self):
+        """Leave the communicator, so that a process may then exit with any code without being taken for a crash."""

@@ -1,0 +1,140 @@
+"""Real ranks: mpi4py for numbers and thresholds, Horovod for gradients. This file and no other imports them.
+
+mpi4py must be imported before torch (on some machines the other order fails), so `world()` comes first in every verb.
+"""
+
+import numpy as np
+from mpi4py import MPI
+
+from hpcfilter.comm.base import SerialComm
+from hpcfilter.errors import InputError
+
+_LENGTH, _DATA = 1, 2  # message tags
+
+
+class MPIComm(SerialComm):
+    """All ranks of this launch, on a duplicate of MPI_COMM_WORLD."""
+
+    backend = "mpi"
+
+    def __init__(self):
+        self._mpi = MPI.COMM_WORLD.Dup()
+        self.rank, self.size = self._mpi.Get_rank(), self._mpi.Get_size()
+        node = self._mpi.Split_type(MPI.COMM_TYPE_SHARED)
+        self.local_rank, self.local_size = node.Get_rank(), node.Get_size()
+        node.Free()
+        self._hvd = None
+
+    def _reduce(self, array, op):
+        array = np.asarray(array)
+        result = np.empty_like(array)
+        self._mpi.Allreduce(array, result, op=op)
+        self.sent += array.nbytes
+        return result
+
+    def sum(self, array):
+        return self._reduce(array, MPI.SUM)
+
+    def max(self, array):
+        return self._reduce(array, MPI.MAX)
+
+    def min(self, array):
+        return self._reduce(array, MPI.MIN)
+
+    def exscan(self, value):
+        mine, before = np.array([value], dtype=np.int64), np.zeros(1, dtype=np.int64)
+        self._mpi.Exscan(mine, before, op=MPI.SUM)
+        self.sent += mine.nbytes
+        return int(before[0]) if self.rank else 0  # MPI leaves rank 0's result undefined
+
+    def allgather(self, array):
+        array = np.ascontiguousarray(array)
+        lengths = np.empty(self.size, dtype=np.int64)
+        self._mpi.Allgather(np.array([array.nbytes], dtype=np.int64), lengths)
+        flat = np.empty(int(lengths.sum()), dtype=np.uint8)
+        self._mpi.Allgatherv(array.reshape(-1).view(np.uint8), [flat, lengths, _offsets(lengths), MPI.BYTE])
+        self.sent += array.nbytes
+        return [piece.view(array.dtype).reshape(-1, *array.shape[1:]) for piece in _cut(flat, lengths)]
+
+    def gather(self, array):
+        array = np.ascontiguousarray(array)
+        if self.rank == 0:
+            return self._receive_in_order(array)
+        self._mpi.Send(np.array([array.nbytes], dtype=np.int64), dest=0, tag=_LENGTH)
+        self._mpi.Send([array.reshape(-1).view(np.uint8), MPI.BYTE], dest=0, tag=_DATA)
+        self.sent += array.nbytes
+        return iter([])
+
+    def _receive_in_order(self, first):
+        yield first
+        for rank in range(1, self.size):
+            length = np.empty(1, dtype=np.int64)
+            self._mpi.Recv(length, source=rank, tag=_LENGTH)
+            flat = np.empty(int(length[0]), dtype=np.uint8)
+            self._mpi.Recv([flat, MPI.BYTE], source=rank, tag=_DATA)
+            yield flat.view(first.dtype).reshape(-1, *first.shape[1:])
+
+    def bcast(self, value, root=0):
+        return self._mpi.bcast(value, root=root)
+
+    def alltoallv(self, parts):
+        parts = [np.ascontiguousarray(part) for part in parts]
+        out = np.array([part.nbytes for part in parts], dtype=np.int64)
+        back = np.empty_like(out)
+        self._mpi.Alltoall(out, back)
+        send = np.concatenate([part.reshape(-1).view(np.uint8) for part in parts])
+        flat = np.empty(int(back.sum()), dtype=np.uint8)
+        self._mpi.Alltoallv([send, out, _offsets(out), MPI.BYTE], [flat, back, _offsets(back), MPI.BYTE])
+        self.sent += send.nbytes
+        return [piece.view(parts[0].dtype) for piece in _cut(flat, back)]
+
+    def barrier(self):
+        self._mpi.Barrier()
+
+    def _horovod(self):
+        """Horovod, started at the first use."""
+        if self._hvd is None:
+            try:
+                import horovod.torch as hvd
+            except ImportError as error:
+                raise InputError(f"comm: {self.size} ranks train with Horovod, which does not import ({error}); "
+                                 "build it with jobs/build_horovod.sh, or train with one process") from None
+            hvd.init()
+            if (hvd.rank(), hvd.size()) != (self.rank, self.size):
+                raise InputError(f"comm: Horovod says rank {hvd.rank()} of {hvd.size()}, MPI says {self.rank} of {self.size}; "
+                                 "Horovod must be built with the MPI of this launch (HOROVOD_WITH_MPI=1)")
+            if not hvd.mpi_threads_supported():
+                raise InputError("comm: this MPI runs without MPI_THREAD_MULTIPLE, which Horovod beside mpi4py needs")
+            self._hvd = hvd
+        return self._hvd
+
+    def distribute(self, optimizer, model, compression="none"):
+        hvd = self._horovod()
+        return hvd.DistributedOptimizer(optimizer, named_parameters=model.named_parameters(), op=hvd.Sum,
+                                        compression=getattr(hvd.Compression, compression))
+
+    def broadcast(self, model):
+        for parameter in model.parameters():
+            parameter.data = parameter.data.contiguous()  # Horovod refuses other layouts
+        self._horovod().broadcast_parameters(model.state_dict(), root_rank=0)
+
+    def average_buffers(self, model):
+        hvd = self._horovod()
+        for name, buffer in model.named_buffers():
+            if buffer.is_floating_point():
+                buffer.copy_(hvd.allreduce(buffer, name=f"buffer.{name}", op=hvd.Average))
+
+    def close(self):
+        if self._hvd is not None:
+            self._hvd.shutdown()
+        self._mpi.Barrier()
+        if not MPI.Is_finalized():
+            MPI.Finalize()
+
+
+def _offsets(lengths):
+    return np.concatenate([[0], np.cumsum(lengths)[:-1]]).astype(np.int64)
+
+
+def _cut(flat, lengths):
+    return np.split(flat, np.cumsum(lengths)[:-1])

@@ -1,0 +1,218 @@
+"""The run config: TOML and `--set a.b=c` become validated values. Order: defaults < file < `--set`.
+
+A key that nobody knows is refused with the list of those that are known. The tables [model], [score] and [filter] name a function
+each; its keyword-only parameters are the schema of the table's other keys (`bind`), so that a policy of the user's own is
+configured like one of ours.
+"""
+
+import hashlib
+import importlib
+import inspect
+import json
+import re
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import pydantic
+import tomli_w
+from pydantic import BaseModel, ConfigDict, Field
+
+from hpcfilter.errors import InputError
+
+Fraction = Annotated[float, Field(ge=0, lt=1)]  # a share of the samples that may be hidden
+Count = Annotated[int, Field(ge=1)]
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class _NamedTable(BaseModel):
+    """A table whose other keys belong to the function it names."""
+
+    model_config = ConfigDict(extra="allow")
+
+
+class Data(_Table):
+    path: Path
+    order: Literal["global", "shard"] = "global"
+    augment: str = "none"  # none, shift, shift_flip or package.module:function
+    shift: Annotated[int, Field(ge=0)] | None = None  # pixels that shift moves by; default an eighth of the height
+    verify: bool = True  # check the checksums of the rows this rank owns before training
+
+
+class Model(_NamedTable):
+    name: str = "cnn"
+    factory: str | None = None  # package.module:callable, instead of a name
+
+
+class Train(_Table):
+    epochs: Count = 10
+    batch: Count | None = None  # samples per rank and step
+    global_batch: Count | None = None  # samples per step over all ranks; one of the two
+    lr: Annotated[float, Field(gt=0)] = 0.05  # for `lr_batch` samples per step
+    lr_batch: Count = 256
+    lr_scaling: Literal["linear", "none"] = "linear"
+    warmup_epochs: Annotated[float, Field(ge=0)] = 1.0
+    schedule: Literal["cosine", "step", "constant"] = "cosine"
+    milestones: list[float] = [1 / 3, 2 / 3, 8 / 9]  # of schedule = step: where the rate falls, as shares of the epochs
+    gamma: Annotated[float, Field(gt=0, le=1)] = 0.1
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    weight_decay: Annotated[float, Field(ge=0)] = 5e-4
+    loss: str = "auto"  # auto, cross_entropy, mse or package.module:factory
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    precision: Literal["float32", "bfloat16"] = "float32"
+    channels_last: bool = False
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+
+    @pydantic.model_validator(mode="after")
+    def _one_batch(self):
+        if self.batch is None and self.global_batch is None:
+            self.batch = 128
+        if self.batch is not None and self.global_batch is not None:
+            raise ValueError("batch (samples per rank) and global_batch (samples over all ranks) exclude each other")
+        return self
+
+
+class Filter(_NamedTable):
+    policy: str = "none"
+
+
+class Score(_NamedTable):
+    name: str = "loss"
+
+
+class Checkpoint(_Table):
+    every: Count = 1  # epochs
+    keep: Count = 2  # generations
+
+
+class Config(_Table):
+    """The whole run config, as the run folder's config.toml holds it."""
+
+    seed: Annotated[int, Field(ge=0)] = 0
+    data: Data
+    model: Model = Model()
+    train: Train = Train()
+    filter: Filter = Filter()
+    score: Score = Score()
+    checkpoint: Checkpoint = Checkpoint()
+
+    def toml(self):
+        """The resolved config as TOML text."""
+        return tomli_w.dumps(self.model_dump(mode="json", exclude_none=True))
+
+    def digest(self):
+        """Hex digest of the resolved config."""
+        return hashlib.sha256(json.dumps(self.model_dump(mode="json"), sort_keys=True).encode()).hexdigest()[:16]
+
+
+def load(path, settings=()):
+    """Read a run config. path: TOML file. settings: strings "a.b=value", later ones win. Returns Config.
+
+    Raises InputError naming the file, the line, what stands there and what may stand there. A relative data path
+    is taken from the current folder.
+    """
+    try:
+        text = Path(path).read_text()
+        tables = tomllib.loads(text)
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot read the run config: {getattr(error, 'strerror', None) or error}") from None
+    except tomllib.TOMLDecodeError as error:
+        raise InputError(f"{path}: not TOML: {error}") from None
+    for setting in settings:
+        _set(tables, setting)
+    try:
+        config = Config.model_validate(tables)
+    except pydantic.ValidationError as error:
+        raise InputError(f"{_describe(error, Config, '', text, path)}") from None
+    config.data.path = config.data.path.absolute()
+    return config
+
+
+def _set(tables, setting):
+    """Apply one `a.b=value`; the value is TOML, or else a plain string."""
+    key, equals, value = setting.partition("=")
+    if not equals or not all(key.split(".")):
+        raise InputError(f"--set: got '{setting}', expected key=value, such as train.epochs=5")
+    try:
+        value = tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        pass  # a bare word is a string
+    *path, last = key.strip().split(".")
+    for table in path:
+        tables = tables.setdefault(table, {})
+        if not isinstance(tables, dict):
+            raise InputError(f"--set: got '{setting}', but '{table}' is a value, not a table")
+    tables[last] = value
+
+
+def choose(known, name, where):
+    """The entry `name` of a table of functions. Raises InputError with the list of those that are known."""
+    if name not in known:
+        raise InputError(f"{where}: unknown '{name}'; known: {', '.join(sorted(known))}")
+    return known[name]
+
+
+def imported(path, where):
+    """The object that "package.module:name" names. Raises InputError when it cannot be imported."""
+    module, colon, name = path.partition(":")
+    if not colon:
+        raise InputError(f"{where}: got '{path}', expected package.module:name")
+    try:
+        return getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise InputError(f"{where}: cannot import '{path}': {error}") from None
+
+
+def bind(function, given, where, **defaults):
+    """Check `given` against the keyword-only parameters of `function`. Returns the complete dict of values.
+
+    where: the config table, for errors. defaults: values for parameters of that name which are not given; others are ignored.
+    Raises InputError for a key that the function does not take, a missing one, or a value out of its type.
+    """
+    fields = {}
+    for name, parameter in inspect.signature(function).parameters.items():
+        if parameter.kind is parameter.VAR_KEYWORD:
+            return given  # the function says it checks its keys itself
+        if parameter.kind is parameter.KEYWORD_ONLY:
+            default = defaults.get(name, ... if parameter.default is parameter.empty else parameter.default)
+            kind = Any if parameter.annotation is parameter.empty else parameter.annotation
+            fields[name] = (kind, default)
+    schema = pydantic.create_model(where, __config__=ConfigDict(extra="forbid", protected_namespaces=()), **fields)
+    try:
+        return dict(schema.model_validate(given))
+    except pydantic.ValidationError as error:
+        raise InputError(f"{_describe(error, schema, where)} (of {function.__name__})") from None
+
+
+def _describe(error, schema, where, text="", path=""):
+    """One line for the first of the validation errors."""
+    first, *others = error.errors()
+    keys = [str(key) for key in first["loc"]]
+    if first["type"] == "extra_forbidden":
+        table = schema
+        for key in keys[:-1]:
+            table = table.model_fields[key].annotation
+        problem = f"unknown key; known: {', '.join(table.model_fields) or 'none'}"
+    elif first["type"] == "missing":
+        problem = "missing"
+    else:
+        problem = f"{first['msg'].removeprefix('Value error, ')}, got {first['input']!r}"
+    place = ".".join(filter(None, [where, *keys]))
+    line = _line(text, keys)
+    source = f"{path}, line {line}: " if line else f"{path}: " if path else ""
+    return f"{source}{place}: {problem}" + (f" (and {len(others)} more)" if others else "")
+
+
+def _line(text, keys):
+    """The line of the TOML text where the key stands, or None."""
+    table = ""
+    for number, line in enumerate(text.splitlines(), 1):
+        if header := re.match(r"\s*\[([\w.]+)\]", line):
+            table = header[1]
+        here = [*filter(None, table.split("."))]
+        if (word := re.match(r"\s*([\w-]+)\s*=", line)) and [*here, word[1]] == keys[: len(here) + 1]:
+            return number
+    return None

@@ -1,0 +1,9 @@
+"""The only speaker of h5py (with `checkpoint`): pack, open, own, read, prefetch. No torch and no communication here."""
+
+from hpcfilter.data.augment import augmentation
+from hpcfilter.data.packed import Dataset, Split, open_packed
+from hpcfilter.data.reader import read_batches
+from hpcfilter.data.shard import begin, edges, shard
+from hpcfilter.data.table import read_table, write_table
+
+__all__ = ["Dataset", "Split", "augmentation", "begin", "edges", "open_packed", "read_batches", "read_table", "shard", "write_table"]

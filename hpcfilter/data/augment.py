@@ -1,0 +1,49 @@
+"""Augmentation as a function of (seed, epoch, index): the same sample looks the same on any number of ranks.
+
+Each function takes (images (b, H, W[, C]), labels, index int64 (b,), seed, epoch) and returns images and labels of the same shapes.
+"""
+
+from functools import partial
+
+import numpy as np
+
+from hpcfilter.config import choose, imported
+from hpcfilter.errors import InputError
+from hpcfilter.randomness import uniform
+
+
+def shift(images, labels, index, seed, epoch, *, pad):
+    """Move each image by up to `pad` pixels up or down and left or right; zeros come in."""
+    height, width = images.shape[1:3]
+    padded = np.pad(images, [(0, 0), (pad, pad), (pad, pad)] + [(0, 0)] * (images.ndim - 3))
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (height, width), axis=(1, 2))
+    down, right = (uniform(seed, epoch, index, 2, "shift") * (2 * pad + 1)).astype(np.int64).T
+    moved = windows[np.arange(len(images)), down, right]  # (b[, C], H, W)
+    return np.ascontiguousarray(np.moveaxis(moved, 1, -1) if images.ndim == 4 else moved), labels
+
+
+def shift_flip(images, labels, index, seed, epoch, *, pad):
+    """`shift`, and about every second image mirrored left to right."""
+    images, labels = shift(images, labels, index, seed, epoch, pad=pad)
+    mirrored = uniform(seed, epoch, index, 1, "flip")[:, 0] < 0.5
+    images[mirrored] = images[mirrored][:, :, ::-1]
+    return images, labels
+
+
+AUGMENTATIONS = {"shift": shift, "shift_flip": shift_flip}
+
+
+def augmentation(name, dataset, pad=None):
+    """The function that `data.augment` names, or None for "none". pad: pixels to shift by, default an eighth of the height.
+
+    Raises InputError for an unknown name, and for one of ours on rows that are not images or whose targets would have to move along.
+    """
+    if name == "none":
+        return None
+    if ":" in name:
+        return imported(name, "data.augment")
+    function = choose({**AUGMENTATIONS, "none": None}, name, "data.augment")
+    if not dataset.layout or not dataset.classes:
+        raise InputError(f"data.augment: '{name}' is for images with class labels; {dataset.path} has rows of shape "
+                         f"{dataset.train.images.shape[1:]} and {dataset.target}; give none or package.module:function")
+    return partial(function, pad=dataset.train.images.shape[1] // 8 if pad is None else pad)

@@ -1,0 +1,9 @@
+"""The two ways in which hpcfilter refuses to go on."""
+
+
+class InputError(Exception):
+    """Bad input of the user: one line that says what, got, expected and where. The command line exits with 2."""
+
+
+class BrokenInvariant(Exception):
+    """A law of the house failed at run time (counts that do not add up, ranks that disagree): never the user's fault."""

