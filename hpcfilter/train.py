@@ -61,12 +61,12 @@ class Run:
         """Make the run folder, or find in it where to go on; bring all ranks to the same weights."""
         path = self._resume() if resume else None
         self.comm.on_first(lambda: self._claim_folder(resume))
-        if path:
+        self.optimizer = self.comm.distribute(self.optimizer, self.network.model)
+        if path:  # after distribute: Horovod makes a new optimizer, without the state of the one it is given
             with self.comm.together():
                 checkpoint.load_model(path, self.network, self.optimizer)
                 checkpoint.load_scores(path, self.scores)
         self.comm.broadcast(self.network.model)
-        self.optimizer = self.comm.distribute(self.optimizer, self.network.model)
         self.watch = Stopwatch()
         self.record.restart(self.first_epoch)
         self.record.run(self.config, self.comm, data=self.dataset.digest, samples=self.scores.total, global_batch=self.global_batch,

@@ -45,8 +45,8 @@ def shared_data():
 def config(tmp_path):
     """config(path of a packed file, {table: {key: value}}) -> path of a short run config; a value of None leaves a key out."""
 
-    def write(data, **tables):
-        base = {"data": {"path": str(data)}, "model": {"name": "cnn", "width": 4}, "filter": {"policy": "none"},
+    def write(packed, **tables):
+        base = {"data": {"path": str(packed)}, "model": {"name": "cnn", "width": 4}, "filter": {"policy": "none"},
                 "train": {"epochs": 2, "global_batch": 120, "lr": 0.1, "warmup_epochs": 0}}
         for table, values in tables.items():
             base.setdefault(table, {}).update(values)

@@ -47,7 +47,7 @@ def pack(source, target, seed=0, test_fraction=0.2, size=None, regression=False,
         _seal(temporary, about)
         os.replace(temporary, target)
     except OSError as error:
-        raise InputError(f"{target}: cannot be written: {error}") from None
+        raise InputError(f"{source} to {target}: {' '.join(str(error).split())}") from None
     finally:
         temporary.unlink(missing_ok=True)
     return about

@@ -7,6 +7,7 @@ import gzip
 import io
 import json
 import struct
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,7 +54,7 @@ def open_source(path, size=None):
             return _hdf5(path)
         if "idx" in path.name or "ubyte" in path.name:
             return _idx_folder(path.parent, path)
-    except (OSError, ValueError, KeyError, EOFError, struct.error) as error:
+    except (OSError, ValueError, KeyError, EOFError, struct.error, zipfile.BadZipFile) as error:
         raise InputError(f"{path}: cannot read: {' '.join(str(error).split())}") from None
     raise InputError(f"{path}: not a data set that pack knows: expected digits, .npz, .h5, idx files or a folder of images by class")
 
@@ -94,7 +95,7 @@ def _hdf5(path):
     classes = file.attrs.get("class_names", file.attrs.get("classes"))
     if isinstance(classes, (str, bytes)):
         classes = json.loads(classes)
-    return Source(str(file.attrs.get("name", path.stem)), train, test, classes and [_text(name) for name in classes])
+    return Source(str(file.attrs.get("name", path.stem)), train, test, None if classes is None else [_text(name) for name in classes])
 
 
 class _Mosaics:

@@ -1,0 +1,53 @@
+"""make demo: pack a data set, train it on two real ranks without a filter and with KAKURENBO, show both side by side."""
+
+import argparse
+import shutil
+from pathlib import Path
+
+from benchmarks.results import train
+from hpcfilter.data import open_packed
+from hpcfilter.data.pack import pack
+from hpcfilter.errors import InputError
+from hpcfilter.report import picture, table
+
+RUNS = Path(__file__).parent.parent / "jobs" / "runs"
+TIMEOUT = 3600  # seconds for one training
+
+
+def main(words):
+    parser = argparse.ArgumentParser(prog="python -m benchmarks demo", description=__doc__)
+    parser.add_argument("--data", default="digits", help="digits, a packed file, or anything that `hpcfilter pack` reads")
+    parser.add_argument("--ranks", type=int, default=2)
+    parser.add_argument("--epochs", type=int, help="default: 30 for digits, 5 for other data")
+    parser.add_argument("--folder", type=Path, default=Path("runs/demo"), help="everything is left there")
+    words = parser.parse_args(words)
+    words.folder.mkdir(parents=True, exist_ok=True)
+    data = packed(words.data, words.folder)
+    if words.data == "digits":
+        config, settings = RUNS / "digits.toml", {}
+    else:
+        config, settings = RUNS / "fashion_mnist.toml", {"data.augment": "none", "train.epochs": 5}
+    settings["data.path"] = data
+    if words.epochs:
+        settings["train.epochs"] = words.epochs
+    runs = []
+    for policy in ("none", "kakurenbo"):
+        runs.append(words.folder / policy)
+        shutil.rmtree(runs[-1], ignore_errors=True)
+        print(f"\n{words.ranks} ranks, policy {policy}")
+        train(words.ranks, config, runs[-1], {**settings, "filter": f'{{policy = "{policy}"}}'}, TIMEOUT, capture=False)
+    print(f"\n{table(runs)}")
+    picture(runs, words.folder / "demo.png")
+    print(f"\n{words.folder / 'demo.png'}: accuracy and hidden share against the epoch")
+
+
+def packed(data, folder):
+    """The packed file of `data`: itself, or made in `folder`. Returns its path."""
+    if data != "digits":
+        try:
+            return open_packed(data).path
+        except InputError:
+            pass  # not packed yet
+    about = pack(data, folder / "data.h5", replace=True)
+    print(f"{folder / 'data.h5'}: {about['rows']['train']} training and {about['rows']['test']} test rows of {about['name']}")
+    return folder / "data.h5"

@@ -1,0 +1,33 @@
+"""What a user brings: a model, a loss and an augmentation of their own."""
+
+from torch import nn
+
+
+def perceptron(inputs, outputs, *, hidden: int = 16):
+    return nn.Sequential(nn.Flatten(), nn.Linear(inputs[0], hidden), nn.Tanh(), nn.Dropout(0.2), nn.Linear(hidden, outputs))
+
+
+def pixels(inputs, outputs):
+    """A segmentation model: one logit per pixel."""
+    return nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 1, 3, padding=1))
+
+
+def absolute():
+    return lambda output, target: (output - target).abs().reshape(len(target), -1).mean(1)
+
+
+def pixelwise():
+    """Binary cross entropy, mean over the pixels of each sample."""
+    bce = nn.BCEWithLogitsLoss(reduction="none")
+    return lambda output, target: bce(output[:, 0], target).flatten(1).mean(1)
+
+
+def mean_over_batch():
+    return lambda output, target: ((output - target) ** 2).mean()
+
+
+def mirrored(images, labels, index, seed, epoch):
+    """Turn every second sample and its mask upside down."""
+    odd = (index + epoch) % 2 == 1
+    images[odd], labels[odd] = images[odd][:, ::-1], labels[odd][:, ::-1]
+    return images, labels

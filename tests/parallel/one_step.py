@@ -1,0 +1,38 @@
+"""One SGD step through comm.distribute on unequal parts of a batch of 12: prints the digest-free weights for comparison with one rank.
+
+The last rank gets nothing when there are more than two: it still has to take part in the sum of the gradients.
+"""
+
+import sys
+
+import numpy as np
+
+from hpcfilter.comm import world
+
+comm = world()
+import torch  # noqa: E402  after mpi4py
+
+torch.manual_seed(comm.rank)  # the ranks start with different weights; broadcast must make them equal
+model = torch.nn.Sequential(torch.nn.Linear(5, 8), torch.nn.Tanh(), torch.nn.Linear(8, 3))
+if comm.rank == 0:
+    torch.manual_seed(42)
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter)
+model[0].weight.data = model[0].weight.data.t().contiguous().t()  # a layout that Horovod refuses
+comm.broadcast(model)
+optimizer = comm.distribute(torch.optim.SGD(model.parameters(), lr=0.5, momentum=0.9, nesterov=True), model)
+rng = np.random.default_rng(0)
+x = torch.from_numpy(rng.normal(size=(12, 5)).astype(np.float32))
+y = torch.from_numpy(rng.integers(0, 3, 12))
+cuts = {1: [0, 12], 2: [0, 7, 12], 3: [0, 7, 12, 12]}[comm.size]
+own = slice(cuts[comm.rank], cuts[comm.rank + 1])
+for _ in range(2):
+    optimizer.zero_grad()
+    if own.stop > own.start:
+        (torch.nn.functional.cross_entropy(model(x[own]), y[own], reduction="none").sum() / 12).backward()
+    optimizer.step()
+flat = np.concatenate([parameter.detach().numpy().ravel() for parameter in model.parameters()])
+assert np.array_equal(comm.max(flat), comm.min(flat)), "the ranks hold different weights"
+if comm.rank == 0:
+    np.save(sys.argv[1], flat)
+comm.close()

@@ -1,0 +1,228 @@
+"""Packing: every source gives the same rows, shuffled once, each exactly once; damage is noticed."""
+
+import gzip
+import json
+import struct
+
+import h5py
+import numpy as np
+import pytest
+from PIL import Image
+
+from hpcfilter.data import open_packed
+from hpcfilter.data.pack import pack
+from hpcfilter.errors import InputError
+
+RNG = np.random.default_rng(0)
+IMAGES = RNG.integers(0, 256, (40, 8, 8), dtype=np.uint8)
+LABELS = RNG.integers(0, 3, 40)
+TEST_IMAGES, TEST_LABELS = IMAGES[:7] // 2, LABELS[:7]
+
+
+def write_idx(path, array):
+    data = struct.pack(">HBB", 0, 8, array.ndim) + struct.pack(f">{array.ndim}I", *array.shape) + array.astype(np.uint8).tobytes()
+    path.write_bytes(gzip.compress(data) if path.suffix == ".gz" else data)
+
+
+def make_npz(folder):
+    np.savez(folder / "s.npz", x_train=IMAGES, y_train=LABELS[:, None], x_test=TEST_IMAGES, y_test=TEST_LABELS[:, None])
+    return folder / "s.npz"
+
+
+def make_idx(folder):
+    for name, array in (("train-images-idx3-ubyte", IMAGES), ("train-labels-idx1-ubyte", LABELS),
+                        ("t10k-images-idx3-ubyte", TEST_IMAGES), ("t10k-labels-idx1-ubyte", TEST_LABELS)):
+        write_idx(folder / name, array)
+    return folder
+
+
+def make_idx_gz(folder):
+    for name, array in (("train-images-idx3-ubyte.gz", IMAGES), ("train-labels-idx1-ubyte.gz", LABELS),
+                        ("t10k-images-idx3-ubyte.gz", TEST_IMAGES), ("t10k-labels-idx1-ubyte.gz", TEST_LABELS)):
+        write_idx(folder / name, array)
+    return folder
+
+
+def make_h5(folder):
+    with h5py.File(folder / "s.h5", "w") as file:
+        file.attrs["classes"] = ["a", "b", "c"]
+        for split, x, y in (("train", IMAGES, LABELS), ("test", TEST_IMAGES, TEST_LABELS)):
+            file.create_dataset(f"{split}/images", data=x, chunks=(7, 8, 8), compression="gzip", shuffle=True)
+            file.create_dataset(f"{split}/labels", data=y.astype(">i4"))
+    return folder / "s.h5"
+
+
+def make_folder(folder):
+    for split, x, y in (("train", IMAGES, LABELS), ("test", TEST_IMAGES, TEST_LABELS)):
+        for number, (image, label) in enumerate(zip(x, y, strict=True)):
+            (folder / split / "abc"[label]).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(image).save(folder / split / "abc"[label] / f"{number:03d}.png")
+    return folder
+
+
+def rows_of(split):
+    return sorted((image.tobytes(), int(label)) for image, label in zip(split.images, split.labels, strict=True))
+
+
+@pytest.mark.parametrize("make", [make_npz, make_idx, make_idx_gz, make_h5, make_folder])
+def test_every_source_gives_the_same_rows(tmp_path, make):
+    (tmp_path / "source").mkdir()
+    pack(make(tmp_path / "source"), tmp_path / "p.h5")
+    packed = open_packed(tmp_path / "p.h5")
+    assert rows_of(packed.train) == sorted((image.tobytes(), int(label)) for image, label in zip(IMAGES, LABELS, strict=True))
+    assert np.array_equal(np.sort(packed.test.labels), np.sort(TEST_LABELS)) and len(packed.classes) == 3 and packed.layout == "HW"
+    assert packed.mean == pytest.approx(IMAGES.mean()) and packed.std == pytest.approx(IMAGES.std())
+    packed.check(0, 1, verify=True)
+
+
+def test_origin_says_where_a_row_comes_from(tmp_path):
+    pack(make_npz(tmp_path), tmp_path / "p.h5", seed=4)
+    with h5py.File(tmp_path / "p.h5") as file:
+        origin = file["train/origin"][:]
+        assert np.array_equal(file["train/images"][:], IMAGES[origin]) and np.array_equal(file["train/labels"][:], LABELS[origin])
+        assert not np.array_equal(origin, np.arange(40)) and sorted(origin) == list(range(40))
+        assert json.loads(file.attrs["about"])["seed"] == 4
+        assert file["train/images"].chunks is None
+
+
+def test_a_source_without_test_rows_is_split(tmp_path):
+    np.savez(tmp_path / "s.npz", images=IMAGES, labels=LABELS)
+    pack(tmp_path / "s.npz", tmp_path / "p.h5", test_fraction=0.25)
+    packed = open_packed(tmp_path / "p.h5")
+    assert (len(packed.train), len(packed.test)) == (30, 10)
+    assert sorted(rows_of(packed.train) + rows_of(packed.test)) == sorted((i.tobytes(), int(y)) for i, y in zip(IMAGES, LABELS, strict=True))
+
+
+def test_the_seed_decides_and_is_recorded(tmp_path):
+    source = make_npz(tmp_path)
+    digests = [pack(source, tmp_path / "p.h5", seed=seed, replace=True) and open_packed(tmp_path / "p.h5").digest for seed in (0, 0, 1)]
+    assert digests[0] == digests[1] != digests[2]
+
+
+def test_regression_targets_of_any_shape(tmp_path, regression):
+    packed = open_packed(regression)
+    assert packed.classes == [] and packed.train.labels.shape == (200, 2) and packed.layout == ""
+    np.savez(tmp_path / "m.npz", images=RNG.random((10, 4, 4)), labels=RNG.integers(0, 2, (10, 4, 4)))
+    pack(tmp_path / "m.npz", tmp_path / "m.h5")
+    assert open_packed(tmp_path / "m.h5").target == "int64 targets of shape (4, 4)"
+    np.savez(tmp_path / "n.npz", images=IMAGES, labels=LABELS)
+    pack(tmp_path / "n.npz", tmp_path / "n.h5", regression=True)
+    assert open_packed(tmp_path / "n.h5").classes == []
+
+
+def test_fashion_mnist_is_packed_exactly(tmp_path, shared_data):
+    pack(shared_data / "fashion_mnist.h5", tmp_path / "f.h5")
+    packed = open_packed(tmp_path / "f.h5")
+    with h5py.File(tmp_path / "f.h5") as file, h5py.File(shared_data / "fashion_mnist.h5") as source:
+        assert np.array_equal(file["train/images"][:], source["train/images"][:][file["train/origin"][:]])
+        assert np.array_equal(file["test/images"][:], source["test/images"][:])
+    assert packed.classes[0] == "T-shirt/top" and (len(packed.train), len(packed.test)) == (60000, 10000)
+
+
+def test_mosaics_of_jpeg(tmp_path, shared_data):
+    with h5py.File(shared_data / "cifar10_q90.h5") as source:
+        jpeg = source["test/mosaics_jpeg"][: source["test/offsets"][1]]
+        with h5py.File(tmp_path / "s.h5", "w") as file:
+            file["train/mosaics_jpeg"], file["train/offsets"] = jpeg, np.array([0, len(jpeg)])
+            file["train/labels"] = source["test/labels"][:1000]
+    pack(tmp_path / "s.h5", tmp_path / "p.h5")
+    packed = open_packed(tmp_path / "p.h5")
+    assert packed.train.images.shape == (800, 32, 32, 3) and packed.layout == "HWC" and packed.mean.shape == (3,)
+    assert 100 < packed.mean.mean() < 140
+
+
+# ---- bad input: one clear line, nothing left behind
+
+def refused(message, source, target, **options):
+    before = sorted(target.parent.iterdir())
+    with pytest.raises(InputError, match=message):
+        pack(source, target, **options)
+    assert sorted(target.parent.iterdir()) == before
+
+
+def test_bad_sources_are_refused(tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    target = out / "p.h5"
+    refused("nowhere: no such file or folder", tmp_path / "nowhere", target)
+    np.savez(tmp_path / "odd.npz", foo=IMAGES)
+    refused("found the arrays foo; expected a pair of", tmp_path / "odd.npz", target)
+    np.savez(tmp_path / "uneven.npz", images=IMAGES, labels=LABELS[:5])
+    refused("got 40 images and 5 labels", tmp_path / "uneven.npz", target)
+    (tmp_path / "text.csv").write_text("1,2")
+    refused("not a data set that pack knows", tmp_path / "text.csv", target)
+    (tmp_path / "broken.npz").write_bytes(b"PK nonsense")
+    refused("broken.npz: cannot read", tmp_path / "broken.npz", target)
+    with h5py.File(tmp_path / "range.h5", "w") as file:
+        file.attrs["classes"] = ["a", "b"]
+        file["images"], file["labels"] = IMAGES, LABELS
+    refused("label 2 in row .*, expected 0 to 1", tmp_path / "range.h5", target)
+    np.savez(tmp_path / "negative.npz", images=IMAGES, labels=LABELS - 1)
+    refused("label -1 in row", tmp_path / "negative.npz", target)
+    refused("test fraction 0 of 1797 rows", "digits", target, test_fraction=0)
+    with pytest.raises(InputError, match="no folder"):
+        pack("digits", tmp_path / "missing" / "p.h5")
+    idx = tmp_path / "idx"
+    idx.mkdir()
+    write_idx(idx / "train-images-idx3-ubyte", IMAGES)
+    refused("expected its labels beside it", idx, target)
+    write_idx(idx / "train-labels-idx1-ubyte", LABELS)
+    (idx / "train-images-idx3-ubyte").write_bytes((idx / "train-images-idx3-ubyte").read_bytes()[:100])
+    refused("got 100 bytes, expected 2576", idx, target)
+    images = tmp_path / "folder" / "a"
+    images.mkdir(parents=True)
+    Image.fromarray(IMAGES[0]).save(images / "0.png")
+    Image.fromarray(IMAGES[0][:4]).save(images / "1.png")
+    refused("1.png: got 8 x 4 pixels, expected 8 x 8", tmp_path / "folder", target, test_fraction=0.5)
+    pack(tmp_path / "folder", target, test_fraction=0.5, size=(6, 6))
+    refused("is there already; give --replace", "digits", target)
+
+
+def damage(path, where, value=None):
+    data = bytearray(path.read_bytes())
+    data[where] ^= 0x10 if value is None else value
+    path.write_bytes(data)
+
+
+def test_damage_is_noticed(tmp_path):
+    path = tmp_path / "p.h5"
+    pack(make_npz(tmp_path), path)
+    whole = path.read_bytes()
+    with h5py.File(path) as file:
+        offsets = {name: file[name].id.get_offset() for name in ("train/images", "test/labels", "train/images_crc32")}
+    for name, offset in offsets.items():
+        path.write_bytes(whole)
+        damage(path, offset + 3)
+        with pytest.raises(InputError, match="differ from their checksum|differs from its digest|label"):
+            open_packed(path).check(0, 1, verify=True)
+        assert name
+    for length in (0, 10, 1000, len(whole) // 2, len(whole) - 1):
+        path.write_bytes(whole[:length])
+        with pytest.raises(InputError, match="p.h5"):
+            open_packed(path).check(0, 1, verify=True)
+
+
+def test_what_is_not_packed_is_refused(tmp_path):
+    source = make_h5(tmp_path)
+    with pytest.raises(InputError, match="not a packed file of format 1; make one with: hpcfilter pack"):
+        open_packed(source)
+    with pytest.raises(InputError, match="missing.h5: cannot open"):
+        open_packed(tmp_path / "missing.h5")
+
+
+@pytest.mark.parametrize("kind", ["chunked", "external", "link", "strings"])
+def test_arrays_that_are_not_plain_are_refused(tmp_path, kind):
+    path = tmp_path / "p.h5"
+    pack(make_npz(tmp_path), path)
+    with h5py.File(path, "r+") as file:
+        del file["train/images"]
+        if kind == "chunked":
+            file.create_dataset("train/images", data=IMAGES, chunks=(4, 8, 8))
+        elif kind == "external":
+            file.create_dataset("train/images", IMAGES.shape, np.uint8, external=[(__file__, 0, IMAGES.nbytes)])
+        elif kind == "link":
+            file["train/images"] = h5py.ExternalLink("other.h5", "/train/images")
+        else:
+            file.create_dataset("train/images", data=["text"] * 40)
+    with pytest.raises(InputError, match="train/images"):
+        open_packed(path)

@@ -1,0 +1,155 @@
+"""The loop on one process: laws 3, 5 and 8, regression and segmentation, what a run leaves behind."""
+
+import json
+
+import numpy as np
+import pytest
+
+from hpcfilter.cli import main
+from hpcfilter.data import read_table
+from hpcfilter.data.pack import pack
+from hpcfilter.report import read_run, table
+
+KAKURENBO = {"policy": "kakurenbo", "fraction": 0.3, "tau": 0.2}
+
+
+def train(config, run_dir, *words):
+    assert main(["train", str(config), "--run-dir", str(run_dir), *words]) == 0
+    return read_run(run_dir)
+
+
+def weights(config, run_dir, *words):
+    return train(config, run_dir, *words)[2]["weights"]
+
+
+@pytest.mark.parametrize("order", ["global", "shard"])
+def test_fraction_zero_is_the_baseline_bit_for_bit(tmp_path, digits, config, order):
+    data = {"order": order, "augment": "shift"}
+    baseline = weights(config(digits, data=data), tmp_path / "none")
+    for policy in ({"policy": "random", "fraction": 0.0}, {**KAKURENBO, "fraction": 0.0}):
+        assert weights(config(digits, data=data, filter=policy), tmp_path / policy["policy"]) == baseline
+    assert weights(config(digits, data=data, filter=KAKURENBO), tmp_path / "hidden") != baseline
+
+
+def test_resume_ends_with_the_same_bits(tmp_path, digits, config):
+    tables = {"filter": KAKURENBO, "train": {"epochs": 4}, "data": {"augment": "shift_flip"}}
+    _, whole_epochs, whole_end = train(config(digits, **tables), tmp_path / "whole")
+    # A run that ended after two epochs of the same schedule: the later generations and rows are gone.
+    path = config(digits, **tables, checkpoint={"keep": 9})
+    train(path, tmp_path / "cut")
+    for epoch in (2, 3):
+        generation = tmp_path / "cut" / "checkpoints" / f"epoch-{epoch:05d}"
+        generation.rename(generation.with_name(f"gone-{epoch}"))
+    _, epochs, end = train(path, tmp_path / "cut", "--resume")
+    assert end["weights"] == whole_end["weights"] and end["passes"] == whole_end["passes"]
+    for mine, other in zip(epochs, whole_epochs, strict=True):
+        assert {k: v for k, v in mine.items() if k != "seconds"} == {k: v for k, v in other.items() if k != "seconds"}
+    kinds = [json.loads(line)["kind"] for line in (tmp_path / "cut" / "metrics.jsonl").read_text().splitlines()]
+    assert kinds == ["run", "epoch", "epoch", "run", "epoch", "epoch", "end"]
+
+
+def test_a_damaged_generation_is_passed_over(tmp_path, digits, config, capsys):
+    path = config(digits, filter=KAKURENBO, train={"epochs": 3})
+    whole = weights(path, tmp_path / "run")
+    newest = tmp_path / "run" / "checkpoints" / "epoch-00002" / "scores.h5"
+    newest.write_bytes(newest.read_bytes()[:-100])
+    assert weights(path, tmp_path / "run", "--resume") == whole
+    assert "epoch-00002/scores.h5: differs from its checksum" in capsys.readouterr().err
+
+
+def test_same_seed_same_bits_other_seed_other_bits(tmp_path, digits, config):
+    path = config(digits)
+    first, second = (weights(path, tmp_path / name) for name in "ab")
+    assert first == second != weights(path, tmp_path / "c", "--set", "seed=4")
+
+
+def test_nothing_observed_is_lost(tmp_path, digits, config):
+    _, epochs, end = train(config(digits, filter=KAKURENBO, train={"epochs": 3}), tmp_path / "run")
+    columns, _, rows = read_table(tmp_path / "run" / "checkpoints" / "epoch-00002" / "scores.h5")
+    assert rows == 1438 and columns["seen"].sum() == round((end["passes"] + end["looks"]) * rows)
+    assert (columns["seen"] == 3).all(), "every sample is seen once per epoch, in training or in the refresh"
+    assert sum(row["hidden"] for row in epochs) == sum(row["refreshed"] for row in epochs) > 0
+    assert not np.isnan(columns["importance"]).any() and columns["confidence"].max() <= 1
+
+
+def test_the_record_says_what_others_build_on(tmp_path, digits, config):
+    run, epochs, end = train(config(digits, filter=KAKURENBO), tmp_path / "run")
+    assert {"versions", "commit", "config", "machine", "ranks", "data", "started"} <= set(run)
+    assert {"epoch", "steps", "kept", "hidden", "moved_back", "threshold", "train_loss", "accuracy", "lr", "passes", "imbalance",
+            "seconds", "selection", "batches"} <= set(epochs[0])
+    assert set(epochs[0]["seconds"]) == {"total", "train", "select", "score", "evaluate", "checkpoint"}
+    assert {"exit", "accuracy", "passes", "seconds", "weights"} <= set(end)
+    assert (tmp_path / "run" / "DONE").exists() and (tmp_path / "run" / "config.toml").exists()
+    assert len(list((tmp_path / "run" / "checkpoints").iterdir())) == 2
+    text = table([tmp_path / "run"])
+    assert f"{100 * epochs[-1]['accuracy']:.2f} %" in text and "passes saved" in text
+
+
+def test_it_learns(tmp_path, digits, config):
+    _, epochs, _ = train(config(digits, model={"width": 8}, train={"epochs": 8, "global_batch": 64}, filter=KAKURENBO), tmp_path / "run")
+    assert epochs[-1]["accuracy"] > 0.95 and epochs[-1]["hidden"] > 0
+
+
+def test_regression_with_a_model_and_a_loss_of_ones_own(tmp_path, regression, config):
+    path = config(regression, model={"name": None, "width": None, "factory": "custom:perceptron", "hidden": 24},
+                  train={"epochs": 30, "global_batch": 20, "lr": 0.05, "loss": "custom:absolute"}, filter={"policy": "random", "fraction": 0.2})
+    _, epochs, end = train(path, tmp_path / "run")
+    assert end["accuracy"] is None and end["test_loss"] < 0.5 * epochs[0]["test_loss"]
+
+
+def test_segmentation(tmp_path, config):
+    rng = np.random.default_rng(0)
+    masks = rng.random((120, 8, 8)) < 0.5
+    images = (masks * 200 + rng.integers(0, 50, masks.shape)).astype(np.uint8)
+    np.savez(tmp_path / "s.npz", images=images, labels=masks)
+    pack(tmp_path / "s.npz", tmp_path / "p.h5")
+    path = config(tmp_path / "p.h5", model={"name": None, "width": None, "factory": "custom:pixels"}, data={"augment": "custom:mirrored"},
+                  train={"epochs": 10, "global_batch": 16, "lr_scaling": "none", "loss": "custom:pixelwise"})
+    _, epochs, _ = train(path, tmp_path / "run")
+    assert epochs[-1]["test_loss"] < 0.2
+
+
+@pytest.mark.parametrize("model", [{"name": "mlp", "width": None, "hidden": 32, "depth": 1}, {"name": "resnet18", "width": 4}])
+def test_other_models_and_options(tmp_path, digits, config, model):
+    path = config(digits, model=model, train={"epochs": 5, "lr": 0.3, "precision": "bfloat16", "channels_last": True, "schedule": "step", "label_smoothing": 0.1})
+    _, epochs, _ = train(path, tmp_path / "run")
+    assert epochs[-1]["accuracy"] > 0.8
+
+
+def test_score_select_train(tmp_path, digits, config):
+    train(config(digits), tmp_path / "run")
+    for name in ("loss", "el2n", "margin"):
+        assert main(["score", str(tmp_path / "run"), "--set", f"score.name={name}", "-o", str(tmp_path / f"{name}.h5")]) == 0
+    tables = {name: read_table(tmp_path / f"{name}.h5") for name in ("loss", "el2n", "margin")}
+    importance = {name: columns["importance"] for name, (columns, *_) in tables.items()}
+    assert tables["el2n"][1]["score"] == "el2n" and tables["el2n"][1]["epoch"] == 1
+    assert 0 <= importance["el2n"].min() and importance["el2n"].max() <= 2**0.5
+    correct = tables["margin"][0]["correct"].astype(bool)
+    assert np.array_equal(importance["margin"] < 0, correct), "a negative margin is a right answer"
+    order = [np.argsort(np.argsort(values)) for values in importance.values()]
+    assert np.corrcoef(order)[0].min() > 0.8, "all scores agree on what is hard"
+
+    assert main(["select", str(tmp_path / "el2n.h5"), "--fraction", "0.25", "-o", str(tmp_path / "selection.h5")]) == 0
+    columns, about, _ = read_table(tmp_path / "selection.h5")
+    hidden = np.argsort(importance["el2n"], kind="stable")[: int(0.25 * 1438)]
+    assert np.array_equal(np.flatnonzero(columns["keep"] == 0), np.sort(hidden)) and about["threshold"] == importance["el2n"][hidden[-1]]
+
+    path = config(digits, filter={"policy": "static", "selection": str(tmp_path / "selection.h5")})
+    _, epochs, end = train(path, tmp_path / "static")
+    assert [row["kept"] for row in epochs] == [1079, 1079] and end["passes"] == pytest.approx(2 * 1079 / 1438)
+
+
+def test_a_score_run_leaves_no_trace(tmp_path, digits, config):
+    from hpcfilter.config import load
+    from hpcfilter.data import open_packed
+    from hpcfilter.network import Network
+
+    dataset = open_packed(digits)
+    network = Network(load(config(digits)), dataset)
+    network.model.train()
+    network.model[2].eval()  # a part that its owner has frozen
+    before, modes = network.digest(), [module.training for module in network.model.modules()]
+    first = network.look(dataset.train, np.arange(300), 64)
+    second = network.look(dataset.train, np.arange(300), 300)
+    assert network.digest() == before and [module.training for module in network.model.modules()] == modes
+    assert np.allclose(first["importance"], second["importance"], atol=1e-5), "the score does not depend on the batch"  # D1
