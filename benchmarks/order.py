@@ -26,7 +26,7 @@ def main(words):
             for _ in range(words.repetitions):
                 for name, function in (("bijection", bijection), ("array", array)):
                     start = time.perf_counter()
-                    found, held = function(keep, parts)
+                    _, held = function(keep, parts)
                     times[name].append(time.perf_counter() - start)
                     times[f"{name}_bytes"] = held
             medians = {name: statistics.median(times[name]) for name in ("bijection", "array")}

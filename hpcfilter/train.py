@@ -82,19 +82,17 @@ class Run:
             plan = self.plan(selection, self.shards, comm, config.seed, epoch, self.global_batch)
             check_steps(plan, comm)
         torch.manual_seed(seed_of(config.seed, epoch, "dropout", comm.rank))
-        seen, rate = Columns(network.classes > 0, "loss"), 0.0
+        seen, rate = Columns(network.classes > 0), 0.0
         with watch("train"):
             for step, (batch, images, labels) in enumerate(read_batches(self.dataset.train, plan, self.augment, config.seed, epoch)):
                 rate = selection.lr_scale * learning_rate(config.train, self.global_batch, epoch + step / plan.steps)
                 self._step(batch, images, labels, rate, seen)
-            columns = seen.arrays()
+            columns, losses = seen.arrays()
         with watch("score"):
-            losses = columns.pop("loss")
             self.scores.observe(*deliver(plan.index, columns, self.shards, comm))
             comm.average_buffers(network.model)
             hidden = np.asarray(self.scores.owned)[selection.refresh]
-            looked = network.look(self.dataset.train, hidden, self._look_batch())
-            looked.pop("loss")
+            looked, _ = network.look(self.dataset.train, hidden, self._look_batch())
             self.scores.observe(hidden, looked)
         with watch("evaluate"):
             test_loss, accuracy = self._evaluate()
@@ -117,14 +115,14 @@ class Run:
             output, losses = self.network.forward(x, y)
             weight = torch.from_numpy(batch.weight).to(x.device)
             (losses * weight).sum().div(batch.total).backward()
-            seen.add(self.network.observe(output, y, losses), loss=losses)
+            seen.add(self.network.observe(output, y, losses), losses)
         self.optimizer.step()
 
     def _evaluate(self):
         """Test loss and accuracy (None without classes) over all ranks' parts of the test split."""
-        seen = self.network.look(self.dataset.test, np.asarray(self.test_rows), self._look_batch())
+        seen, losses = self.network.look(self.dataset.test, np.asarray(self.test_rows), self._look_batch())
         right = seen["correct"].sum() if self.network.classes else 0
-        loss, right, count = self.comm.sum(np.array([seen["loss"].sum(dtype=np.float64), right, len(seen["loss"])], np.float64))
+        loss, right, count = self.comm.sum(np.array([losses.sum(dtype=np.float64), right, len(losses)], np.float64))
         return float(loss / count), float(right / count) if self.network.classes else None
 
     def _look_batch(self):

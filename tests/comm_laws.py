@@ -39,14 +39,14 @@ def exchanges(comm):
 
 
 def bad_input_is_shared(comm):
-    with pytest.raises(InputError, match="^rank %d says no$" % (comm.size - 1)):
+    with pytest.raises(InputError, match=rf"^rank {comm.size - 1} says no$"):
         with comm.together():
             if comm.rank == comm.size - 1:
                 raise InputError(f"rank {comm.rank} says no")
     with comm.together():
         pass
     assert comm.on_first(lambda: 7 + comm.rank) == 7
-    with pytest.raises(InputError, match="^first$"):
+    with pytest.raises(InputError, match=r"^first$"):
         comm.on_first(lambda: (_ for _ in ()).throw(InputError("first")))
 
 

@@ -1,13 +1,17 @@
 """What the tests share: packed digits, the way to start ranks, the reasons for skips."""
 
+import importlib.util
 import os
 from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # nets this small gain nothing from more, and lose much on a busy machine
 
 import numpy as np
 import pytest
 
 from hpcfilter.data.pack import pack
-from hpcfilter.launch import run_local
+from hpcfilter.errors import InputError
+from hpcfilter.launch import mpirun, run_local
 
 CHECKOUT = Path(__file__).parent.parent
 RANKS = (1, 2, 3, 4, 8)
@@ -65,12 +69,24 @@ def _toml(value):
 
 
 @pytest.fixture(scope="session")
-def hpcfilter():
+def real_ranks():
+    """Skips where there is no MPI or no Horovod to start ranks with."""
+    for module in ("mpi4py", "horovod"):
+        if importlib.util.find_spec(module) is None:
+            pytest.skip(f"{module} is not installed: no real ranks")
+    try:
+        mpirun(2)
+    except InputError as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
+def hpcfilter(real_ranks):
     """hpcfilter(ranks, *words) -> CompletedProcess: the command line on real ranks, within the time limit."""
     return lambda ranks, *words, **more: run_local(ranks, ["-m", "hpcfilter", *words], TIMEOUT, capture=True, **more)
 
 
 @pytest.fixture(scope="session")
-def program():
+def program(real_ranks):
     """program(ranks, name, *words): a program of tests/parallel on real ranks, within the time limit."""
     return lambda ranks, name, *words: run_local(ranks, [CHECKOUT / "tests" / "parallel" / f"{name}.py", *words], TIMEOUT, capture=True)

@@ -1,5 +1,7 @@
 """Policies: laws 1, 4 and 6 on simulated ranks, and the known defects of public implementations (D1 to D7)."""
 
+import itertools
+
 import numpy as np
 import pytest
 from conftest import RANKS
@@ -84,7 +86,7 @@ def test_random_hides_the_exact_count_anew_each_epoch():
 def test_a_larger_fraction_only_adds_hidden_samples():
     for policy in (random, kakurenbo):
         hidden = [~selections(policy, observed(), 2, fraction=f)[0].keep for f in (0.1, 0.3, 0.6, 0.9)]
-        assert all((less <= more).all() for less, more in zip(hidden, hidden[1:], strict=False))
+        assert all((less <= more).all() for less, more in itertools.pairwise(hidden))
 
 
 def test_static_is_the_file():
@@ -146,7 +148,8 @@ class Numbers:
 
 
 def test_a_policy_that_needs_classes_says_so():
-    with pytest.raises(InputError, match=r"kakurenbo needs class labels, data.h5 has float32 targets of shape \(2,\); policies without: none, random, static"):
+    with pytest.raises(InputError, match=r"kakurenbo needs class labels, data.h5 has float32 targets of shape \(2,\); "
+                                         "policies without: none, random, static"):
         policy_function("kakurenbo", {}, Numbers())
 
 

@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -72,6 +73,12 @@ def test_login_node_modules_need_neither_torch_nor_mpi(module):
     code = f"import sys, {module}; print([m for m in ('torch', 'mpi4py', 'horovod') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_installing_pulls_neither_torch_nor_horovod():
+    project = tomllib.loads((PACKAGE.parent / "pyproject.toml").read_text())["project"]
+    assert not [name for name in project["dependencies"] if name.startswith(("torch", "horovod", "mpi4py"))]
+    assert {"torch", "horovod", "mpi"} <= set(project["optional-dependencies"])
 
 
 def test_the_verbs():

@@ -37,7 +37,10 @@ def batches(results):
     return [set(np.concatenate([batch.index for batch in step])) for step in zip(*(plan for plan, *_ in results), strict=True)]
 
 
-@pytest.mark.parametrize("keep", [keep_mask(), keep_mask(1.1), keep_mask(0.02), np.arange(N) > 900, np.arange(N) == 5], ids="mixed all few clustered one".split())
+KEPT = {"mixed": keep_mask(), "all": keep_mask(1.1), "few": keep_mask(0.02), "clustered": np.arange(N) > 900, "one": np.arange(N) == 5}
+
+
+@pytest.mark.parametrize("keep", KEPT.values(), ids=KEPT)
 def test_global_batches_are_the_same_on_any_number_of_ranks(keep):
     reference = plans(global_plan, keep, 1)
     for ranks in RANKS:

@@ -111,7 +111,8 @@ def test_segmentation(tmp_path, config):
 
 @pytest.mark.parametrize("model", [{"name": "mlp", "width": None, "hidden": 32, "depth": 1}, {"name": "resnet18", "width": 4}])
 def test_other_models_and_options(tmp_path, digits, config, model):
-    path = config(digits, model=model, train={"epochs": 5, "lr": 0.3, "precision": "bfloat16", "channels_last": True, "schedule": "step", "label_smoothing": 0.1})
+    options = {"precision": "bfloat16", "channels_last": True, "schedule": "step", "label_smoothing": 0.1}
+    path = config(digits, model=model, train={"epochs": 5, "lr": 0.3, **options})
     _, epochs, _ = train(path, tmp_path / "run")
     assert epochs[-1]["accuracy"] > 0.8
 
@@ -149,7 +150,7 @@ def test_a_score_run_leaves_no_trace(tmp_path, digits, config):
     network.model.train()
     network.model[2].eval()  # a part that its owner has frozen
     before, modes = network.digest(), [module.training for module in network.model.modules()]
-    first = network.look(dataset.train, np.arange(300), 64)
-    second = network.look(dataset.train, np.arange(300), 300)
+    first, _ = network.look(dataset.train, np.arange(300), 64)
+    second, _ = network.look(dataset.train, np.arange(300), 300)
     assert network.digest() == before and [module.training for module in network.model.modules()] == modes
     assert np.allclose(first["importance"], second["importance"], atol=1e-5), "the score does not depend on the batch"  # D1

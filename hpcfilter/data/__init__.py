@@ -1,5 +1,9 @@
 """The only speaker of h5py (with `checkpoint`): pack, open, own, read, prefetch. No torch and no communication here."""
 
+import os
+
+os.environ.setdefault("HDF5_PLUGIN_PRELOAD", "::")  # before h5py is imported: no filter plug-in is ever loaded on behalf of a file
+
 from hpcfilter.data.augment import augmentation
 from hpcfilter.data.packed import Dataset, Split, open_packed
 from hpcfilter.data.reader import read_batches

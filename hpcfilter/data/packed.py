@@ -23,7 +23,6 @@ from hpcfilter.errors import InputError
 
 FORMAT = "1"
 BLOCK_BYTES = 1 << 20  # of one checksum
-os.environ.setdefault("HDF5_PLUGIN_PRELOAD", "::")  # no filter plug-in is ever loaded on behalf of a file
 
 
 def rows_per_block(array):

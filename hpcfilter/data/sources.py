@@ -191,10 +191,8 @@ class _ImageFiles:
 
     def _read(self, file):
         with _pillow().open(file) as image:
-            image = image.convert(self._mode)
-            if self._size:
-                image = image.resize(self._size[::-1])
-            pixels = np.asarray(image)
+            converted = image.convert(self._mode)
+        pixels = np.asarray(converted.resize(self._size[::-1]) if self._size else converted)
         if pixels.shape != self.shape[1:]:
             raise InputError(f"{file}: got {pixels.shape[1]} x {pixels.shape[0]} pixels, expected {self.shape[2]} x {self.shape[1]} "
                              f"as {self._files[0].name}; give --size HEIGHTxWIDTH")

@@ -32,8 +32,8 @@ def score(run_dir, comm, settings=(), epoch=None, output=None):
         checkpoint.check(stamp, path, model=network.fingerprint(), data=dataset.digest)
         checkpoint.load_model(path, network)
     owned = shard(len(dataset.train), comm.rank, comm.size)
-    seen = network.look(dataset.train, np.asarray(owned), LOOK_BATCH)
-    columns = {name: values.astype(np.uint8) if values.dtype == bool else values for name, values in seen.items()}
+    seen, losses = network.look(dataset.train, np.asarray(owned), LOOK_BATCH)
+    columns = {name: values.astype(np.uint8) if values.dtype == bool else values for name, values in {**seen, "loss": losses}.items()}
     about = {"score": config.score.name, "checkpoint": str(path), "epoch": stamp["epoch"], "data": dataset.digest}
     write(output, len(dataset.train), columns, about, comm)
     return output, list(columns)

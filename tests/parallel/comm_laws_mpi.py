@@ -4,9 +4,9 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
-from comm_laws import LAWS  # noqa: E402
+from comm_laws import LAWS
 
-from hpcfilter.comm import world  # noqa: E402
+from hpcfilter.comm import world
 
 comm = world()
 assert comm.backend == ("mpi" if comm.size > 1 else "serial")
