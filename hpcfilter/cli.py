@@ -20,14 +20,18 @@ def main(argv=None):
         words = _parser().parse_args(argv)
         comm = world()
         words.run(words, comm)
-        code = 0
+        problem = None
     except InputError as error:
-        if placement().rank == 0:
-            print(f"hpcfilter: {error}", file=sys.stderr, flush=True)
-        code = 2
+        problem = error
+    except ModuleNotFoundError as error:
+        if error.name not in ("torch", "mpi4py"):  # the site's own, which an installation of hpcfilter does not bring
+            raise
+        problem = f"{error.name} is not installed for {sys.executable}; this verb needs it"
+    if problem and placement().rank == 0:
+        print(f"hpcfilter: {problem}", file=sys.stderr, flush=True)
     if comm is not None:
         comm.close()
-    return code
+    return 2 if problem else 0
 
 
 def _parser():

@@ -195,7 +195,7 @@ def _describe(error, schema, where, text="", path=""):
         table = schema
         for key in keys[:-1]:
             table = table.model_fields[key].annotation
-        problem = f"unknown key; known: {', '.join(table.model_fields) or 'none'}"
+        problem = f"unknown key; {'known: ' + ', '.join(table.model_fields) if table.model_fields else 'there are no other keys'}"
     elif first["type"] == "missing":
         problem = "missing"
     else:

@@ -5,6 +5,7 @@ Callers call on every rank and never ask who they are; the record does.
 
 import importlib.metadata
 import json
+import math
 import os
 import platform
 import socket
@@ -94,7 +95,7 @@ class Record:
         """Append one row {"kind": kind, ...}."""
         if self.speaks:
             with open(self.path, "a") as file:
-                file.write(json.dumps({"kind": kind, **values}) + "\n")
+                file.write(json.dumps({"kind": kind, **_finite(values)}, allow_nan=False) + "\n")
 
     def run(self, config, comm, **values):
         """The row of provenance that opens a run and each resumption."""
@@ -111,6 +112,12 @@ class Record:
         """One line on the error output."""
         if self.speaks:
             print(f"hpcfilter: warning: {text}", file=sys.stderr, flush=True)
+
+
+def _finite(values):
+    """Numbers that JSON does not know (NaN, infinities) become null."""
+    return {key: _finite(value) if isinstance(value, dict) else None if isinstance(value, float) and not math.isfinite(value) else value
+            for key, value in values.items()}
 
 
 class Stopwatch:

@@ -81,9 +81,10 @@ class Run:
             selection = self.policy(self.scores, epoch, config.seed, comm)
             plan = self.plan(selection, self.shards, comm, config.seed, epoch, self.global_batch)
             check_steps(plan, comm)
-        torch.manual_seed(seed_of(config.seed, epoch, "dropout", comm.rank))
-        seen, rate = Columns(network.classes > 0), 0.0
         with watch("train"):
+            network.model.train()
+            torch.manual_seed(seed_of(config.seed, epoch, "dropout", comm.rank))
+            seen, rate = Columns(network.classes > 0), 0.0
             for step, (batch, images, labels) in enumerate(read_batches(self.dataset.train, plan, self.augment, config.seed, epoch)):
                 rate = selection.lr_scale * learning_rate(config.train, self.global_batch, epoch + step / plan.steps)
                 self._step(batch, images, labels, rate, seen)
@@ -92,18 +93,24 @@ class Run:
             self.scores.observe(*deliver(plan.index, columns, self.shards, comm))
             comm.average_buffers(network.model)
             hidden = np.asarray(self.scores.owned)[selection.refresh]
-            looked, _ = network.look(self.dataset.train, hidden, self._look_batch())
-            self.scores.observe(hidden, looked)
+            self.scores.observe(hidden, network.look(self.dataset.train, hidden, self._look_batch())[0])
         with watch("evaluate"):
             test_loss, accuracy = self._evaluate()
-        kept, moved_back, trained, refreshed, nan = (int(n) for n in comm.sum(np.array([
-            selection.keep.sum(), selection.moved_back.sum(), len(plan.index), len(hidden), np.isnan(losses).sum()], np.int64)))
-        self.trained, self.looked = self.trained + trained, self.looked + refreshed
+        counts = self._count(kept=selection.keep, moved_back=selection.moved_back, refreshed=selection.refresh,
+                             trained=np.ones(len(plan.index), bool), nan=np.isnan(losses))
         with watch("checkpoint"):
             if (epoch + 1) % config.checkpoint.every == 0 or epoch + 1 == config.train.epochs:
                 self._save(epoch)
-        self._report(epoch, plan, selection, watch, steps=plan.steps, kept=kept, hidden=self.scores.total - kept, moved_back=moved_back,
-                     refreshed=refreshed, nan=nan, train_loss=_mean(comm, losses), test_loss=test_loss, accuracy=accuracy, lr=rate)
+        self._report(epoch, plan, selection, watch, **counts, hidden=self.scores.total - counts["kept"], steps=plan.steps,
+                     train_loss=_mean(comm, losses), test_loss=test_loss, accuracy=accuracy, lr=rate)
+
+    def _count(self, **masks):
+        """Count truth values over all ranks; keep the running totals. masks: name -> bool array. Returns name -> int."""
+        totals = self.comm.sum(np.array([np.count_nonzero(mask) for mask in masks.values()], np.int64))
+        counts = dict(zip(masks, map(int, totals), strict=True))
+        self.trained += counts.pop("trained")
+        self.looked += counts["refreshed"]
+        return counts
 
     def _step(self, batch, images, labels, rate, seen):
         """Forward, backward, step. Each rank's loss is its part of the sum over the global batch, divided by the global count."""
@@ -158,7 +165,7 @@ class Run:
     def _report(self, epoch, plan, selection, watch, **values):
         """The epoch's row, and its line on the console."""
         digests = {"selection": selection_digest(selection, self.scores.owned, self.comm), "batches": plan.digest(self.comm)}
-        row = {**values, "threshold": None if np.isnan(selection.threshold) else selection.threshold,
+        row = {**values, "threshold": selection.threshold,
                "passes": self.trained / self.scores.total, "looks": self.looked / self.scores.total, "imbalance": plan.imbalance}
         seconds = {"total": watch.total(), **watch.seconds}
         self.record.row("epoch", epoch=epoch, **row, seconds=seconds, **digests)
