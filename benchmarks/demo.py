@@ -5,9 +5,8 @@ import shutil
 from pathlib import Path
 
 from benchmarks.results import train
-from hpcfilter.data import open_packed
+from hpcfilter.data import is_packed, open_packed
 from hpcfilter.data.pack import pack
-from hpcfilter.errors import InputError
 from hpcfilter.report import picture, table
 
 RUNS = Path(__file__).parent.parent / "jobs" / "runs"
@@ -23,15 +22,12 @@ def main(words):
     words = parser.parse_args(words)
     words.folder.mkdir(parents=True, exist_ok=True)
     data = packed(words.data, words.folder)
-    if words.data == "digits":
-        config, settings = RUNS / "digits.toml", {}
-    else:
-        config, settings = RUNS / "fashion_mnist.toml", {"data.augment": "none", "train.epochs": 5}
+    config, settings, filtering = _settings(words.data, open_packed(data))
     settings["data.path"] = data
     if words.epochs:
         settings["train.epochs"] = words.epochs
     runs = []
-    for policy in ("none", "kakurenbo"):
+    for policy in ("none", filtering):
         runs.append(words.folder / policy)
         shutil.rmtree(runs[-1], ignore_errors=True)
         print(f"\n{words.ranks} ranks, policy {policy}")
@@ -41,13 +37,20 @@ def main(words):
     print(f"\n{words.folder / 'demo.png'}: accuracy and hidden share against the epoch")
 
 
+def _settings(data, dataset):
+    """(run config, what to change in it, the policy to show). KAKURENBO needs classes and the small CNN images of 8 x 8; else random, MLP."""
+    if data == "digits":
+        return RUNS / "digits.toml", {}, "kakurenbo"
+    settings = {"data.augment": "none", "train.epochs": 5}
+    if not dataset.layout or min(dataset.train.images.shape[1:3]) < 8:
+        settings["model"] = '{name = "mlp"}'
+    return RUNS / "fashion_mnist.toml", settings, "kakurenbo" if dataset.classes else "random"
+
+
 def packed(data, folder):
     """The packed file of `data`: itself, or made in `folder`. Returns its path."""
-    if data != "digits":
-        try:
-            return open_packed(data).path
-        except InputError:
-            pass  # not packed yet
+    if data != "digits" and is_packed(data):
+        return data
     about = pack(data, folder / "data.h5", replace=True)
     print(f"{folder / 'data.h5'}: {about['rows']['train']} training and {about['rows']['test']} test rows of {about['name']}")
     return folder / "data.h5"

@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import pickle
+import re
 import shutil
 from pathlib import Path
 
@@ -45,14 +46,16 @@ def save(folder, epoch, network, optimizer, scores, comm, keep, **stamp):
         shutil.rmtree(final, ignore_errors=True)
         os.replace(temporary, final)
         _sync(final.parent)
-        for old in generations(folder)[:-keep]:
-            shutil.rmtree(old)
+        older = [path for path in generations(folder) if path.name <= final.name]
+        for path in generations(folder):
+            if path not in older[-keep:]:  # an old one, or a damaged one that a resumed run has passed over
+                shutil.rmtree(path)
     comm.barrier()
 
 
 def generations(folder):
     """The finished generations in a checkpoints folder, oldest first. Returns list of Path."""
-    return sorted(path for path in Path(folder).glob("epoch-*") if (path / "stamp.json").exists())
+    return sorted(path for path in Path(folder).glob("epoch-*") if re.fullmatch(r"epoch-\d{5,}", path.name) and (path / "stamp.json").exists())
 
 
 def newest(folder, comm):
@@ -86,10 +89,18 @@ def read_stamp(path):
 
 
 def check(stamp, path, **expected):
-    """Raise InputError unless the stamp says what is expected: model, data or seed of the run that wants to use it."""
+    """Raise InputError unless the stamp says what is expected: the digests of the model and the data of the run that wants to use it."""
     for key, value in expected.items():
         if stamp.get(key) != value:
-            raise InputError(f"{path}: {key}: got a checkpoint of {key} {stamp.get(key)}, expected {value}; it belongs to another {key}")
+            raise InputError(f"{path}: got a checkpoint of {key} {stamp.get(key)}, expected {value}; it belongs to another {key}")
+
+
+def check_settings(stamp, path, settings):
+    """Raise InputError unless a run that resumes has the settings it began with. settings: flat dict, as Config.fixed gives it."""
+    then = stamp.get("settings", {})
+    for key in sorted({*then, *settings}):
+        if then.get(key) != settings.get(key):
+            raise InputError(f"{path}: {key}: the run began with {then.get(key)}, got {settings.get(key)}; --resume goes on as it began")
 
 
 def load_model(path, network, optimizer=None):

@@ -3,6 +3,7 @@
 import argparse
 import re
 import sys
+import traceback
 
 from hpcfilter.comm import placement, world
 from hpcfilter.errors import InputError
@@ -23,10 +24,18 @@ def main(argv=None):
         problem = None
     except InputError as error:
         problem = error
+        if comm is not None and comm.size > 1 and not error.shared:
+            print(f"hpcfilter: rank {comm.rank}: {error}", file=sys.stderr, flush=True)
+            comm.abort(2)  # the others wait for this rank, and know of nothing
     except ModuleNotFoundError as error:
         if error.name not in ("torch", "mpi4py"):  # the site's own, which an installation of hpcfilter does not bring
             raise
         problem = f"{error.name} is not installed for {sys.executable}; this verb needs it"
+    except Exception:
+        if comm is None or comm.size == 1:
+            raise
+        print(f"hpcfilter: rank {comm.rank} of {comm.size} failed:\n{traceback.format_exc()}", file=sys.stderr, flush=True)
+        comm.abort(1)
     if problem and placement().rank == 0:
         print(f"hpcfilter: {problem}", file=sys.stderr, flush=True)
     if comm is not None:

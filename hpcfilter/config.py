@@ -5,12 +5,14 @@ each; its keyword-only parameters are the schema of the table's other keys (`bin
 configured like one of ours.
 """
 
+import fractions
 import hashlib
 import importlib
 import inspect
 import json
 import re
 import tomllib
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -24,8 +26,13 @@ Fraction = Annotated[float, Field(ge=0, lt=1)]  # a share of the samples that ma
 Count = Annotated[int, Field(ge=1)]
 
 
+def share(fraction, total):
+    """How many samples a fraction of `total` is: floor of the exact product of the number as written, so that 0.29 of 100 is 29."""
+    return int(fractions.Fraction(repr(float(fraction))) * total)
+
+
 class _Table(BaseModel):
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
 
 class _NamedTable(BaseModel):
@@ -99,6 +106,26 @@ class Config(_Table):
     score: Score = Score()
     checkpoint: Checkpoint = Checkpoint()
 
+    _path: str = ""
+    _text: str = ""
+    _settings: tuple = ()
+
+    @contextmanager
+    def places(self):
+        """Put the file and the line before every InputError that names a key of this config."""
+        try:
+            yield
+        except InputError as error:
+            key = re.match(r"[a-z]+(\.\w+)+(?=:)", str(error))
+            known = key and key[0].partition(".")[0] in type(self).model_fields
+            raise InputError(f"{_place(key[0].split('.'), self._path, self._text, self._settings)}{error}" if known else str(error)) from None
+
+    def fixed(self):
+        """The settings that a resumed run must share with its beginning: flat, "table.key" -> value."""
+        tables = self.model_dump(mode="json", exclude={"checkpoint": True, "data": {"path", "verify"}, "train": {"epochs", "device"}})
+        return {f"{table}.{key}" if isinstance(values, dict) else table: value
+                for table, values in tables.items() for key, value in (values.items() if isinstance(values, dict) else [(table, values)])}
+
     def toml(self):
         """The resolved config as TOML text."""
         return tomli_w.dumps(self.model_dump(mode="json", exclude_none=True))
@@ -126,8 +153,10 @@ def load(path, settings=()):
     try:
         config = Config.model_validate(tables)
     except pydantic.ValidationError as error:
-        raise InputError(f"{_describe(error, Config, '', text, path)}") from None
+        keys, problem = _describe(error, Config)
+        raise InputError(f"{_place(keys, path, text, settings)}{'.'.join(keys)}: {problem}") from None
     config.data.path = config.data.path.absolute()
+    config._path, config._text, config._settings = str(path), text, tuple(settings)
     return config
 
 
@@ -162,8 +191,8 @@ def imported(path, where):
         raise InputError(f"{where}: got '{path}', expected package.module:name")
     try:
         return getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as error:
-        raise InputError(f"{where}: cannot import '{path}': {error}") from None
+    except Exception as error:  # the user's own code may fail in any way
+        raise InputError(f"{where}: cannot import '{path}': {type(error).__name__}: {' '.join(str(error).split())}") from None
 
 
 def bind(function, given, where, **defaults):
@@ -173,9 +202,9 @@ def bind(function, given, where, **defaults):
     Raises InputError for a key that the function does not take, a missing one, or a value out of its type.
     """
     fields = {}
-    for name, parameter in inspect.signature(function).parameters.items():
+    for name, parameter in inspect.signature(function, eval_str=True).parameters.items():
         if parameter.kind is parameter.VAR_KEYWORD:
-            return given  # the function says it checks its keys itself
+            return dict(given)  # the function checks its keys itself
         if parameter.kind is parameter.KEYWORD_ONLY:
             default = defaults.get(name, ... if parameter.default is parameter.empty else parameter.default)
             kind = Any if parameter.annotation is parameter.empty else parameter.annotation
@@ -184,11 +213,12 @@ def bind(function, given, where, **defaults):
     try:
         return dict(schema.model_validate(given))
     except pydantic.ValidationError as error:
-        raise InputError(f"{_describe(error, schema, where)} (of {function.__name__})") from None
+        keys, problem = _describe(error, schema)
+        raise InputError(f"{'.'.join([where, *keys])}: {problem} (of {getattr(function, '__name__', function)})") from None
 
 
-def _describe(error, schema, where, text="", path=""):
-    """One line for the first of the validation errors."""
+def _describe(error, schema):
+    """(keys, problem) of the first of the validation errors."""
     first, *others = error.errors()
     keys = [str(key) for key in first["loc"]]
     if first["type"] == "extra_forbidden":
@@ -200,10 +230,15 @@ def _describe(error, schema, where, text="", path=""):
         problem = "missing"
     else:
         problem = f"{first['msg'].removeprefix('Value error, ')}, got {first['input']!r}"
-    place = ".".join(filter(None, [where, *keys]))
+    return keys, problem + (f" (and {len(others)} more)" if others else "")
+
+
+def _place(keys, path, text, settings):
+    """Where a key was set: "run.toml, line 7: ", "--set: ", or the file alone."""
+    if any(setting.partition("=")[0].strip() in (".".join(keys), keys[0]) for setting in settings):
+        return "--set: "
     line = _line(text, keys)
-    source = f"{path}, line {line}: " if line else f"{path}: " if path else ""
-    return f"{source}{place}: {problem}" + (f" (and {len(others)} more)" if others else "")
+    return f"{path}, line {line}: " if line else f"{path}: "
 
 
 def _line(text, keys):

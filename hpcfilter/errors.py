@@ -2,7 +2,12 @@
 
 
 class InputError(Exception):
-    """Bad input of the user: one line that says what, got, expected and where. The command line exits with 2."""
+    """Bad input of the user: one line that says what, got, expected and where. The command line exits with 2.
+
+    shared: all ranks raise it together (`comm.together`), so that they can leave in order; else the job must be aborted.
+    """
+
+    shared = False
 
 
 class BrokenInvariant(Exception):

@@ -10,6 +10,8 @@ from pathlib import Path
 
 from hpcfilter.errors import InputError
 
+GRACE = 10  # seconds between asking a launcher to end and killing it
+
 
 def mpirun(ranks):
     """The words that start `ranks` processes here and now, to be followed by the program.
@@ -34,7 +36,7 @@ def environment(ranks):
 def run_local(ranks, words, timeout, capture=False, **more):
     """Run `python WORDS` on `ranks` ranks (mpi4py's runner, so that one failed rank ends all); 1 rank is a plain process.
 
-    timeout: seconds, after which the whole process group is killed and subprocess.TimeoutExpired raised.
+    timeout: seconds, after which everything is ended and subprocess.TimeoutExpired raised.
     more: extra environment variables. Returns subprocess.CompletedProcess, with text output when `capture`.
     """
     python = [sys.executable] if ranks == 1 else [*mpirun(ranks), sys.executable, "-m", "mpi4py"]
@@ -44,10 +46,19 @@ def run_local(ranks, words, timeout, capture=False, **more):
     try:
         out, err = process.communicate(timeout=timeout)
     finally:
-        if process.poll() is None:
+        _end(process)
+    return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+
+def _end(process):
+    """End a launcher that still runs. Asked to, it ends its ranks, which are in process groups of their own; killed, it could not."""
+    if process.poll() is None:
+        process.terminate()
+        try:
+            process.wait(timeout=GRACE)
+        except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-    return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
 
 def _program():

@@ -64,10 +64,21 @@ class Network:
         with torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32):
             output = self.model(x)
         output = output.float()
-        losses = self.loss(output, y)
-        if losses.shape != (len(x),):
-            raise InputError(f"train.loss: got a loss of shape {tuple(losses.shape)}, expected one value per sample, ({len(x)},)")
-        return output, losses
+        return output, self.loss(output, y)
+
+    def try_out(self, split, index):
+        """Run model, loss and score on a few rows, so that what does not fit is known before the run. Raises InputError."""
+        with self.evaluating():
+            x, y = self.tensors(*split.rows(index))
+            try:
+                output, losses = self.forward(x, y)
+                seen = self.observe(output, y, losses)
+            except (RuntimeError, ValueError, TypeError, IndexError) as error:
+                raise InputError(f"model: fails on samples of shape {tuple(x.shape[1:])} with targets of shape {tuple(y.shape[1:])}: "
+                                 f"{' '.join(str(error).split())}") from None
+        for name, values in (("train.loss", losses), ("score.name", seen["importance"])):
+            if values.shape != (len(x),):
+                raise InputError(f"{name}: got values of shape {tuple(values.shape)}, expected one per sample, ({len(x)},)")
 
     @torch.no_grad()
     def observe(self, output, y, losses):

@@ -80,11 +80,8 @@ class Record:
         if not self.speaks or not self.path.exists():
             return
         kept = []
-        for line in self.path.read_text().splitlines():
-            try:
-                row = json.loads(line)
-            except json.JSONDecodeError:  # the last line of a killed run
-                continue
+        for line in self.path.read_text().split("\n")[:-1]:  # behind the last line end: nothing, or what a killed run did not finish
+            row = json.loads(line)
             if row["kind"] == "run" or (row["kind"] == "epoch" and row["epoch"] < epoch):
                 kept.append(line)
         temporary = self.path.with_suffix(f".part{os.getpid()}")

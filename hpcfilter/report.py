@@ -13,7 +13,8 @@ def read_run(run_dir):
     """
     path = Path(run_dir) / "metrics.jsonl"
     try:
-        rows = [json.loads(line) for line in path.read_text().splitlines()]
+        lines = path.read_text().split("\n")[:-1]  # behind the last line end: nothing, or what a killed run did not finish
+        rows = [json.loads(line) for line in lines]
     except OSError:
         raise InputError(f"{path}: cannot be read; expected a run folder") from None
     except json.JSONDecodeError as error:
@@ -33,8 +34,10 @@ def table(run_dirs):
         _, epochs, _ = read_run(run_dir)
         last = epochs[-1]
         seconds = {phase: sum(row["seconds"][phase] for row in epochs) for phase in last["seconds"]}
-        score = f"loss {last['test_loss']:.4f}" if last["accuracy"] is None else f"{100 * last['accuracy']:.2f} %"
-        lines.append([Path(run_dir).name, score, f"{100 * (1 - last['passes'] / len(epochs)):.1f} %", f"{last['looks'] / len(epochs):.2f}",
+        finished = last["epoch"] + 1
+        loss = "diverged" if last["test_loss"] is None else f"loss {last['test_loss']:.4f}"
+        score = loss if last["accuracy"] is None else f"{100 * last['accuracy']:.2f} %"
+        lines.append([Path(run_dir).name, score, f"{100 * (1 - last['passes'] / finished):.1f} %", f"{last['looks'] / finished:.2f}",
                       *(f"{seconds[phase]:.2f}" for phase in ("select", "train", "score", "evaluate", "checkpoint", "total"))])
     widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
     return "\n".join("  ".join(cell.ljust(width) if not number else cell.rjust(width)
@@ -60,4 +63,7 @@ def picture(run_dirs, path):
     below.set(xlabel="epoch", ylabel="hidden, %", ylim=(0, None))
     for axes in (above, below):
         axes.grid(alpha=0.3)
-    figure.savefig(path, dpi=150)
+    try:
+        figure.savefig(path, dpi=150)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be drawn: {error}") from None

@@ -2,7 +2,7 @@
 
 Two orders. `global`: the epoch is one permutation of all kept samples, cut into global batches and then among the ranks, so that the
 same samples meet in the same global batch on any number of ranks. `shard`: a rank trains only what it owns, and ranks with fewer
-kept samples go round theirs again, at a weight that keeps the gradient unbiased. In both, all ranks take the same number of steps,
+kept samples go round theirs again, at a weight that keeps the gradient unbiased over the epochs. In both, all ranks take the same number of steps,
 and the batches of an epoch differ by at most one sample: no rank is ever left with a tiny last batch.
 """
 
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from hpcfilter.data import begin, edges
-from hpcfilter.errors import BrokenInvariant
+from hpcfilter.errors import BrokenInvariant, InputError
 from hpcfilter.randomness import Permutation, digest
 
 
@@ -73,7 +73,7 @@ class KeptSet:
         parts = comm.allgather(packed)
         lengths = comm.allgather(np.array([len(keep)], np.int64))
         self.blocks = np.concatenate(parts).reshape(-1, self.BLOCK)
-        self.before = np.concatenate([[0], np.cumsum(np.bitwise_count(self.blocks).sum(axis=1, dtype=np.int64))])
+        self.before = np.concatenate([[0], np.cumsum(np.bitwise_count(self.blocks.view(np.uint64)).sum(axis=1, dtype=np.int64))])
         self.count = int(self.before[-1])
         # A rank's first bit stands at `bit` in the padded bits and is sample `first` of all.
         self.bit = np.cumsum([0, *(8 * len(part) for part in parts)])
@@ -118,7 +118,8 @@ def shard_plan(selection, shards, comm, seed, epoch, global_batch):
     """Plan an epoch in which this rank trains only its own samples. Arguments and result as `global_plan`.
 
     All ranks train as many samples as the fullest one keeps; a rank of k kept samples out of K goes round them, each at the weight
-    k * ranks / K, so that the sum over an epoch weighs every kept sample the same. A rank without any takes part with empty batches.
+    k * ranks / K, so that the rank counts for its share of the kept samples. In the last round some of its samples come once more than
+    others, by a draw that is new in each epoch: every kept sample weighs the same in expectation. A rank without any has empty batches.
     """
     own = np.flatnonzero(selection.keep)
     most, kept = int(comm.max(len(own))), int(comm.sum(len(own)))
@@ -137,10 +138,13 @@ ORDERS = {"global": global_plan, "shard": shard_plan}
 
 
 def check_steps(plan, comm):
-    """Raise BrokenInvariant on all ranks unless all plan the same steps: uneven steps would hang the allreduce of the gradients."""
+    """Raise on all ranks unless all plan the same steps, and some: uneven steps would hang the allreduce of the gradients."""
     steps = [int(part[0]) for part in comm.allgather(np.array([plan.steps], np.int64))]
     if len(set(steps)) > 1:
         raise BrokenInvariant(f"sampler: the ranks planned different numbers of steps: {dict(enumerate(steps))}")
+    with comm.together():
+        if plan.steps == 0:
+            raise InputError("filter: the policy keeps no sample in this epoch")
 
 
 def deliver(index, columns, shards, comm):

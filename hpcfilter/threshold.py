@@ -30,11 +30,6 @@ def key_score(key):
     return float(np.array(bits, dtype=np.uint32).view(np.float32))
 
 
-def share(fraction, total):
-    """How many samples a fraction of `total` is: floor(fraction * total), proof against 0.29 * 100 = 28.999999999999996."""
-    return int(np.floor(fraction * total + 1e-9))
-
-
 def lowest(scores, n, comm, start=None):
     """Mark the globally n lowest scores: what a stable sort of all scores in rank order would put first.
 

@@ -7,7 +7,7 @@ import torch
 
 from hpcfilter import checkpoint
 from hpcfilter.config import load
-from hpcfilter.data import augmentation, edges, open_packed, read_batches, read_table, shard
+from hpcfilter.data import augmentation, edges, open_packed, read_batches, read_selection, shard
 from hpcfilter.errors import InputError
 from hpcfilter.network import Columns, Network, seed_of
 from hpcfilter.optim import learning_rate, sgd
@@ -26,7 +26,9 @@ def train(config_path, run_dir, comm, settings=(), resume=False):
     Raises InputError on all ranks for bad input, before anything is written.
     """
     with comm.together():
-        run = Run(config_path, run_dir, comm, settings)
+        config = load(config_path, settings)
+        with config.places():
+            run = Run(config, run_dir, comm)
     run.open(resume)
     for epoch in range(run.first_epoch, run.config.train.epochs):
         run.epoch(epoch)
@@ -36,9 +38,8 @@ def train(config_path, run_dir, comm, settings=(), resume=False):
 class Run:
     """One run: what the config describes, made for this rank, and its folder."""
 
-    def __init__(self, config_path, run_dir, comm, settings=()):
-        self.config = config = load(config_path, settings)
-        self.comm, self.dir = comm, Path(run_dir)
+    def __init__(self, config, run_dir, comm):
+        self.config, self.comm, self.dir = config, comm, Path(run_dir)
         self.record = Record(run_dir, speaks=comm.rank == 0)
         self.dataset = dataset = open_packed(config.data.path)
         samples = len(dataset.train)
@@ -48,25 +49,28 @@ class Run:
         self.scores = Scores(shard(samples, comm.rank, comm.size), samples)
         self.test_rows = shard(len(dataset.test), comm.rank, comm.size)
         self.policy = policy_function(config.filter.policy, config.filter.model_extra, dataset, epochs=config.train.epochs)
-        self.scores.given = given_selection(self.policy, dataset, self.scores.owned)
+        if config.filter.policy == "static":
+            self.scores.given = read_selection(self.policy.keywords["selection"], dataset, self.scores.owned)
         self.augment = augmentation(config.data.augment, dataset, config.data.shift)
         self.network = Network(config, dataset, comm.local_rank, comm.local_size)
         self.optimizer = sgd(self.network.model, config.train)
         self.global_batch = config.train.global_batch or config.train.batch * comm.size
         self.plan = ORDERS[config.data.order]
         self.first_epoch, self.trained, self.looked = 0, 0, 0  # trained, looked at: samples so far, of all ranks
+        self.test_result = None  # (loss, accuracy) after the last epoch
         dataset.check(comm.rank, comm.size, config.data.verify)
+        self.network.try_out(dataset.train, np.asarray(self.scores.owned[:2]))
 
     def open(self, resume):
         """Make the run folder, or find in it where to go on; bring all ranks to the same weights."""
         path = self._resume() if resume else None
-        self.comm.on_first(lambda: self._claim_folder(resume))
         self.optimizer = self.comm.distribute(self.optimizer, self.network.model)
         if path:  # after distribute: Horovod makes a new optimizer, without the state of the one it is given
             with self.comm.together():
                 checkpoint.load_model(path, self.network, self.optimizer)
                 checkpoint.load_scores(path, self.scores)
         self.comm.broadcast(self.network.model)
+        self.comm.on_first(lambda: self._claim_folder(resume))
         self.watch = Stopwatch()
         self.record.restart(self.first_epoch)
         self.record.run(self.config, self.comm, data=self.dataset.digest, samples=self.scores.total, global_batch=self.global_batch,
@@ -82,7 +86,6 @@ class Run:
             plan = self.plan(selection, self.shards, comm, config.seed, epoch, self.global_batch)
             check_steps(plan, comm)
         with watch("train"):
-            network.model.train()
             torch.manual_seed(seed_of(config.seed, epoch, "dropout", comm.rank))
             seen, rate = Columns(network.classes > 0), 0.0
             for step, (batch, images, labels) in enumerate(read_batches(self.dataset.train, plan, self.augment, config.seed, epoch)):
@@ -91,11 +94,11 @@ class Run:
             columns, losses = seen.arrays()
         with watch("score"):
             self.scores.observe(*deliver(plan.index, columns, self.shards, comm))
-            comm.average_buffers(network.model)
+            comm.average_buffers(network.model, len(plan.index) / int(comm.sum(len(plan.index))))
             hidden = np.asarray(self.scores.owned)[selection.refresh]
             self.scores.observe(hidden, network.look(self.dataset.train, hidden, self._look_batch())[0])
         with watch("evaluate"):
-            test_loss, accuracy = self._evaluate()
+            self.test_result = test_loss, accuracy = self._evaluate()
         counts = self._count(kept=selection.keep, moved_back=selection.moved_back, refreshed=selection.refresh,
                              trained=np.ones(len(plan.index), bool), nan=np.isnan(losses))
         with watch("checkpoint"):
@@ -137,7 +140,7 @@ class Run:
 
     def _save(self, epoch):
         checkpoint.save(self.dir / "checkpoints", epoch, self.network, self.optimizer, self.scores, self.comm, self.config.checkpoint.keep,
-                        data=self.dataset.digest, seed=self.config.seed, policy=self.config.filter.policy, score=self.config.score.name,
+                        data=self.dataset.digest, settings={**self.config.fixed(), "train.global_batch": self.global_batch},
                         trained=self.trained, looked=self.looked)
 
     def _resume(self):
@@ -147,12 +150,14 @@ class Run:
             self.record.warn(f"passed over: {problem}")
         if path is None:
             return None
-        checkpoint.check(stamp, path, model=self.network.fingerprint(), data=self.dataset.digest, seed=self.config.seed)
+        with self.comm.together(), self.config.places():
+            checkpoint.check(stamp, path, model=self.network.fingerprint(), data=self.dataset.digest)
+            checkpoint.check_settings(stamp, path, {**self.config.fixed(), "train.global_batch": self.global_batch})
         self.first_epoch, self.trained, self.looked = stamp["epoch"] + 1, stamp["trained"], stamp["looked"]
         return path
 
     def _claim_folder(self, resume):
-        if (self.dir / "metrics.jsonl").exists() and not resume:
+        if not resume and ((self.dir / "metrics.jsonl").exists() or checkpoint.generations(self.dir / "checkpoints")):
             raise InputError(f"{self.dir}: holds a run already; give --resume to go on with it, or another --run-dir")
         try:
             self.dir.mkdir(parents=True, exist_ok=True)
@@ -176,29 +181,11 @@ class Run:
                         f"moved back {values['moved_back']}  lr {values['lr']:.4g}  {seconds['total']:.1f} s")
 
     def close(self):
-        """Final evaluation, the last row, the marker DONE."""
-        test_loss, accuracy = self._evaluate()
+        """The last row, the marker DONE."""
+        test_loss, accuracy = self.test_result or self._evaluate()  # nothing was left to train
         self.record.row("end", exit=0, accuracy=accuracy, test_loss=test_loss, passes=self.trained / self.scores.total,
                         looks=self.looked / self.scores.total, seconds=self.watch.total(), weights=self.network.digest())
         self.comm.on_first((self.dir / "DONE").touch)
-
-
-def given_selection(policy, dataset, owned):
-    """The rows of the static policy's selection file that this rank owns: name -> array, or {}.
-
-    policy: as `policy_function` returns it. Raises InputError for a file of another data set, or one that keeps nothing.
-    """
-    path = policy.keywords.get("selection")
-    if path is None:
-        return {}
-    columns, about, rows = read_table(path, owned)
-    if about.get("data") != dataset.digest or rows != len(dataset.train):
-        raise InputError(f"{path}: got a selection of data set {about.get('data')} with {rows} samples, "
-                         f"expected {dataset.digest} with {len(dataset.train)} ({dataset.path})")
-    if not {"keep", "weight"} <= set(columns) or about.get("kept", 0) < 1:
-        raise InputError(f"{path}: expected the columns keep and weight and at least one kept sample, "
-                         f"got {', '.join(columns)} and {about.get('kept', 0)} kept")
-    return columns
 
 
 def _mean(comm, losses):

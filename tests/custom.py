@@ -2,9 +2,22 @@
 
 from torch import nn
 
+from hpcfilter.comm import placement
+
 
 def perceptron(inputs, outputs, *, hidden: int = 16):
     return nn.Sequential(nn.Flatten(), nn.Linear(inputs[0], hidden), nn.Tanh(), nn.Dropout(0.2), nn.Linear(hidden, outputs))
+
+
+def wrong_shape(inputs, outputs):
+    return nn.Linear(inputs[0] + 1, outputs)
+
+
+def fails_on_the_last_rank(inputs, outputs):
+    """Raises on the last rank only, as a broken node does."""
+    if placement().rank == placement().size - 1:
+        raise KeyError("this node is broken")
+    return perceptron(inputs, outputs)
 
 
 def pixels(inputs, outputs):

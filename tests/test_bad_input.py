@@ -89,10 +89,12 @@ def test_what_needs_classes_says_so(tmp_path, regression, config, capsys):
                             ({"train": {"loss": "cross_entropy"}}, "train.loss: cross_entropy needs class labels"),
                             ({"data": {"augment": "shift"}}, "data.augment: 'shift' is for images with class labels"),
                             ({"model": {"name": "cnn"}}, "model: cnn cannot be made for inputs (6,)"),
-                            ({"train": {"loss": "custom:mean_over_batch"}}, "expected one value per sample")):
+                            ({"train": {"loss": "custom:mean_over_batch"}}, "train.loss: got values of shape (), expected one per sample"),
+                            ({"model": {"factory": "custom:wrong_shape", "name": None, "width": None}}, "model: fails on samples of shape (6,)")):
         path = config(regression, **{"model": model, **tables})
         assert main(["train", str(path), "--run-dir", str(tmp_path / "run")]) == 2
         assert message in capsys.readouterr().err
+        assert not (tmp_path / "run").exists()
 
 
 def test_more_ranks_than_samples(tmp_path, config, hpcfilter):
@@ -104,6 +106,8 @@ def test_more_ranks_than_samples(tmp_path, config, hpcfilter):
     pack(tmp_path / "s.npz", tmp_path / "p.h5", test_fraction=0.5)
     path = config(tmp_path / "p.h5", model={"name": "mlp", "width": None})
     refused(hpcfilter(3, "train", path, "--run-dir", tmp_path / "run"), "got 3 ranks for 2 training samples")
+    assert hpcfilter(2, "train", path, "--run-dir", tmp_path / "run").returncode == 0
+    refused(hpcfilter(3, "score", tmp_path / "run"), "got 3 ranks for 2 training samples")
 
 
 def test_a_run_folder_is_not_overwritten(tmp_path, digits, config, hpcfilter):
@@ -115,11 +119,19 @@ def test_a_run_folder_is_not_overwritten(tmp_path, digits, config, hpcfilter):
 
 
 def test_a_checkpoint_of_another_model_data_or_seed(tmp_path, digits, regression, config, hpcfilter):
+    from hpcfilter.data.pack import pack
+
+    pack("digits", tmp_path / "other.h5", seed=5)
     path = config(digits, train={"epochs": 1})
     assert hpcfilter(1, "train", path, "--run-dir", tmp_path / "run").returncode == 0
     resolved = (tmp_path / "run" / "config.toml").read_bytes()
     refused(hpcfilter(2, "train", path, "--run-dir", tmp_path / "run", "--resume", "--set", "model.width=6"), "it belongs to another model")
-    refused(hpcfilter(1, "train", path, "--run-dir", tmp_path / "run", "--resume", "--set", "seed=9"), "got a checkpoint of seed 3, expected 9")
+    refused(hpcfilter(1, "train", path, "--run-dir", tmp_path / "run", "--resume", "--set", "seed=9"), "seed: the run began with 3, got 9")
+    refused(hpcfilter(2, "train", path, "--run-dir", tmp_path / "run", "--resume", "--set", "train.weight_decay=0.1"),
+            "train.weight_decay: the run began with 0.0005, got 0.1")
+    other = config(regression, model={"name": "mlp", "width": None})
+    refused(hpcfilter(1, "train", other, "--run-dir", tmp_path / "run", "--resume"), "it belongs to another")
+    refused(hpcfilter(1, "score", tmp_path / "run", "--set", f"data.path={tmp_path / 'other.h5'}"), "got a checkpoint of data")
     refused(hpcfilter(2, "score", tmp_path / "run", "--set", "model.width=6"), "it belongs to another model")
     refused(hpcfilter(1, "score", tmp_path / "run", "--epoch", "7"), "no checkpoint of epoch 7; there are: 0")
     refused(hpcfilter(1, "score", tmp_path / "nothing"), "no checkpoints there")

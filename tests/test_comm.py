@@ -1,13 +1,17 @@
+import subprocess
+import sys
+import threading
 import time
 
 import numpy as np
 import pytest
 from comm_laws import LAWS
-from conftest import RANKS
+from conftest import CHECKOUT, RANKS, TIMEOUT
 
 from hpcfilter.comm import Placement, SerialComm, placement
 from hpcfilter.comm.threads import run
 from hpcfilter.errors import BrokenInvariant
+from hpcfilter.launch import environment, mpirun
 
 
 @pytest.mark.parametrize("law", LAWS.values(), ids=LAWS)
@@ -35,13 +39,27 @@ def test_one_failed_rank_ends_all(program):
     assert time.monotonic() - start < 30
 
 
+def test_bad_input_that_one_rank_alone_finds_ends_all(program):
+    done = program(3, "bad_input_on_one_rank")
+    assert done.returncode == 2 and "hpcfilter: rank 2: no such thing here" in done.stderr
+
+
+def test_the_bare_command_ends_all_ranks_too(tmp_path, regression, config, real_ranks, monkeypatch):
+    """Without mpi4py's runner, which ends all ranks after an exception, the command line does it itself."""
+    monkeypatch.setenv("PYTHONPATH", str(CHECKOUT / "tests"))
+    path = config(regression, model={"name": None, "width": None, "factory": "custom:fails_on_the_last_rank"})
+    words = [*mpirun(2), sys.executable, "-m", "hpcfilter", "train", str(path), "--run-dir", str(tmp_path / "run")]
+    done = subprocess.run(words, env=environment(2), capture_output=True, text=True, timeout=TIMEOUT, check=False)
+    assert done.returncode != 0 and "rank 1 of 2 failed" in done.stderr and "this node is broken" in done.stderr
+
+
 def test_a_mismatched_collective_is_named():
     with pytest.raises(BrokenInvariant, match=r"\{0: 'sum', 1: 'allgather'\}"):
         run(2, lambda comm: comm.sum(1) if comm.rank == 0 else comm.allgather(np.zeros(1)))
 
 
 def test_a_rank_that_stays_away_does_not_hang():
-    with pytest.raises(Exception):  # noqa: B017  BrokenBarrierError of the one that waited
+    with pytest.raises(threading.BrokenBarrierError):
         run(2, lambda comm: comm.sum(1) if comm.rank else None, timeout=1)
 
 
@@ -52,6 +70,9 @@ def test_a_rank_that_stays_away_does_not_hang():
     ({"SLURM_PROCID": "0", "SLURM_NTASKS": "8"}, (0, 1)),  # the batch shell is no task
     ({"SLURM_PROCID": "3", "SLURM_NTASKS": "8", "SLURM_STEP_ID": "0", "SLURM_STEP_NUM_TASKS": "8"}, (3, 8)),
     ({"PMI_RANK": "1", "PMI_SIZE": "2"}, (1, 2)),
+    ({"PMI_RANK": "1", "PMI_SIZE": "4", "SLURM_PROCID": "0", "SLURM_STEP_NUM_TASKS": "1"}, (1, 4)),  # mpiexec inside a Slurm step
+    ({"MV2_COMM_WORLD_RANK": "1", "MV2_COMM_WORLD_SIZE": "4"}, (1, 4)),
+    ({"PMIX_RANK": "2"}, (2, None)),
     ({"FLUX_TASK_RANK": "1", "FLUX_JOB_SIZE": "2"}, (1, 2)),
     ({"OMPI_COMM_WORLD_RANK": "", "OMPI_COMM_WORLD_SIZE": ""}, (0, 1)),
 ])

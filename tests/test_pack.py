@@ -99,9 +99,19 @@ def test_the_seed_decides_and_is_recorded(tmp_path):
     assert digests[0] == digests[1] != digests[2]
 
 
+def test_moments_survive_an_offset(tmp_path):
+    np.savez(tmp_path / "s.npz", x=(1e9 + RNG.choice([-1, 1], (1000, 4))), y=RNG.random(1000))
+    pack(tmp_path / "s.npz", tmp_path / "p.h5")
+    packed = open_packed(tmp_path / "p.h5")
+    assert packed.mean == pytest.approx(1e9) and packed.std == pytest.approx(1, abs=0.01)
+
+
 def test_regression_targets_of_any_shape(tmp_path, regression):
     packed = open_packed(regression)
     assert packed.classes == [] and packed.train.labels.shape == (200, 2) and packed.layout == ""
+    np.savez(tmp_path / "b.npz", images=IMAGES, labels=LABELS > 0)
+    pack(tmp_path / "b.npz", tmp_path / "b.h5")
+    assert open_packed(tmp_path / "b.h5").classes == ["0", "1"]
     np.savez(tmp_path / "m.npz", images=RNG.random((10, 4, 4)), labels=RNG.integers(0, 2, (10, 4, 4)))
     pack(tmp_path / "m.npz", tmp_path / "m.h5")
     assert open_packed(tmp_path / "m.h5").target == "int64 targets of shape (4, 4)"
@@ -159,7 +169,21 @@ def test_bad_sources_are_refused(tmp_path):
     refused("label 2 in row .*, expected 0 to 1", tmp_path / "range.h5", target)
     np.savez(tmp_path / "negative.npz", images=IMAGES, labels=LABELS - 1)
     refused("label -1 in row", tmp_path / "negative.npz", target)
-    refused("test fraction 0 of 1797 rows", "digits", target, test_fraction=0)
+    for fraction in (0, 1, -1, float("nan"), 1e-9):
+        refused(f"test fraction {fraction} of 1797 rows", "digits", target, test_fraction=fraction)
+    refused("layout: got HWC for rows of shape", "digits", target, layout="HWC")
+    np.savez(tmp_path / "ids.npz", images=IMAGES, labels=LABELS + 10**15)
+    refused("got labels up to 10000000000000.. in 40 rows.*--regression", tmp_path / "ids.npz", target)
+    np.savez(tmp_path / "nan.npz", images=np.where(IMAGES > 250, np.nan, IMAGES), labels=LABELS)
+    refused("not finite numbers", tmp_path / "nan.npz", target)
+    np.savez(tmp_path / "scalars.npz", images=np.float32(1), labels=LABELS)
+    refused("scalars.npz", tmp_path / "scalars.npz", target)
+    np.savez_compressed(tmp_path / "deflated.npz", images=IMAGES, labels=LABELS)
+    damage(tmp_path / "deflated.npz", 200)
+    refused("deflated.npz: cannot read", tmp_path / "deflated.npz", target)
+    with h5py.File(tmp_path / "classes.h5", "w") as file:
+        file["images"], file["labels"], file.attrs["classes"] = IMAGES, LABELS, 10
+    refused("classes.h5: cannot read", tmp_path / "classes.h5", target)
     with pytest.raises(InputError, match="no folder"):
         pack("digits", tmp_path / "missing" / "p.h5")
     idx = tmp_path / "idx"
@@ -190,12 +214,13 @@ def test_damage_is_noticed(tmp_path):
     whole = path.read_bytes()
     with h5py.File(path) as file:
         offsets = {name: file[name].id.get_offset() for name in ("train/images", "test/labels", "train/images_crc32")}
+    messages = {"train/images": "train/images: rows 0 to 39 differ from their checksum", "test/labels": "test/labels: rows 0 to 6 differ",
+                "train/images_crc32": "header differs from its digest"}
     for name, offset in offsets.items():
         path.write_bytes(whole)
         damage(path, offset + 3)
-        with pytest.raises(InputError, match="differ from their checksum|differs from its digest|label"):
+        with pytest.raises(InputError, match=messages[name]):
             open_packed(path).check(0, 1, verify=True)
-        assert name
     for length in (0, 10, 1000, len(whole) // 2, len(whole) - 1):
         path.write_bytes(whole[:length])
         with pytest.raises(InputError, match="p.h5"):
@@ -208,6 +233,32 @@ def test_what_is_not_packed_is_refused(tmp_path):
         open_packed(source)
     with pytest.raises(InputError, match="missing.h5: cannot open"):
         open_packed(tmp_path / "missing.h5")
+
+
+def test_a_changed_type_is_noticed(tmp_path):
+    """The sign bit of the type is no part of the rows, and not of their checksums."""
+    path = tmp_path / "p.h5"
+    pack(make_npz(tmp_path), path)
+    with h5py.File(path, "r+") as file:
+        images = file["train/images"][:].view(np.int8)
+        del file["train/images"]
+        file["train/images"] = images
+    with pytest.raises(InputError, match="differs from its digest"):
+        open_packed(path)
+
+
+@pytest.mark.parametrize("kind", ["external", "link", "virtual"])
+def test_a_source_must_not_make_us_read_another_file(tmp_path, kind):
+    with h5py.File(tmp_path / "s.h5", "w") as file:
+        file["labels"] = LABELS
+        if kind == "external":
+            file.create_dataset("images", IMAGES.shape, np.uint8, external=[(__file__, 0, IMAGES.nbytes)])
+        elif kind == "link":
+            file["images"] = h5py.ExternalLink("other.h5", "/images")
+        else:
+            file.create_virtual_dataset("images", h5py.VirtualLayout(IMAGES.shape, np.uint8))
+    (tmp_path / "out").mkdir()
+    refused("images: expected an array in the file itself", tmp_path / "s.h5", tmp_path / "out" / "p.h5")
 
 
 @pytest.mark.parametrize("kind", ["chunked", "external", "link", "strings"])

@@ -25,7 +25,7 @@ def observed(n=N, seed=0):
     rng = np.random.default_rng(seed)
     importance = np.round(rng.exponential(size=n), 2).astype(np.float32)
     importance[rng.random(n) < 0.05] = np.nan
-    keep = (rng.random(n) < 0.6).astype(np.uint8)
+    keep = rng.random(n) < 0.6
     return {"importance": importance, "confidence": rng.random(n).astype(np.float32), "correct": rng.random(n) < 0.8,
             "given": {"keep": keep, "weight": rng.random(n).astype(np.float32)}}
 
@@ -92,7 +92,7 @@ def test_a_larger_fraction_only_adds_hidden_samples():
 def test_static_is_the_file():
     columns = observed()
     selection = static(scores_of(columns, range(N), N), 0, 0, SerialComm(), selection="x")
-    assert np.array_equal(selection.keep, columns["given"]["keep"] == 1) and np.array_equal(selection.weight, columns["given"]["weight"])
+    assert np.array_equal(selection.keep, columns["given"]["keep"]) and np.array_equal(selection.weight, columns["given"]["weight"])
 
 
 def kakurenbo_on(**changes):

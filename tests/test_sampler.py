@@ -7,7 +7,7 @@ from conftest import RANKS
 from hpcfilter.comm import SerialComm
 from hpcfilter.comm.threads import run
 from hpcfilter.data import edges, shard
-from hpcfilter.errors import BrokenInvariant
+from hpcfilter.errors import BrokenInvariant, InputError
 from hpcfilter.policies import Selection
 from hpcfilter.sampler import KeptSet, Plan, check_steps, deliver, fetch, global_plan, selection_digest, shard_plan
 
@@ -87,8 +87,13 @@ def test_orders_differ_by_epoch_and_not_by_call():
 
 @pytest.mark.parametrize("plan", [global_plan, shard_plan])
 def test_nothing_kept_is_an_epoch_without_steps(plan):
-    results = plans(plan, np.zeros(N, bool), 3)
-    assert [made.steps for made, *_ in results] == [0, 0, 0]
+    def play(comm):
+        made = plan(Selection(np.zeros(5, bool)), edges(15, 3), comm, 0, 0, 4)
+        assert made.steps == 0 and list(made) == []
+        check_steps(made, comm)
+
+    with pytest.raises(InputError, match="keeps no sample"):
+        run(3, play)
 
 
 @pytest.mark.parametrize("ranks", RANKS)

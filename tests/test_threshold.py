@@ -6,9 +6,10 @@ from conftest import RANKS
 
 from hpcfilter.comm import SerialComm
 from hpcfilter.comm.threads import run
+from hpcfilter.config import share
 from hpcfilter.data import edges
 from hpcfilter.errors import BrokenInvariant, InputError
-from hpcfilter.threshold import cut, key_score, lowest, order_keys, share
+from hpcfilter.threshold import cut, key_score, lowest, order_keys
 
 
 def stable(scores, n):
@@ -104,3 +105,4 @@ def test_keys_keep_the_order_and_come_back():
 
 def test_share_survives_floating_point():
     assert [share(f, 100) for f in (0, 0.29, 0.3, 0.57, 0.999)] == [0, 29, 30, 57, 99]
+    assert share(0.29, 10**8) == 29 * 10**6 and share(0.3, 10**12 + 1) == 3 * 10**11

@@ -57,6 +57,45 @@ def test_a_damaged_generation_is_passed_over(tmp_path, digits, config, capsys):
     assert "epoch-00002/scores.h5: differs from its checksum" in capsys.readouterr().err
 
 
+def test_damaged_generations_give_way_to_new_ones(tmp_path, digits, config):
+    path = config(digits, train={"epochs": 3}, checkpoint={"keep": 2})
+    train(path, tmp_path / "run")
+    folder = tmp_path / "run" / "checkpoints"
+    for generation in folder.iterdir():
+        (generation / "model.pt").write_bytes(b"")
+    (folder / "epoch-00009.bak").mkdir()  # somebody's copy is no generation
+    train(path, tmp_path / "run", "--resume")
+    assert sorted(entry.name for entry in folder.iterdir()) == ["epoch-00001", "epoch-00002", "epoch-00009.bak"]
+    assert main(["score", str(tmp_path / "run")]) == 0
+
+
+def test_a_frozen_part_stays_frozen(tmp_path, digits, config, monkeypatch):
+    from torch import nn
+
+    from hpcfilter import models
+
+    def frozen(inputs, outputs):
+        model = nn.Sequential(nn.BatchNorm2d(1), nn.Flatten(), nn.Linear(64, outputs))
+        model[0].eval()
+        return model
+
+    monkeypatch.setitem(models.MODELS, "frozen", frozen)
+    train(config(digits, model={"name": "frozen", "width": None}), tmp_path / "run")
+    import torch
+
+    state = torch.load(tmp_path / "run" / "checkpoints" / "epoch-00001" / "model.pt", weights_only=True)["model"]
+    assert state["0.running_mean"].item() == 0 and state["0.running_var"].item() == 1
+
+
+def test_a_line_that_a_killed_run_did_not_finish_is_dropped(tmp_path, digits, config):
+    path = config(digits)
+    train(path, tmp_path / "run")
+    metrics = tmp_path / "run" / "metrics.jsonl"
+    metrics.write_text(metrics.read_text() + '{"kind": "epo')
+    assert len(read_run(tmp_path / "run")[1]) == 2
+    assert len(train(path, tmp_path / "run", "--resume")[1]) == 2
+
+
 def test_same_seed_same_bits_other_seed_other_bits(tmp_path, digits, config):
     path = config(digits)
     first, second = (weights(path, tmp_path / name) for name in "ab")

@@ -7,12 +7,14 @@ from hpcfilter.comm.base import SerialComm
 
 __all__ = ["Placement", "SerialComm", "placement", "world"]
 
-# (rank, size) as each launcher names them before MPI starts; the first pair that is set counts.
+# (rank, size) as each launcher names them before MPI starts; the first pair that is set counts. An mpiexec of its own may run inside
+# a Slurm step, so Slurm's variables come late.
 _LAUNCHERS = (
     ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"),  # mpirun of Open MPI
     ("JSM_NAMESPACE_RANK", "JSM_NAMESPACE_SIZE"),  # jsrun
+    ("MV2_COMM_WORLD_RANK", "MV2_COMM_WORLD_SIZE"),  # MVAPICH
+    ("PMI_RANK", "PMI_SIZE"),  # mpiexec of MPICH and Intel, PALS
     ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS"),  # srun; the batch shell has no step and is one process
-    ("PMI_RANK", "PMI_SIZE"),  # mpiexec of MPICH, PALS
     ("FLUX_TASK_RANK", "FLUX_JOB_SIZE"),  # flux run
 )
 
@@ -21,11 +23,13 @@ class Placement(NamedTuple):
     """What the launcher says before MPI starts."""
 
     rank: int
-    size: int
+    size: int | None  # None: it does not say
 
 
 def placement(environ=os.environ):
     """Read the launcher's variables. environ: mapping of str to str. Returns Placement; (0, 1) without a launcher."""
+    if environ.get("PMIX_RANK", "").isdigit() and not any(environ.get(size) for _, size in _LAUNCHERS):
+        return Placement(int(environ["PMIX_RANK"]), None)
     for rank, size in _LAUNCHERS:
         if environ.get(rank, "").isdigit() and environ.get(size, "").isdigit():
             return Placement(int(environ[rank]), int(environ[size]))

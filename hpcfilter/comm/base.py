@@ -51,7 +51,7 @@ class SerialComm:
 
     def alltoallv(self, parts):
         """Send parts[r] to rank r. parts: one array per rank, equal type. Returns what each rank sent here, in rank order."""
-        return [np.asarray(parts[0])]
+        return [np.array(parts[0])]
 
     def barrier(self):
         """Wait for all ranks."""
@@ -69,7 +69,9 @@ class SerialComm:
             error = str(caught)
         first = int(self.min(self.size if error is None else self.rank))
         if first < self.size:
-            raise InputError(self.bcast(error, root=first))
+            shared = InputError(self.bcast(error, root=first))
+            shared.shared = True
+            raise shared
 
     def on_first(self, action):
         """Run `action` on rank 0 alone and give its result (a small Python object) to all; its InputError too."""
@@ -81,15 +83,19 @@ class SerialComm:
 
     # What follows is for training; the tensors are torch's.
 
-    def distribute(self, optimizer, model, compression="none"):
+    def distribute(self, optimizer, model):
         """Make `optimizer.step()` add up the gradients of all ranks first. Returns the optimizer to use."""
         return optimizer
 
     def broadcast(self, model):
         """Give rank 0's parameters and buffers to all ranks, in place."""
 
-    def average_buffers(self, model):
-        """Average the floating-point buffers (the statistics of BatchNorm) over the ranks, in place."""
+    def average_buffers(self, model, share):
+        """Average the floating-point buffers (the statistics of BatchNorm) over the ranks, in place. share: this rank's weight, of 1 in all."""
+
+    def abort(self, code):
+        """End all ranks at once with an exit code, for errors that only this rank knows of."""
+        raise SystemExit(code)
 
     def close(self):
         """Leave the communicator, so that a process may then exit with any code without being taken for a crash."""

@@ -86,7 +86,7 @@ class MPIComm(SerialComm):
         flat = np.empty(int(back.sum()), dtype=np.uint8)
         self._mpi.Alltoallv([send, out, _offsets(out), MPI.BYTE], [flat, back, _offsets(back), MPI.BYTE])
         self.sent += send.nbytes
-        return [piece.view(parts[0].dtype) for piece in _cut(flat, back)]
+        return [piece.view(parts[0].dtype).reshape(-1, *parts[0].shape[1:]) for piece in _cut(flat, back)]
 
     def barrier(self):
         self._mpi.Barrier()
@@ -94,35 +94,39 @@ class MPIComm(SerialComm):
     def _horovod(self):
         """Horovod, started at the first use."""
         if self._hvd is None:
-            try:
-                import horovod.torch as hvd
-            except ImportError as error:
-                raise InputError(f"comm: {self.size} ranks train with Horovod, which does not import ({error}); "
-                                 "build it with jobs/build_horovod.sh, or train with one process") from None
+            with self.together():
+                try:
+                    import horovod.torch as hvd
+                except ImportError as error:
+                    raise InputError(f"comm: {self.size} ranks train with Horovod, which does not import ({error}); "
+                                     "build it with jobs/build_horovod.sh, or train with one process") from None
             hvd.init()
-            if (hvd.rank(), hvd.size()) != (self.rank, self.size):
-                raise InputError(f"comm: Horovod says rank {hvd.rank()} of {hvd.size()}, MPI says {self.rank} of {self.size}; "
-                                 "Horovod must be built with the MPI of this launch (HOROVOD_WITH_MPI=1)")
-            if not hvd.mpi_threads_supported():
-                raise InputError("comm: this MPI runs without MPI_THREAD_MULTIPLE, which Horovod beside mpi4py needs")
+            with self.together():
+                if (hvd.rank(), hvd.size()) != (self.rank, self.size):
+                    raise InputError(f"comm: Horovod says rank {hvd.rank()} of {hvd.size()}, MPI says {self.rank} of {self.size}; "
+                                     "Horovod must be built with the MPI of this launch (HOROVOD_WITH_MPI=1)")
+                if not hvd.mpi_threads_supported():
+                    raise InputError("comm: this MPI runs without MPI_THREAD_MULTIPLE, which Horovod beside mpi4py needs")
             self._hvd = hvd
         return self._hvd
 
-    def distribute(self, optimizer, model, compression="none"):
+    def distribute(self, optimizer, model):
         hvd = self._horovod()
-        return hvd.DistributedOptimizer(optimizer, named_parameters=model.named_parameters(), op=hvd.Sum,
-                                        compression=getattr(hvd.Compression, compression))
+        return hvd.DistributedOptimizer(optimizer, named_parameters=model.named_parameters(), op=hvd.Sum)
 
     def broadcast(self, model):
         for parameter in model.parameters():
             parameter.data = parameter.data.contiguous()  # Horovod refuses other layouts
         self._horovod().broadcast_parameters(model.state_dict(), root_rank=0)
 
-    def average_buffers(self, model):
+    def average_buffers(self, model, share):
         hvd = self._horovod()
         for name, buffer in model.named_buffers():
             if buffer.is_floating_point():
-                buffer.copy_(hvd.allreduce(buffer, name=f"buffer.{name}", op=hvd.Average))
+                buffer.copy_(hvd.allreduce(buffer * share, name=f"buffer.{name}", op=hvd.Sum))
+
+    def abort(self, code):
+        MPI.COMM_WORLD.Abort(code)
 
     def close(self):
         if self._hvd is not None:

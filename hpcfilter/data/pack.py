@@ -11,8 +11,9 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from hpcfilter.data.packed import FORMAT, check_labels, checksums, content_digest, rows_per_block
-from hpcfilter.data.sources import open_source
+from hpcfilter.config import share
+from hpcfilter.data.packed import FORMAT, Split, check_labels, checksums, content_digest, reason, rows_per_block
+from hpcfilter.data.sources import DAMAGE, open_source
 from hpcfilter.errors import InputError
 from hpcfilter.randomness import Permutation
 from hpcfilter.record import progress
@@ -34,20 +35,19 @@ def pack(source, target, seed=0, test_fraction=0.2, size=None, regression=False,
     if not target.parent.is_dir():
         raise InputError(f"{target}: no folder {target.parent}")
     opened = open_source(source, size)
-    splits = _splits(opened, seed, test_fraction)
-    classes = _classes(opened, regression)
-    layout = _guess_layout(opened.train[0]) if layout is None else layout
-    about = {"name": opened.name, "classes": classes, "layout": layout, "seed": seed, "source": Path(source).name}
     temporary = target.with_name(f"{target.name}.part{os.getpid()}")
     try:
+        splits = _splits(opened, seed, test_fraction)
+        classes = _classes(opened, regression)
+        layout = _layout(opened.train[0], layout)
         _create(temporary, splits, classes)
-        moments = _fill(temporary, splits, opened, classes)
-        about["mean"], about["std"] = _mean_std(*moments, layout)
-        about["rows"] = {name: split["rows"] for name, split in splits.items()}
+        mean, std = _fill(temporary, splits, opened, classes).mean_std(layout)
+        about = {"name": opened.name, "classes": classes, "layout": layout, "mean": mean, "std": std, "seed": seed,
+                 "source": Path(source).name, "rows": {name: split["rows"] for name, split in splits.items()}}
         _seal(temporary, about)
         os.replace(temporary, target)
-    except OSError as error:
-        raise InputError(f"{source} to {target}: {' '.join(str(error).split())}") from None
+    except DAMAGE as error:
+        raise InputError(f"{source} to {target}: {type(error).__name__}: {reason(error)}") from None
     finally:
         temporary.unlink(missing_ok=True)
     return about
@@ -65,7 +65,7 @@ def _splits(opened, seed, test_fraction):
             raise InputError(f"{opened.name}: test rows of shape {opened.test[0].shape[1:]}, expected {opened.train[0].shape[1:]} as in training")
         return {"train": dict(arrays=opened.train, rows=rows, place=shuffle),
                 "test": dict(arrays=opened.test, rows=opened.test[0].shape[0], place=lambda row: row)}
-    held = int(rows * test_fraction)
+    held = share(test_fraction, rows) if 0 < test_fraction < 1 else 0
     if not 0 < held < rows:
         raise InputError(f"{opened.name}: test fraction {test_fraction} of {rows} rows leaves no test or no training rows; expected within (0, 1)")
     return {"train": dict(arrays=opened.train, rows=rows - held, place=lambda row: shuffle(row) - held),
@@ -75,17 +75,24 @@ def _splits(opened, seed, test_fraction):
 def _classes(opened, regression):
     """Names of the classes, in label order; empty for targets that are not classes. Labels are checked against them."""
     labels = [pair[1] for pair in (opened.train, opened.test) if pair]
-    if regression or any(part.dtype.kind not in "ui" or np.prod(part.shape[1:]) != 1 for part in labels):
+    if regression or any(part.dtype.kind not in "uib" or np.prod(part.shape[1:]) != 1 for part in labels):
         return []
-    highest = max(int(np.max(part[:])) for part in labels)
-    names = opened.classes or [str(label) for label in range(highest + 1)]
-    for part in labels:
-        check_labels(part[:].reshape(-1).astype(np.int64), len(names), opened.name)
+    values = np.concatenate([np.asarray(part[:]).reshape(-1).astype(np.int64) for part in labels])
+    if opened.classes is None and values.max() >= len(values):
+        raise InputError(f"{opened.name}: got labels up to {values.max()} in {len(values)} rows, expected classes 0, 1, 2, ...; "
+                         "give --regression when they are numbers")
+    names = opened.classes or [str(label) for label in range(values.max() + 1)]
+    check_labels(values, len(names), opened.name)
     return names
 
 
-def _guess_layout(images):
+def _layout(images, wanted):
+    """The layout of a row: as wanted, or guessed."""
     shape = images.shape[1:]
+    if wanted is not None:
+        if wanted and len(shape) != len(wanted):
+            raise InputError(f"layout: got {wanted} for rows of shape {shape}, expected {len(wanted)} axes")
+        return wanted
     if images.dtype == np.uint8 and len(shape) == 2:
         return "HW"
     return "HWC" if images.dtype == np.uint8 and len(shape) == 3 and shape[-1] in (1, 3, 4) else ""
@@ -128,10 +135,10 @@ def _maps(path, name):
 
 
 def _fill(path, splits, opened, classes):
-    """Write every row to its place. Returns (n, sum, sum of squares) of the training images, over all but the last axis."""
+    """Write every row to its place. Returns the Moments of the training images."""
     maps = {name: _maps(path, name) for name in splits}
     sources = [opened.train] + ([opened.test] if opened.test else [])
-    count, total, squares = 0, 0.0, 0.0
+    moments = Moments()
     with progress(sum(images.shape[0] for images, _ in sources), f"pack {opened.name}") as advance:
         for source in sources:
             targets = [name for name, split in splits.items() if split["arrays"] is source]
@@ -140,16 +147,15 @@ def _fill(path, splits, opened, classes):
                 x, y = (np.asarray(array[rows]) for array in source)
                 for name in targets:
                     here = _place(maps[name], splits[name], number, x, y.reshape(-1) if classes else y)
-                    if name == "train":
-                        values = x[here].reshape(-1, x.shape[-1]).astype(np.float64)
-                        count, total, squares = count + len(values), total + values.sum(0), squares + (values**2).sum(0)
+                    if name == "train" and here.any():
+                        moments.add(x[here].reshape(-1, x.shape[-1] if x.ndim > 1 else 1))
                 advance(len(number))
     for name in splits:
         for part in ("images", "labels"):
             maps[name][f"{part}_crc32"][:] = checksums(maps[name][part])
         for array in maps[name].values():
             array.flush()
-    return count, total, squares
+    return moments
 
 
 def _place(maps, split, number, x, y):
@@ -169,21 +175,36 @@ def _slices(images):
     return [slice(start, min(start + step, rows)) for start in range(0, rows, step)]
 
 
-def _mean_std(count, total, squares, layout):
-    """Mean and standard deviation per channel of HWC, else over everything, as lists."""
-    if layout != "HWC":
-        count, total, squares = count * len(total), total.sum(keepdims=True), squares.sum(keepdims=True)
-    mean = total / count
-    std = np.sqrt(np.maximum(squares / count - mean**2, 0))
-    return mean.tolist(), np.where(std > 0, std, 1).tolist()
+class Moments:
+    """Mean and squared deviation per last axis, gathered slice by slice (Chan, Golub, LeVeque 1979, the pairwise update)."""
+
+    count, mean, squares = 0, 0.0, 0.0
+
+    def add(self, values):
+        """values: (n, channels)."""
+        values = values.astype(np.float64)
+        count, mean = len(values), values.mean(axis=0)
+        if not np.isfinite(mean).all():
+            raise InputError("the training images hold values that are not finite numbers")
+        total, away = self.count + count, mean - self.mean
+        self.squares = self.squares + ((values - mean) ** 2).sum(axis=0) + away**2 * (self.count * count / total)
+        self.mean, self.count = self.mean + away * (count / total), total
+
+    def mean_std(self, layout):
+        """Mean and standard deviation, as lists: per channel for HWC, else over everything. A constant has standard deviation 1."""
+        mean, variance = self.mean, self.squares / self.count
+        if layout != "HWC":
+            mean, variance = mean.mean(keepdims=True), variance.mean(keepdims=True) + mean.var(keepdims=True)
+        return mean.tolist(), np.sqrt(np.where(variance > 0, variance, 1)).tolist()
 
 
 def _seal(path, about):
     """Write what the file says of itself, the digest last, and bring all of it to the disk."""
     with h5py.File(path, "r+", locking=False) as file:
-        sums = {name: {part: file[name][f"{part}_crc32"][:] for part in ("images", "labels")} for name in about["rows"]}
+        content = {name: Split(name, file[name]["images"], file[name]["labels"],
+                               {part: file[name][f"{part}_crc32"][:] for part in ("images", "labels")}) for name in about["rows"]}
         file.attrs["about"] = json.dumps(about)
         file.attrs["hpcfilter"] = FORMAT
-        file.attrs["digest"] = content_digest(about, sums)
+        file.attrs["digest"] = content_digest(about, content)
     with open(path, "rb") as file:
         os.fsync(file.fileno())

@@ -109,19 +109,29 @@ def open_packed(path):
     except InputError:
         raise
     except (OSError, KeyError, ValueError, RuntimeError) as error:  # what h5py raises on files that are damaged
-        raise InputError(f"{path}: cannot open the packed file: {_reason(error)}") from None
-    if digest != content_digest(file_about=about, sums={name: split.sums for name, split in splits.items()}):
+        raise InputError(f"{path}: cannot open the packed file: {reason(error)}") from None
+    if digest != content_digest(about, splits):
         raise InputError(f"{path}: the header differs from its digest; the file is damaged, pack it again")
     return Dataset(path, splits["train"], splits["test"], about["classes"], about["layout"],
                    np.array(about["mean"], np.float32), np.array(about["std"], np.float32), digest)
 
 
-def content_digest(file_about, sums):
-    """Hex digest of a packed file's content: of what it says of itself and of all its checksums."""
-    state = hashlib.sha256(json.dumps(file_about, sort_keys=True).encode())
-    for split in sorted(sums):
-        for name in sorted(sums[split]):
-            state.update(f"{split}/{name}".encode() + np.asarray(sums[split][name], dtype="<u4").tobytes())
+def is_packed(path):
+    """Whether `path` is a file that `pack` has made, whole or damaged."""
+    try:
+        with h5py.File(path, "r", locking=False) as file:
+            return "hpcfilter" in file.attrs
+    except OSError:
+        return False
+
+
+def content_digest(about, splits):
+    """Hex digest of a packed file: of what it says of itself, and of the type, shape and checksums of all its arrays."""
+    state = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
+    for name, split in sorted(splits.items()):
+        for part, array in (("images", split.images), ("labels", split.labels)):
+            state.update(f"{name}/{part} {array.dtype.str} {array.shape}".encode())
+            state.update(np.asarray(split.sums[part], dtype="<u4").tobytes())
     return state.hexdigest()[:16]
 
 
@@ -164,5 +174,6 @@ def map_dataset(file, name):
     return np.memmap(file.filename, dtype=parent.dtype, mode="r", offset=offset, shape=parent.shape)
 
 
-def _reason(error):
+def reason(error):
+    """What an exception says, in one line."""
     return " ".join(str(error).split()) or type(error).__name__

@@ -1,4 +1,4 @@
-"""What `pack` can read. A source hands out rows by slice, so that no more than a slice is ever in memory.
+"""What `pack` can read. A source hands out rows by slice; of HDF5 and folders no more than a slice is ever in memory.
 
 Every source is found by what stands at the path: the word `digits`, an .npz file, an HDF5 file, idx files, or a folder of images by class.
 """
@@ -8,14 +8,18 @@ import io
 import json
 import struct
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
 import h5py
 import numpy as np
 
+from hpcfilter.data.packed import reason
 from hpcfilter.errors import InputError
 
+# What numpy, h5py, zlib and Pillow raise on files that are damaged or not what they seem.
+DAMAGE = (OSError, ValueError, KeyError, IndexError, TypeError, AttributeError, EOFError, RuntimeError, struct.error, zipfile.BadZipFile, zlib.error)
 _IDX_TYPES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 _IMAGE_FILES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".webp"}
 _NPZ_NAMES = {  # split -> (images, labels) in the spellings met in the wild
@@ -54,8 +58,8 @@ def open_source(path, size=None):
             return _hdf5(path)
         if "idx" in path.name or "ubyte" in path.name:
             return _idx_folder(path.parent, path)
-    except (OSError, ValueError, KeyError, EOFError, struct.error, zipfile.BadZipFile) as error:
-        raise InputError(f"{path}: cannot read: {' '.join(str(error).split())}") from None
+    except DAMAGE as error:
+        raise InputError(f"{path}: cannot read: {reason(error)}") from None
     raise InputError(f"{path}: not a data set that pack knows: expected digits, .npz, .h5, idx files or a folder of images by class")
 
 
@@ -84,8 +88,8 @@ def _hdf5(path):
     file = h5py.File(path, "r", locking=False)
 
     def split(group):
-        images = _Mosaics(group) if "mosaics_jpeg" in group else group.get("images")
-        labels = group.get("labels")
+        images = _Mosaics(group) if "mosaics_jpeg" in group else _own_array(group, "images")
+        labels = _own_array(group, "labels")
         return (images, labels) if images is not None and labels is not None else None
 
     train = split(file["train"]) if "train" in file else split(file)
@@ -96,6 +100,17 @@ def _hdf5(path):
     if isinstance(classes, (str, bytes)):
         classes = json.loads(classes)
     return Source(str(file.attrs.get("name", path.stem)), train, test, None if classes is None else [_text(name) for name in classes])
+
+
+def _own_array(group, name):
+    """A data set of numbers that lies in this very file, or None. A file must not make us read another one."""
+    link = group.get(name, getlink=True)
+    if link is None:
+        return None
+    array = group[name] if isinstance(link, h5py.HardLink) else None
+    if not isinstance(array, h5py.Dataset) or array.is_virtual or array.id.get_create_plist().get_external_count() or array.ndim == 0:
+        raise InputError(f"{group.file.filename}: {group.name}/{name}: expected an array in the file itself, got a group, a link or external storage")
+    return array
 
 
 class _Mosaics:

@@ -10,7 +10,7 @@ import os
 import h5py
 import numpy as np
 
-from hpcfilter.data.packed import _reason, map_dataset
+from hpcfilter.data.packed import map_dataset, reason
 from hpcfilter.errors import InputError
 
 
@@ -53,7 +53,10 @@ def read_table(path, owned=None):
     except InputError:
         raise
     except (OSError, KeyError, ValueError, RuntimeError) as error:
-        raise InputError(f"{path}: cannot read: {_reason(error)}") from None
-    rows = len(next(iter(arrays.values()))) if arrays else 0
+        raise InputError(f"{path}: cannot read: {reason(error)}") from None
+    lengths = {len(array) for array in arrays.values() if array.ndim}
+    if len(lengths) != 1 or not all(array.ndim for array in arrays.values()) or not isinstance(about, dict):
+        raise InputError(f"{path}: not a table: got columns of {sorted(lengths)} rows, expected as many in each")
+    rows = lengths.pop()
     owned = range(rows) if owned is None else owned
     return {name: np.array(array[owned.start : owned.stop]) for name, array in arrays.items()}, about, rows

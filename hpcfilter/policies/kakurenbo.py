@@ -5,15 +5,15 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import Field
 
-from hpcfilter.config import Fraction
+from hpcfilter.config import Fraction, share
 from hpcfilter.policies.selection import Selection
-from hpcfilter.threshold import cut, share
+from hpcfilter.threshold import cut
 
 
 def kakurenbo(scores, epoch, seed, comm, *,
               fraction: Fraction = 0.3,
               tau: Annotated[float, Field(ge=0, le=1)] = 0.7,
-              factors: list[Annotated[float, Field(ge=0, le=1)]] = [1.0, 0.8, 0.6, 0.4],  # noqa: B006, read only
+              factors: Annotated[list[Annotated[float, Field(ge=0, le=1)]], Field(min_length=1)] = [1.0, 0.8, 0.6, 0.4],  # noqa: B006, read only
               milestones: list[Annotated[float, Field(ge=0, le=1)]] = [1 / 3, 2 / 3, 8 / 9],  # noqa: B006
               epochs: Annotated[int, Field(ge=1)] = 100,
               lr: Literal["hidden", "none"] = "hidden",
@@ -22,9 +22,9 @@ def kakurenbo(scores, epoch, seed, comm, *,
 
     Candidates are the floor(F_e N) lowest last losses; a candidate moves back unless it was predicted right with a confidence
     (softmax over the classes) of at least tau. F_e = fraction * factors[m], with m the number of `milestones` (shares of
-    `epochs`, default train.epochs) that lie behind; the published schedule is 30/60/80 of 90 epochs. Learning rate
-    base / (1 - share really hidden); "none" leaves it alone. At the end of the epoch the hidden samples get a forward pass in
-    eval mode (`refresh`), the others keep the loss of their training step.
+    `epochs`, default train.epochs) that lie behind, the last factor for all further ones; the published schedule is 30/60/80 of 90
+    epochs. Learning rate base / (1 - share really hidden); "none" leaves it alone. At the end of the epoch the hidden samples get a
+    forward pass in eval mode (`refresh`), the others keep the loss of their training step.
 
     State: last loss, correctness and confidence of each sample, 9 B. Biased: hidden samples are not made up for by weights.
     Never observed samples are never hidden, so nothing is hidden in the first epoch. fraction = 0 is the baseline.

@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from hpcfilter.config import Fraction
+from hpcfilter.config import Fraction, share
 from hpcfilter.policies.selection import Selection
 from hpcfilter.randomness import hash64
-from hpcfilter.threshold import lowest_keys, share
+from hpcfilter.threshold import lowest_keys
 
 
 def random(scores, epoch, seed, comm, *, fraction: Fraction = 0.3):

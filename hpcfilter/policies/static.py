@@ -2,8 +2,6 @@
 
 from pathlib import Path
 
-import numpy as np
-
 from hpcfilter.policies.selection import Selection
 
 
@@ -13,7 +11,7 @@ def static(scores, epoch, seed, comm, *, selection: Path):
     The caller has read this rank's rows of the file into scores.given, since policies touch no files. State: none.
     Biased towards the kept samples, unless the file's weights make up for it.
     """
-    return Selection(scores.given["keep"].astype(bool), scores.given["weight"].astype(np.float32))
+    return Selection(scores.given["keep"], scores.given["weight"])
 
 
 static.needs_classes = False

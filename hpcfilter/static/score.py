@@ -27,11 +27,15 @@ def score(run_dir, comm, settings=(), epoch=None, output=None):
     with comm.together():
         config = load(run_dir / "config.toml", settings)
         dataset = open_packed(config.data.path)
+        owned = shard(len(dataset.train), comm.rank, comm.size)
+        if comm.size > len(dataset.train):
+            raise InputError(f"{dataset.path}: got {comm.size} ranks for {len(dataset.train)} training samples, expected at most one rank per sample")
         dataset.check(comm.rank, comm.size, config.data.verify)
-        network = Network(config, dataset, comm.local_rank, comm.local_size)
+        with config.places():
+            network = Network(config, dataset, comm.local_rank, comm.local_size)
         checkpoint.check(stamp, path, model=network.fingerprint(), data=dataset.digest)
         checkpoint.load_model(path, network)
-    owned = shard(len(dataset.train), comm.rank, comm.size)
+        network.try_out(dataset.train, np.asarray(owned[:2]))
     seen, losses = network.look(dataset.train, np.asarray(owned), LOOK_BATCH)
     columns = {name: values.astype(np.uint8) if values.dtype == bool else values for name, values in {**seen, "loss": losses}.items()}
     about = {"score": config.score.name, "checkpoint": str(path), "epoch": stamp["epoch"], "data": dataset.digest}

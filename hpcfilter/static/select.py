@@ -4,10 +4,11 @@ from pathlib import Path
 
 import numpy as np
 
+from hpcfilter.config import share
 from hpcfilter.data import read_table, shard
 from hpcfilter.errors import InputError
 from hpcfilter.static.tables import write
-from hpcfilter.threshold import cut, share
+from hpcfilter.threshold import cut
 
 
 def select(scores_path, comm, fraction, output=None, hide="lowest"):
@@ -17,9 +18,11 @@ def select(scores_path, comm, fraction, output=None, hide="lowest"):
     hide: "lowest" or "highest" importance. Returns (path, description: dict). Raises InputError on all ranks.
     """
     output = Path(output or Path(scores_path).with_name("selection.h5"))
-    if not 0 <= fraction < 1:
-        raise InputError(f"select: fraction: got {fraction}, expected within [0, 1)")
     with comm.together():
+        if not 0 <= fraction < 1:
+            raise InputError(f"select: fraction: got {fraction}, expected within [0, 1)")
+        if output.exists() and output.samefile(scores_path):
+            raise InputError(f"{output}: the selection would overwrite the scores it is made from; give another --output")
         columns, about, rows = _own_rows(scores_path, comm)
         if "importance" not in columns or "data" not in about:
             raise InputError(f"{scores_path}: not a score table: got the columns {', '.join(columns)}, expected importance")

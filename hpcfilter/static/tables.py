@@ -10,8 +10,8 @@ def write(path, rows, columns, about, comm):
     Raises InputError on all ranks when the folder is not there.
     """
     def check():
-        if not path.parent.is_dir():
-            raise InputError(f"{path}: no folder {path.parent}")
+        if not path.parent.is_dir() or path.is_dir():
+            raise InputError(f"{path}: cannot be the file to write: {'it is a folder' if path.is_dir() else f'no folder {path.parent}'}")
 
     comm.on_first(check)
     gathered = {name: (array.dtype, comm.gather(array)) for name, array in columns.items()}

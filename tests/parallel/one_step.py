@@ -33,6 +33,11 @@ for _ in range(2):
     optimizer.step()
 flat = np.concatenate([parameter.detach().numpy().ravel() for parameter in model.parameters()])
 assert np.array_equal(comm.max(flat), comm.min(flat)), "the ranks hold different weights"
+norm = torch.nn.BatchNorm1d(3)
+norm.running_mean.fill_(float(comm.rank))
+comm.average_buffers(norm, (comm.rank + 1) / (comm.size * (comm.size + 1) / 2))
+expected = sum(rank * (rank + 1) for rank in range(comm.size)) / (comm.size * (comm.size + 1) / 2)
+assert torch.allclose(norm.running_mean, torch.tensor(expected)), (norm.running_mean, expected)
 if comm.rank == 0:
     np.save(sys.argv[1], flat)
 comm.close()
