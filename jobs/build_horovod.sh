@@ -61,8 +61,11 @@ if ! ls "$KEPT"/*.whl >/dev/null 2>&1; then
 
   mkdir -p "$WHEELS"
   LOG=$WHEELS/horovod-build.log
+  # The compiler's percentages become one line per tenth; everything else goes to the log.
+  show() { tee "$LOG" | { grep --line-buffered -oE '\[ *[0-9]+%\]' || true; } |
+           awk '{ gsub(/[^0-9]/, ""); if ($0 + 0 >= due) { print "  " $0 " %"; fflush(); due += 10 } }'; }
   if ! CMAKE_POLICY_VERSION_MINIMUM=3.5 "$PYTHON" -m pip wheel -v --no-build-isolation --no-deps --no-cache-dir \
-      -w "$SRC/out" "$TREE" >"$LOG" 2>&1; then
+      -w "$SRC/out" "$TREE" 2>&1 | show; then
     grep -n -i -E 'error|not found' "$LOG" | head -n 20 >&2
     die "the build failed; the lines above and $LOG say why"
   fi

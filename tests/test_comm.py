@@ -1,3 +1,4 @@
+import ast
 import subprocess
 import sys
 import threading
@@ -51,6 +52,21 @@ def test_the_bare_command_ends_all_ranks_too(tmp_path, regression, config, real_
     words = [*mpirun(2), sys.executable, "-m", "hpcfilter", "train", str(path), "--run-dir", str(tmp_path / "run")]
     done = subprocess.run(words, env=environment(2), capture_output=True, text=True, timeout=TIMEOUT, check=False)
     assert done.returncode != 0 and "rank 1 of 2 failed" in done.stderr and "this node is broken" in done.stderr
+
+
+def methods(file):
+    """Names of the public methods of the communicator in a file of the package. MPI must not start in this process, so nothing is imported."""
+    tree = ast.parse((CHECKOUT / "hpcfilter" / "comm" / file).read_text())
+    comm = next(node for node in tree.body if isinstance(node, ast.ClassDef) and node.name.endswith("Comm"))
+    return {node.name for node in comm.body if isinstance(node, ast.FunctionDef) and node.name[0] != "_"}
+
+
+def test_no_collective_is_forgotten():
+    """What a communicator does not override would quietly give this rank's own result."""
+    collectives = {"sum", "max", "min", "exscan", "allgather", "gather", "bcast", "alltoallv", "barrier"}
+    training = {"distribute", "broadcast", "average_buffers", "abort", "close"}
+    assert methods("base.py") == collectives | training | {"together", "on_first"}
+    assert methods("threads.py") == collectives and methods("mpi.py") == collectives | training
 
 
 def test_a_mismatched_collective_is_named():

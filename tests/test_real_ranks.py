@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 
 from hpcfilter.data import read_table
 from hpcfilter.report import read_run
@@ -56,6 +57,14 @@ def test_batches_and_results_do_not_depend_on_the_number_of_ranks(mlp_runs):
                 assert mine[key] == other[key], key
             assert mine["train_loss"] == pytest.approx(other["train_loss"], rel=1e-4)
         assert end["accuracy"] == pytest.approx(reference[2]["accuracy"], abs=0.01)
+
+
+def test_weights_do_not_depend_on_the_number_of_ranks(mlp_runs):
+    """The gradient of 2 ranks x b/2 is that of 1 rank x b, through 3 epochs; what differs is the order of sums of floats."""
+    one, *others = (torch.load(folder / "checkpoints" / "epoch-00002" / "model.pt", weights_only=True)["model"] for folder in mlp_runs.values())
+    for other in others:
+        for name, weight in one.items():
+            torch.testing.assert_close(other[name], weight, rtol=1e-3, atol=1e-4)
 
 
 def test_observations_are_the_same_on_any_number_of_ranks(mlp_runs):

@@ -17,14 +17,16 @@ from hpcfilter.errors import InputError
 def write_table(path, rows, columns, about):
     """Write a table under a temporary name, then rename it.
 
-    columns: name -> (dtype, iterable of arrays that together are the `rows` rows). about: JSON-able dict, kept as attribute.
+    columns: name -> (dtype, iterable of arrays that together are the `rows` rows). about: name -> str, int, float, or a dict that becomes JSON;
+    each one an attribute of the file.
     Raises OSError when the file cannot be written; what stood at `path` is then untouched.
     """
     path = str(path)
     temporary = f"{path}.part{os.getpid()}"
     try:
         with h5py.File(temporary, "w", locking=False) as file:
-            file.attrs["about"] = json.dumps(about)
+            for name, value in about.items():
+                file.attrs[name] = json.dumps(value) if isinstance(value, dict) else value
             for name, (dtype, pieces) in columns.items():
                 data, done = file.create_dataset(name, shape=(rows,), dtype=dtype), 0
                 for piece in pieces:
@@ -41,21 +43,21 @@ def write_table(path, rows, columns, about):
 
 
 def read_table(path, owned=None):
-    """Read a table. owned: range of the rows wanted, default all. Returns (columns: name -> array, about: dict, rows in the file).
+    """Read a table. owned: range of the rows wanted, default all. Returns (columns: name -> array, attributes: dict, rows in the file).
 
     Raises InputError when the file is missing, damaged or holds anything but plain arrays.
     """
     path = str(path)
     try:
         with h5py.File(path, "r", locking=False) as file:
-            about = json.loads(file.attrs["about"])
+            about = {name: value.item() if isinstance(value, np.generic) else value for name, value in file.attrs.items()}
             arrays = {name: map_dataset(file, name) for name in file}
     except InputError:
         raise
     except (OSError, KeyError, ValueError, RuntimeError) as error:
         raise InputError(f"{path}: cannot read: {reason(error)}") from None
     lengths = {len(array) for array in arrays.values() if array.ndim}
-    if len(lengths) != 1 or not all(array.ndim for array in arrays.values()) or not isinstance(about, dict):
+    if len(lengths) != 1 or not all(array.ndim for array in arrays.values()):
         raise InputError(f"{path}: not a table: got columns of {sorted(lengths)} rows, expected as many in each")
     rows = lengths.pop()
     owned = range(rows) if owned is None else owned

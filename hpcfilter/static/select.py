@@ -31,8 +31,8 @@ def select(scores_path, comm, fraction, output=None, hide="lowest"):
     importance = columns["importance"]
     hidden, threshold = cut(importance if hide == "lowest" else -importance, share(fraction, rows), comm)
     kept = rows - int(comm.sum(np.count_nonzero(hidden)))
-    about = {"policy": "static", "parameters": {"fraction": fraction, "hide": hide}, "kept": kept, "score": about.get("score"),
-             "threshold": None if np.isnan(threshold) else threshold if hide == "lowest" else -threshold, "data": about["data"]}
+    about = {"policy": "static", "parameters": {"fraction": fraction, "hide": hide}, "kept": kept, "score": about.get("score", "unknown"),
+             "threshold": threshold if hide == "lowest" else -threshold, "data": about["data"]}
     write(output, rows, {"keep": (~hidden).astype(np.uint8), "weight": np.ones(len(hidden), np.float32)}, about, comm)
     return output, about
 
