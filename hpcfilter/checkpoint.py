@@ -103,20 +103,32 @@ def check_settings(stamp, path, settings):
             raise InputError(f"{path}: {key}: the run began with {then.get(key)}, got {settings.get(key)}; --resume goes on as it began")
 
 
-def load_model(path, network, optimizer=None):
-    """Put the weights (and the optimiser's state) of a generation in place. Raises InputError when they do not fit."""
+def load(path, network, comm, optimizer=None, scores=None):
+    """Put a generation in place: weights, and the optimiser's state and the owned samples' scores when they are given. All ranks must call.
+
+    Rank 0 reads the weights for all; every rank reads the rows that it owns. Raises InputError on all ranks when something does not fit.
+    """
+    state = comm.on_first(lambda: _read_model(path))
+    with comm.together():
+        try:
+            network.model.load_state_dict(state["model"])
+            if optimizer is not None:
+                optimizer.load_state_dict(state["optimizer"])
+        except (RuntimeError, KeyError, ValueError) as error:
+            raise InputError(f"{path}: does not fit: {' '.join(str(error).split())[:300]}") from None
+        if scores is not None:
+            _load_scores(path, scores)
+
+
+def _read_model(path):
     file = Path(path) / "model.pt"
     try:
-        state = torch.load(file, map_location=network.device, weights_only=True)
-        network.model.load_state_dict(state["model"])
-        if optimizer is not None:
-            optimizer.load_state_dict(state["optimizer"])
-    except (OSError, RuntimeError, KeyError, ValueError, pickle.UnpicklingError) as error:
+        return torch.load(file, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
         raise InputError(f"{file}: cannot be loaded: {' '.join(str(error).split())[:300]}") from None
 
 
-def load_scores(path, scores):
-    """Put the rows of the samples that this rank owns in place. Raises InputError for a table of another number of samples."""
+def _load_scores(path, scores):
     columns, _, rows = read_table(Path(path) / "scores.h5", scores.owned)
     if rows != scores.total or set(columns) != set(scores.COLUMNS):
         raise InputError(f"{path}: got {rows} samples with {', '.join(columns)}; expected {scores.total} with {', '.join(scores.COLUMNS)}")

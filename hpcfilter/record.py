@@ -75,15 +75,21 @@ class Record:
         self.path = Path(run_dir) / "metrics.jsonl"
         self.speaks = speaks
 
-    def restart(self, epoch):
-        """Forget the rows of `epoch` and later, which a resumed run writes again. Earlier rows stay as they are."""
+    def restart(self, epoch, row=None):
+        """Forget the rows of `epoch` and later, which a resumed run writes again. Earlier rows stay as they are.
+
+        row: that of the last finished epoch, for the case that the run was killed between its checkpoint and its row.
+        """
         if not self.speaks or not self.path.exists():
             return
         kept = []
         for line in self.path.read_text().split("\n")[:-1]:  # behind the last line end: nothing, or what a killed run did not finish
-            row = json.loads(line)
-            if row["kind"] == "run" or (row["kind"] == "epoch" and row["epoch"] < epoch):
+            there = json.loads(line)
+            if there["kind"] == "run" or (there["kind"] == "epoch" and there["epoch"] < epoch):
                 kept.append(line)
+                row = None if there["kind"] == "epoch" and there["epoch"] == epoch - 1 else row
+        if row is not None:
+            kept.append(json.dumps({"kind": "epoch", **row}))
         temporary = self.path.with_suffix(f".part{os.getpid()}")
         temporary.write_text("".join(f"{line}\n" for line in kept))
         os.replace(temporary, self.path)
@@ -92,7 +98,7 @@ class Record:
         """Append one row {"kind": kind, ...}."""
         if self.speaks:
             with open(self.path, "a") as file:
-                file.write(json.dumps({"kind": kind, **_finite(values)}, allow_nan=False) + "\n")
+                file.write(json.dumps({"kind": kind, **finite(values)}, allow_nan=False) + "\n")
 
     def run(self, config, comm, **values):
         """The row of provenance that opens a run and each resumption."""
@@ -111,9 +117,9 @@ class Record:
             print(f"hpcfilter: warning: {text}", file=sys.stderr, flush=True)
 
 
-def _finite(values):
+def finite(values):
     """Numbers that JSON does not know (NaN, infinities) become null."""
-    return {key: _finite(value) if isinstance(value, dict) else None if isinstance(value, float) and not math.isfinite(value) else value
+    return {key: finite(value) if isinstance(value, dict) else None if isinstance(value, float) and not math.isfinite(value) else value
             for key, value in values.items()}
 
 

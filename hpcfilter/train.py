@@ -12,7 +12,7 @@ from hpcfilter.errors import InputError
 from hpcfilter.network import Columns, Network, seed_of
 from hpcfilter.optim import learning_rate, sgd
 from hpcfilter.policies import policy_function
-from hpcfilter.record import Record, Stopwatch
+from hpcfilter.record import Record, Stopwatch, finite
 from hpcfilter.sampler import ORDERS, check_steps, deliver, selection_digest
 from hpcfilter.scores import Scores
 
@@ -63,16 +63,14 @@ class Run:
 
     def open(self, resume):
         """Make the run folder, or find in it where to go on; bring all ranks to the same weights."""
-        path = self._resume() if resume else None
+        path, row = self._resume() if resume else (None, None)
         self.optimizer = self.comm.distribute(self.optimizer, self.network.model)
         if path:  # after distribute: Horovod makes a new optimizer, without the state of the one it is given
-            with self.comm.together():
-                checkpoint.load_model(path, self.network, self.optimizer)
-                checkpoint.load_scores(path, self.scores)
+            checkpoint.load(path, self.network, self.comm, self.optimizer, self.scores)
         self.comm.broadcast(self.network.model)
         self.comm.on_first(lambda: self._claim_folder(resume))
         self.watch = Stopwatch()
-        self.record.restart(self.first_epoch)
+        self.record.restart(self.first_epoch, row)
         self.record.run(self.config, self.comm, data=self.dataset.digest, samples=self.scores.total, global_batch=self.global_batch,
                         device=str(self.network.device), threads=torch.get_num_threads(), first_epoch=self.first_epoch)
         self.record.say(f"{self.dataset.path}: {self.scores.total} samples, {self.comm.size} ranks on {self.network.device}, "
@@ -101,11 +99,14 @@ class Run:
             self.test_result = test_loss, accuracy = self._evaluate()
         counts = self._count(kept=selection.keep, moved_back=selection.moved_back, refreshed=selection.refresh,
                              trained=np.ones(len(plan.index), bool), nan=np.isnan(losses))
+        row = {"epoch": epoch, **counts, "hidden": self.scores.total - counts["kept"], "steps": plan.steps, "threshold": selection.threshold,
+               "train_loss": _mean(comm, losses), "test_loss": test_loss, "accuracy": accuracy, "lr": rate, "imbalance": plan.imbalance,
+               "passes": self.trained / self.scores.total, "looks": self.looked / self.scores.total,
+               "selection": selection_digest(selection, self.scores.owned, comm), "batches": plan.digest(comm)}
         with watch("checkpoint"):
             if (epoch + 1) % config.checkpoint.every == 0 or epoch + 1 == config.train.epochs:
-                self._save(epoch)
-        self._report(epoch, plan, selection, watch, **counts, hidden=self.scores.total - counts["kept"], steps=plan.steps,
-                     train_loss=_mean(comm, losses), test_loss=test_loss, accuracy=accuracy, lr=rate)
+                self._save(epoch, finite({**row, "seconds": {"total": watch.total(), **watch.seconds}}))
+        self._report({**row, "seconds": {"total": watch.total(), **watch.seconds}})
 
     def _count(self, **masks):
         """Count truth values over all ranks; keep the running totals. masks: name -> bool array. Returns name -> int."""
@@ -138,23 +139,24 @@ class Run:
     def _look_batch(self):
         return LOOK_FACTOR * -(-self.global_batch // self.comm.size)
 
-    def _save(self, epoch):
+    def _save(self, epoch, row):
+        """Save a generation; it knows its epoch's row, in case the run is killed before the record does."""
         checkpoint.save(self.dir / "checkpoints", epoch, self.network, self.optimizer, self.scores, self.comm, self.config.checkpoint.keep,
                         data=self.dataset.digest, settings={**self.config.fixed(), "train.global_batch": self.global_batch},
-                        trained=self.trained, looked=self.looked)
+                        trained=self.trained, looked=self.looked, row=row)
 
     def _resume(self):
-        """Find the newest whole generation and check that it belongs to this run. Returns its path, or None to start from the beginning."""
+        """Find the newest whole generation and check that it belongs to this run. Returns (path, row of its epoch), or (None, None)."""
         path, stamp, broken = checkpoint.newest(self.dir / "checkpoints", self.comm)
         for problem in broken:
             self.record.warn(f"passed over: {problem}")
         if path is None:
-            return None
+            return None, None
         with self.comm.together(), self.config.places():
             checkpoint.check(stamp, path, model=self.network.fingerprint(), data=self.dataset.digest)
             checkpoint.check_settings(stamp, path, {**self.config.fixed(), "train.global_batch": self.global_batch})
         self.first_epoch, self.trained, self.looked = stamp["epoch"] + 1, stamp["trained"], stamp["looked"]
-        return path
+        return path, stamp["row"]
 
     def _claim_folder(self, resume):
         if not resume and ((self.dir / "metrics.jsonl").exists() or checkpoint.generations(self.dir / "checkpoints")):
@@ -167,18 +169,14 @@ class Run:
         except OSError as error:
             raise InputError(f"{self.dir}: cannot be the run folder: {error.strerror}") from None
 
-    def _report(self, epoch, plan, selection, watch, **values):
+    def _report(self, row):
         """The epoch's row, and its line on the console."""
-        digests = {"selection": selection_digest(selection, self.scores.owned, self.comm), "batches": plan.digest(self.comm)}
-        row = {**values, "threshold": selection.threshold,
-               "passes": self.trained / self.scores.total, "looks": self.looked / self.scores.total, "imbalance": plan.imbalance}
-        seconds = {"total": watch.total(), **watch.seconds}
-        self.record.row("epoch", epoch=epoch, **row, seconds=seconds, **digests)
-        if values["nan"]:
-            self.record.warn(f"epoch {epoch}: {values['nan']} losses are not numbers; their samples are kept")
-        score = f"test loss {values['test_loss']:.4f}" if values["accuracy"] is None else f"accuracy {100 * values['accuracy']:.2f} %"
-        self.record.say(f"epoch {epoch:3d}  loss {values['train_loss']:.4f}  {score}  hidden {100 * values['hidden'] / self.scores.total:.1f} %  "
-                        f"moved back {values['moved_back']}  lr {values['lr']:.4g}  {seconds['total']:.1f} s")
+        self.record.row("epoch", **row)
+        if row["nan"]:
+            self.record.warn(f"epoch {row['epoch']}: {row['nan']} losses are not numbers; their samples are kept")
+        score = f"test loss {row['test_loss']:.4f}" if row["accuracy"] is None else f"accuracy {100 * row['accuracy']:.2f} %"
+        self.record.say(f"epoch {row['epoch']:3d}  loss {row['train_loss']:.4f}  {score}  hidden {100 * row['hidden'] / self.scores.total:.1f} %  "
+                        f"moved back {row['moved_back']}  lr {row['lr']:.4g}  {row['seconds']['total']:.1f} s")
 
     def close(self):
         """The last row, the marker DONE."""

@@ -96,6 +96,15 @@ def test_a_line_that_a_killed_run_did_not_finish_is_dropped(tmp_path, digits, co
     assert len(train(path, tmp_path / "run", "--resume")[1]) == 2
 
 
+def test_a_row_that_a_killed_run_did_not_write_comes_from_the_checkpoint(tmp_path, digits, config):
+    path = config(digits, filter=KAKURENBO)
+    _, whole, _ = train(path, tmp_path / "run")
+    metrics = tmp_path / "run" / "metrics.jsonl"
+    metrics.write_text("".join(metrics.read_text().splitlines(keepends=True)[:2]))  # killed after the second epoch's checkpoint
+    _, epochs, _ = train(path, tmp_path / "run", "--resume")
+    assert [{k: v for k, v in row.items() if k != "seconds"} for row in epochs] == [{k: v for k, v in row.items() if k != "seconds"} for row in whole]
+
+
 def test_same_seed_same_bits_other_seed_other_bits(tmp_path, digits, config):
     path = config(digits)
     first, second = (weights(path, tmp_path / name) for name in "ab")

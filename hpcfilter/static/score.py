@@ -34,8 +34,8 @@ def score(run_dir, comm, settings=(), epoch=None, output=None):
         with config.places():
             network = Network(config, dataset, comm.local_rank, comm.local_size)
         checkpoint.check(stamp, path, model=network.fingerprint(), data=dataset.digest)
-        checkpoint.load_model(path, network)
         network.try_out(dataset.train, np.asarray(owned[:2]))
+    checkpoint.load(path, network, comm)
     seen, losses = network.look(dataset.train, np.asarray(owned), LOOK_BATCH)
     columns = {name: values.astype(np.uint8) if values.dtype == bool else values for name, values in {**seen, "loss": losses}.items()}
     about = {"score": config.score.name, "checkpoint": str(path), "epoch": stamp["epoch"], "data": dataset.digest}
