@@ -43,8 +43,7 @@ class Network:
         torch.manual_seed(seed_of(config.seed, 0, "weights"))
         # Built on the CPU, so that the same seed gives the same weights on every device.
         self.model = models.build(config.model.name, config.model.factory, config.model.model_extra, sample, outputs).to(self.device)
-        statistics = (dataset.mean, dataset.std) if self.layout == "HWC" else (dataset.mean[:1], dataset.std[:1])
-        self.mean, self.std = (torch.from_numpy(part).to(self.device).reshape(-1, *[1] * (len(sample) - 1)) for part in statistics)
+        self.mean, self.std = (torch.from_numpy(part).to(self.device).reshape(-1, *[1] * (len(sample) - 1)) for part in (dataset.mean, dataset.std))
         self.loss = _loss(train, self.classes)
         self.score = score_function(config.score.name, dataset)
 

@@ -41,7 +41,7 @@ def pack(source, target, seed=0, test_fraction=0.2, size=None, regression=False,
         classes = _classes(opened, regression)
         layout = _layout(opened.train[0], layout)
         _create(temporary, splits, classes)
-        mean, std = _fill(temporary, splits, opened, classes).mean_std(layout)
+        mean, std = _fill(temporary, splits, opened, classes).mean_std(each=layout == "HWC" or len(opened.train[0].shape) == 2)
         about = {"name": opened.name, "classes": classes, "layout": layout, "mean": mean, "std": std, "seed": seed,
                  "source": Path(source).name, "rows": {name: split["rows"] for name, split in splits.items()}}
         _seal(temporary, about)
@@ -190,10 +190,10 @@ class Moments:
         self.squares = self.squares + ((values - mean) ** 2).sum(axis=0) + away**2 * (self.count * count / total)
         self.mean, self.count = self.mean + away * (count / total), total
 
-    def mean_std(self, layout):
-        """Mean and standard deviation, as lists: per channel for HWC, else over everything. A constant has standard deviation 1."""
+    def mean_std(self, each):
+        """Mean and standard deviation, as lists: of each channel or feature, else over everything. A constant has standard deviation 1."""
         mean, variance = self.mean, self.squares / self.count
-        if layout != "HWC":
+        if not each:
             mean, variance = mean.mean(keepdims=True), variance.mean(keepdims=True) + mean.var(keepdims=True)
         return mean.tolist(), np.sqrt(np.where(variance > 0, variance, 1)).tolist()
 

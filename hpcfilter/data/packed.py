@@ -74,7 +74,7 @@ class Dataset:
     test: Split
     classes: list  # names in label order; empty when the targets are not classes
     layout: str  # HW, HWC or "" (rows go to the model as they are)
-    mean: np.ndarray  # per channel (last axis of HWC, else one number), of the training images
+    mean: np.ndarray  # float32, of the training images: per channel of HWC, per feature of vectors, else one number
     std: np.ndarray
     digest: str
 
