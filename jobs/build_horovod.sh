@@ -62,8 +62,13 @@ if ! ls "$KEPT"/*.whl >/dev/null 2>&1; then
   mkdir -p "$WHEELS"
   LOG=$WHEELS/horovod-build.log
   # The compiler's percentages become one line per tenth; everything else goes to the log.
-  show() { tee "$LOG" | { grep --line-buffered -oE '\[ *[0-9]+%\]' || true; } |
-           awk '{ gsub(/[^0-9]/, ""); if ($0 + 0 >= due) { print "  " $0 " %"; fflush(); due += 10 } }'; }
+  show() {
+    local due=0 done
+    tee "$LOG" | { grep --line-buffered -oE '\[ *[0-9]+%\]' || true; } | while read -r done; do
+      done=${done//[!0-9]/}
+      if [ "$done" -ge "$due" ]; then echo "  $done %"; due=$((done + 10)); fi
+    done
+  }
   if ! CMAKE_POLICY_VERSION_MINIMUM=3.5 "$PYTHON" -m pip wheel -v --no-build-isolation --no-deps --no-cache-dir \
       -w "$SRC/out" "$TREE" 2>&1 | show; then
     grep -n -i -E 'error|not found' "$LOG" | head -n 20 >&2
