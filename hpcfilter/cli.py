@@ -1,6 +1,7 @@
 """The command line: verbs and their words, no logic. What a verb needs is imported when it is called."""
 
 import argparse
+import os
 import re
 import sys
 import traceback
@@ -17,6 +18,8 @@ class _Parser(argparse.ArgumentParser):
 def main(argv=None):
     """Run one command. Returns the exit code: 0 done, 2 bad input (one line on the error output of rank 0)."""
     comm = None
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())  # the user's own package.module is found here, as under python -m
     try:
         words = _parser().parse_args(argv)
         comm = world()

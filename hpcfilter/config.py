@@ -123,8 +123,8 @@ class Config(_Table):
     def fixed(self):
         """The settings that a resumed run must share with its beginning: flat, "table.key" -> value."""
         tables = self.model_dump(mode="json", exclude={"checkpoint": True, "data": {"path", "verify"}, "train": {"epochs", "device"}})
-        return {f"{table}.{key}" if isinstance(values, dict) else table: value
-                for table, values in tables.items() for key, value in (values.items() if isinstance(values, dict) else [(table, values)])}
+        seed = tables.pop("seed")
+        return {"seed": seed, **{f"{table}.{key}": value for table, values in tables.items() for key, value in values.items()}}
 
     def toml(self):
         """The resolved config as TOML text."""

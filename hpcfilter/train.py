@@ -43,8 +43,7 @@ class Run:
         self.record = Record(run_dir, speaks=comm.rank == 0)
         self.dataset = dataset = open_packed(config.data.path)
         samples = len(dataset.train)
-        if comm.size > samples:
-            raise InputError(f"{dataset.path}: got {comm.size} ranks for {samples} training samples, expected at most one rank per sample")
+        dataset.check(comm.rank, comm.size, config.data.verify)
         self.shards = edges(samples, comm.size)
         self.scores = Scores(shard(samples, comm.rank, comm.size), samples)
         self.test_rows = shard(len(dataset.test), comm.rank, comm.size)
@@ -58,7 +57,6 @@ class Run:
         self.plan = ORDERS[config.data.order]
         self.first_epoch, self.trained, self.looked = 0, 0, 0  # trained, looked at: samples so far, of all ranks
         self.test_result = None  # (loss, accuracy) after the last epoch
-        dataset.check(comm.rank, comm.size, config.data.verify)
         self.network.try_out(dataset.train, np.asarray(self.scores.owned[:2]))
 
     def open(self, resume):

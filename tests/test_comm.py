@@ -3,6 +3,7 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -43,6 +44,15 @@ def test_one_failed_rank_ends_all(program):
 def test_bad_input_that_one_rank_alone_finds_ends_all(program):
     done = program(3, "bad_input_on_one_rank")
     assert done.returncode == 2 and "hpcfilter: rank 2: no such thing here" in done.stderr
+
+
+@pytest.mark.parametrize("start", [["-m", "hpcfilter"], [str(Path(sys.executable).with_name("hpcfilter"))]], ids=["module", "script"])
+def test_the_users_own_module_is_found_in_the_current_folder(tmp_path, digits, config, start):
+    (tmp_path / "mine.py").write_text("from torch import nn\nnet = lambda inputs, outputs: nn.Sequential(nn.Flatten(), nn.Linear(64, outputs))\n")
+    path = config(digits, model={"name": None, "width": None, "factory": "mine:net"}, train={"epochs": 1})
+    words = [sys.executable, *start, "train", str(path), "--run-dir", "run"]
+    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=TIMEOUT, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def test_the_bare_command_ends_all_ranks_too(tmp_path, regression, config, real_ranks, monkeypatch):

@@ -84,7 +84,9 @@ class Dataset:
         return f"{len(self.classes)} classes" if self.classes else f"{self.train.labels.dtype} targets of shape {self.train.labels.shape[1:]}"
 
     def check(self, part, parts, verify):
-        """Check this part of the rows: labels within the classes and, with `verify`, the checksums. Raises InputError."""
+        """Check what rank `part` of `parts` owns: some row, labels within the classes and, with `verify`, the checksums. Raises InputError."""
+        if parts > len(self.train):
+            raise InputError(f"{self.path}: got {parts} ranks for {len(self.train)} training samples, expected at most one rank per sample")
         for split in (self.train, self.test):
             if verify:
                 split.verify(part, parts)

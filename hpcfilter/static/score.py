@@ -17,8 +17,8 @@ LOOK_BATCH = 512
 def score(run_dir, comm, settings=(), epoch=None, output=None):
     """Score every training sample with a checkpoint of a run; each rank its own shard. All ranks must call.
 
-    run_dir: a run folder. settings: overrides of its config.toml, such as "score.name=el2n". epoch: which generation, default the newest
-    that is whole. output: path of the table to write, default scores.h5 in the run folder.
+    run_dir: a run folder. settings: overrides of its config.toml, such as "score.name=el2n". epoch: which generation, default the newest.
+    output: path of the table to write, default scores.h5 in the run folder.
     Returns (path, names of the columns). Raises InputError on all ranks.
     """
     run_dir = Path(run_dir)
@@ -28,8 +28,6 @@ def score(run_dir, comm, settings=(), epoch=None, output=None):
         config = load(run_dir / "config.toml", settings)
         dataset = open_packed(config.data.path)
         owned = shard(len(dataset.train), comm.rank, comm.size)
-        if comm.size > len(dataset.train):
-            raise InputError(f"{dataset.path}: got {comm.size} ranks for {len(dataset.train)} training samples, expected at most one rank per sample")
         dataset.check(comm.rank, comm.size, config.data.verify)
         with config.places():
             network = Network(config, dataset, comm.local_rank, comm.local_size)
