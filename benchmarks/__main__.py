@@ -9,6 +9,7 @@ CASES = {
     "demo": "train with and without a filter on two ranks; one table, one picture",
     "accuracy": "test accuracy and passes saved of policies on a packed file, several seeds",
     "invariance": "digests of selection and batches on 1, 2, 3 and 4 real ranks",
+    "selection": "cost of one threshold, alone and by class, against all-gather and allreduce",
     "order": "cost of the epoch's order: keyed bijection against a permutation array",
 }
 

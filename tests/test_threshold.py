@@ -1,15 +1,19 @@
 """Law 1 for the threshold: the same mask as one process with a stable sort, on any number of ranks."""
 
+import fractions
+import sys
+import tracemalloc
+
 import numpy as np
 import pytest
 from conftest import RANKS
 
 from hpcfilter.comm import SerialComm
-from hpcfilter.comm.threads import run
+from hpcfilter.comm.threads import ThreadComm, run
 from hpcfilter.config import share
 from hpcfilter.data import edges
 from hpcfilter.errors import BrokenInvariant, InputError
-from hpcfilter.threshold import cut, key_score, lowest, order_keys
+from hpcfilter.threshold import cells, cut, exact_sum, key_score, lowest, lowest_by_group, lowest_keys, mean, order_keys
 
 
 def stable(scores, n):
@@ -20,9 +24,9 @@ def stable(scores, n):
     return mask
 
 
-def distributed(scores, n, ranks, cuts=None):
+def distributed(scores, n, ranks, cuts=None, start=None):
     cuts = edges(len(scores), ranks) if cuts is None else cuts
-    return np.concatenate(run(ranks, lambda comm: lowest(scores[cuts[comm.rank] : cuts[comm.rank + 1]], n, comm)))
+    return np.concatenate(run(ranks, lambda comm: lowest(scores[cuts[comm.rank] : cuts[comm.rank + 1]], n, comm, start)))
 
 
 R = np.random.default_rng(7)
@@ -53,26 +57,184 @@ def test_equals_a_stable_sort(name, ranks):
         assert np.array_equal(distributed(scores, n, ranks), stable(scores, n)), n
 
 
-def test_random_cases_with_uneven_and_empty_ranks():
+@pytest.fixture(params=["plain", "bracket", "narrow bracket"])
+def engine(request, monkeypatch):
+    """The three ways through the engine, at sizes that a test can afford: no bracket, one that holds, one that mostly misses."""
+    module = sys.modules["hpcfilter.threshold.lowest"]
+    if request.param != "plain":
+        monkeypatch.setattr(module, "SMALL", 0)
+        monkeypatch.setattr(module, "SAMPLE", 24)
+    if request.param == "narrow bracket":
+        monkeypatch.setattr(module, "SIGMAS", 0.05)
+
+
+def test_a_thousand_random_cases_with_uneven_and_empty_ranks(engine):
     rng = np.random.default_rng(1)
-    for _ in range(200):
-        ranks, size = int(rng.integers(1, 9)), int(rng.integers(0, 60))
+    for case in range(1000):
+        ranks, size = 1 + case % 8, int(rng.integers(0, 200))
         scores = rng.choice(rng.normal(size=max(1, size // 2)), size).astype(np.float32)
+        scores[rng.random(size) < rng.choice([0, 0.3])] = rng.choice([np.nan, np.inf, -np.inf, -0.0, TINY])
         cuts = np.concatenate([[0], np.sort(rng.integers(0, size + 1, ranks - 1)), [size]])
         n = int(rng.integers(0, size + 1))
-        assert np.array_equal(distributed(scores, n, ranks, cuts), stable(scores, n))
+        start = rng.choice([None, 0.0, 0.5, np.inf, np.nan])
+        assert np.array_equal(distributed(scores, n, ranks, cuts, start), stable(scores, n)), case
 
 
-def test_payload_is_small_whatever_the_size():
-    comm = SerialCounter()
-    lowest(np.random.default_rng(0).normal(size=100000).astype(np.float32), 30000, comm)
-    assert comm.sent <= 64 * 1024
+@pytest.mark.parametrize("name", CASES)
+def test_adversarial_cases_by_every_way(engine, name):
+    scores = CASES[name].astype(np.float32)
+    for ranks in range(1, 9):
+        for n in {0, 1, len(scores) // 3, len(scores) - 1, len(scores), len(scores) + 5} - {-1}:
+            assert np.array_equal(distributed(scores, n, ranks), stable(scores, n)), (ranks, n)
 
 
-class SerialCounter(SerialComm):
-    def sum(self, array):
-        self.sent += np.asarray(array).nbytes
-        return super().sum(array)
+@pytest.mark.parametrize("name", ["normal", "equal", "few values", "nan", "sorted", "rank by rank"])
+def test_large_cases_go_through_the_bracket(name):
+    rng = np.random.default_rng(3)
+    scores = {"normal": rng.normal(size=200_000), "equal": np.ones(200_000), "few values": rng.integers(0, 4, 200_000),
+              "nan": np.where(rng.random(200_000) < 0.4, np.nan, rng.normal(size=200_000)), "sorted": np.arange(200_000),
+              "rank by rank": np.repeat([5.0, 1.0, 3.0, 2.0], 50_000)}[name].astype(np.float32)
+    for ranks in (1, 3, 8):
+        for n in (1, 60_000, 150_000, 199_999):
+            assert np.array_equal(distributed(scores, n, ranks), stable(scores, n)), (ranks, n)
+
+
+def test_more_samples_than_float32_can_count():
+    keys = (np.arange(2**24 + 5000, dtype=np.uint64) * 2654435761 % 2**32).astype(np.uint32)  # distinct, scattered
+    marked, threshold = lowest_keys(keys, 2**24, SerialComm())
+    assert np.count_nonzero(marked) == 2**24 and keys[marked].max() == threshold < keys[~marked].min()
+
+
+def test_ties_beyond_two_to_the_31():
+    """Synthetic ranks before this one: 2^31 equal keys below index 2^31, of which 2^31 + 3 are wanted."""
+    class Last(SerialComm):
+        rank, size = 1, 2
+
+        def sum(self, array):
+            array = np.array(array)
+            return array + 2**31 * (array == array.max()) if array.ndim else array + 2**31
+
+        def allgather(self, array):
+            return [np.array([2**31], np.uint64).view(np.uint32), array]
+
+        def exscan(self, value):
+            return 2**31
+
+    assert np.flatnonzero(lowest_keys(np.full(10, 7, np.uint32), 2**31 + 3, Last())[0]).tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize("ranks", RANKS)
+@pytest.mark.parametrize("size", [100, 70_000, 1_000_000])
+def test_payload_is_small_whatever_the_size(size, ranks):
+    scores = np.random.default_rng(0).normal(size=size).astype(np.float32)
+    scores[: size // 10] = np.nan
+    cuts = edges(size, ranks)
+
+    def sent(comm):
+        before = comm.sent
+        lowest(scores[cuts[comm.rank] : cuts[comm.rank + 1]], size - size // 10, comm, start=99.0)  # a wrong guess and a missed bracket cost most
+        return comm.sent - before
+
+    assert max(run(ranks, sent)) <= 64 * 1024
+
+
+def test_memory_follows_the_rank_and_not_the_data_set():
+    scores = np.random.default_rng(0).normal(size=1_000_000).astype(np.float32)
+    tracemalloc.start()
+    lowest(scores, 300_000, SerialComm())
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak <= 8 * len(scores) + 2**20
+
+
+def stable_by_group(scores, group, n):
+    mask = np.zeros(len(scores), bool)
+    for g, wanted in enumerate(n):
+        own = np.flatnonzero(group == g)
+        mask[own[stable(scores[own], wanted)]] = True
+    return mask
+
+
+def by_group(scores, group, n, ranks):
+    cuts = edges(len(scores), ranks)
+    owns = [slice(cuts[rank], cuts[rank + 1]) for rank in range(ranks)]
+    results = run(ranks, lambda comm: lowest_by_group(scores[owns[comm.rank]], group[owns[comm.rank]], n, comm))
+    assert all(np.array_equal(thresholds, results[0][1], equal_nan=True) for _, thresholds in results)
+    return np.concatenate([mask for mask, _ in results]), results[0][1]
+
+
+@pytest.mark.parametrize("ranks", RANKS)
+@pytest.mark.parametrize("groups", [1, 3, 10, 100, 1000])
+def test_groups_equal_a_stable_sort_of_each(groups, ranks):
+    rng = np.random.default_rng(groups)
+    for _ in range(5):
+        size = int(rng.integers(0, 3000))
+        scores = rng.choice(rng.normal(size=max(1, size // 3)), size).astype(np.float32)
+        scores[rng.random(size) < 0.1] = rng.choice([np.nan, np.inf, -0.0])
+        group = rng.integers(0, groups, size) // 2 * 2 % groups  # some groups are empty
+        n = rng.integers(0, 2 + 2 * size // groups, groups)
+        mask, thresholds = by_group(scores, group, n, ranks)
+        assert np.array_equal(mask, stable_by_group(scores, group, n))
+        for g, threshold in enumerate(thresholds):
+            assert np.isnan(threshold) if not mask[group == g].any() else threshold == scores[mask & (group == g)].max()
+
+
+def test_a_thousand_classes_in_ten_collectives():
+    class Counting(SerialComm):
+        calls = 0
+
+        def count(self, value, result):
+            self.calls, self.sent = self.calls + 1, self.sent + np.asarray(value).nbytes
+            return result
+
+        def sum(self, array):
+            return self.count(array, super().sum(array))
+
+        def exscan(self, value):
+            return self.count(value, super().exscan(value))
+
+    rng, comm = np.random.default_rng(0), Counting()
+    scores = rng.integers(0, 50, 100_000).astype(np.float32)
+    lowest_by_group(scores, rng.integers(0, 1000, 100_000), np.full(1000, 30), comm)
+    assert comm.calls <= 10 and comm.sent <= 1.1e6
+
+
+@pytest.mark.parametrize("ranks", RANKS)
+def test_sums_and_means_are_exact(ranks):
+    rng = np.random.default_rng(5)
+    values = (rng.normal(size=999) * 10.0 ** rng.integers(-44, 38, 999)).astype(np.float32)
+    values[::100] = [np.nan, np.inf, -np.inf, TINY, -TINY, 0, -0.0, 1, 3, -2]
+    cuts = edges(len(values), ranks)
+    results = run(ranks, lambda comm: (exact_sum(part := values[cuts[comm.rank] : cuts[comm.rank + 1]], comm), mean(part, comm)))
+    finite = values[np.isfinite(values)]
+    total = sum(map(fractions.Fraction, finite.tolist()))
+    assert set(results) == {((total, len(finite)), float(total / len(finite)))}
+
+
+def test_no_mean_of_nothing():
+    assert np.isnan(mean(np.array([np.nan, np.inf], np.float32), SerialComm()))
+
+
+@pytest.mark.parametrize("ranks", RANKS)
+def test_cells_are_even_and_the_same_on_any_number_of_ranks(ranks):
+    rng = np.random.default_rng(6)
+    scores = rng.exponential(size=50_000).astype(np.float32)
+    scores[7], scores[5:3000:100] = 1e6, np.nan  # an outlier must not swallow the others (D20)
+    cuts = edges(len(scores), ranks)
+    owned = [range(cuts[rank], cuts[rank + 1]) for rank in range(ranks)]
+    results = run(ranks, lambda comm: cells(scores[cuts[comm.rank] : cuts[comm.rank + 1]], owned[comm.rank], 50_000, comm, 256))
+    (_, counts), serial = results[0], cells(scores, range(50_000), 50_000, SerialComm(), 256)
+    assert all(np.array_equal(b, serial.borders) and np.array_equal(c, serial.counts) for b, c in results)
+    assert np.array_equal(np.bincount(serial.of(scores[~np.isnan(scores)]), minlength=len(counts)), counts)
+    assert counts.sum() == 50_000 - 30 and len(counts) == 256 and counts.max() < 5 * counts.mean()
+
+
+def test_cells_of_awkward_scores():
+    def of(values):
+        return cells(np.array(values, np.float32), range(len(values)), len(values), SerialComm(), 8)
+
+    assert of([]).counts.tolist() == [0] and of([np.nan] * 3).counts.tolist() == [0]
+    assert of([2.0] * 9).counts.tolist() == [9, 0] and of([1, 2, 3, np.inf]).counts.sum() == 4
 
 
 def test_counts_that_do_not_add_up_stop_everything():
@@ -80,8 +242,36 @@ def test_counts_that_do_not_add_up_stop_everything():
         def sum(self, array):
             return np.array(array) + (1 if np.size(array) > 1000 else 0)
 
-    with pytest.raises(BrokenInvariant, match="round 0"):
+    with pytest.raises(BrokenInvariant, match="round 0: ranks 0 to 0 counted .* expected 10 .*rank 0"):
         lowest(np.arange(10, dtype=np.float32), 3, Broken())
+
+
+@pytest.mark.parametrize("call", [0, 1, 2])
+def test_a_lost_count_on_one_rank_stops_all_ranks(call):
+    """One rank's part of one reduction loses a count, as a flipped bit would: every rank stops and says in which round."""
+    class Flip(ThreadComm):
+        sums = 0
+
+        def sum(self, array):
+            array = np.array(array)
+            if self.rank == 1 and self.sums == call:
+                array.flat[np.argmax(array != 0)] -= 1
+            self.sums += 1
+            return super().sum(array)
+
+    scores = np.random.default_rng(0).normal(size=90_000).astype(np.float32)
+
+    def play(comm):
+        comm.__class__ = Flip
+        try:
+            cut(scores[30_000 * comm.rank : 30_000 * comm.rank + 30_000], 30_000, comm)
+        except BrokenInvariant as error:
+            return str(error)
+
+    results = run(3, play)
+    where = ["the bracket", "round 0", "round 1"][call]
+    assert [error.partition(" counted")[0] for error in results] == [f"threshold: {where}: ranks 0 to 2"] * 3
+    assert [error.rpartition("(")[2] for error in results] == [f"seen by rank {rank})" for rank in range(3)]
 
 
 def test_negative_n_is_refused():

@@ -42,10 +42,13 @@ class MPIComm(SerialComm):
         return self._reduce(array, MPI.MIN)
 
     def exscan(self, value):
-        mine, before = np.array([value], dtype=np.int64), np.zeros(1, dtype=np.int64)
+        mine = np.array(value, dtype=np.int64)
+        before = np.zeros_like(mine)
         self._mpi.Exscan(mine, before, op=MPI.SUM)
         self.sent += mine.nbytes
-        return int(before[0]) if self.rank else 0  # MPI leaves rank 0's result undefined
+        if self.rank == 0:
+            before[...] = 0  # MPI leaves rank 0's result undefined
+        return before if before.ndim else int(before)
 
     def allgather(self, array):
         array = np.ascontiguousarray(array)
@@ -53,7 +56,7 @@ class MPIComm(SerialComm):
         self._mpi.Allgather(np.array([array.nbytes], dtype=np.int64), lengths)
         flat = np.empty(int(lengths.sum()), dtype=np.uint8)
         self._mpi.Allgatherv(array.reshape(-1).view(np.uint8), [flat, lengths, _offsets(lengths), MPI.BYTE])
-        self.sent += array.nbytes
+        self.sent += array.nbytes + lengths.itemsize
         return [piece.view(array.dtype).reshape(-1, *array.shape[1:]) for piece in _cut(flat, lengths)]
 
     def gather(self, array):

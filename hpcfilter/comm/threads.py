@@ -46,7 +46,7 @@ class ThreadComm(SerialComm):
         return np.min(self._exchange("min", np.asarray(array)), axis=0)
 
     def exscan(self, value):
-        return int(sum(self._exchange("exscan", int(value))[: self.rank]))
+        return sum(self._exchange("exscan", np.array(value, np.int64))[: self.rank], 0 * value)
 
     def allgather(self, array):
         return self._exchange("allgather", np.asarray(array))
