@@ -8,8 +8,8 @@ import numpy as np
 
 from benchmarks.results import write
 from hpcfilter.comm import SerialComm
+from hpcfilter.kept import KeptSet
 from hpcfilter.randomness import Permutation
-from hpcfilter.sampler import KeptSet
 
 
 def main(words):

@@ -130,10 +130,12 @@ def _read_model(path):
 
 def _load_scores(path, scores):
     columns, _, rows = read_table(Path(path) / "scores.h5", scores.owned)
-    if rows != scores.total or set(columns) != set(scores.COLUMNS):
-        raise InputError(f"{path}: got {rows} samples with {', '.join(columns)}; expected {scores.total} with {', '.join(scores.COLUMNS)}")
-    for name, (dtype, _) in scores.COLUMNS.items():
-        setattr(scores, name, columns[name].astype(dtype))
+    if rows != scores.total:
+        raise InputError(f"{path}: got {rows} samples, expected {scores.total}")
+    try:
+        scores.restore(columns)
+    except KeyError as error:
+        raise InputError(f"{path}: {error.args[0]}") from None
 
 
 def _sha256(path):

@@ -67,7 +67,7 @@ class Train(_Table):
     gamma: Annotated[float, Field(gt=0, le=1)] = 0.1
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     weight_decay: Annotated[float, Field(ge=0)] = 5e-4
-    loss: str = "auto"  # auto, cross_entropy, mse or package.module:factory
+    loss: str = "auto"  # auto, cross_entropy, mse, reconstruction (of the sample itself) or package.module:factory
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     precision: Literal["float32", "bfloat16"] = "float32"
     channels_last: bool = False
@@ -87,7 +87,7 @@ class Filter(_NamedTable):
 
 
 class Score(_NamedTable):
-    name: str = "loss"
+    name: str = "auto"  # the one that the policy ranks by
 
 
 class Checkpoint(_Table):
@@ -196,25 +196,25 @@ def imported(path, where):
 
 
 def bind(function, given, where, **defaults):
-    """Check `given` against the keyword-only parameters of `function`. Returns the complete dict of values.
+    """Check `given` against the keyword-only parameters of `function`, or of several. Returns the complete dict of values.
 
-    where: the config table, for errors. defaults: values for parameters of that name which are not given; others are ignored.
-    Raises InputError for a key that the function does not take, a missing one, or a value out of its type.
+    function: callable or class, or a tuple of them. where: the config table, for errors. defaults: values for parameters of that name which are not
+    given; others are ignored. Raises InputError for a key that the function does not take, a missing one, or a value out of its type.
     """
-    fields = {}
-    for name, parameter in inspect.signature(function, eval_str=True).parameters.items():
+    functions, fields, extra = function if isinstance(function, tuple) else (function,), {}, "forbid"
+    for name, parameter in [item for each in functions for item in inspect.signature(each, eval_str=True).parameters.items()]:
         if parameter.kind is parameter.VAR_KEYWORD:
-            return dict(given)  # the function checks its keys itself
+            extra = "allow"  # the function checks its keys itself
         if parameter.kind is parameter.KEYWORD_ONLY:
-            default = defaults.get(name, ... if parameter.default is parameter.empty else parameter.default)
+            default = ... if parameter.default is parameter.empty else parameter.default
             kind = Any if parameter.annotation is parameter.empty else parameter.annotation
             fields[name] = (kind, default)
-    schema = pydantic.create_model(where, __config__=ConfigDict(extra="forbid", protected_namespaces=()), **fields)
+    schema = pydantic.create_model(where, __config__=ConfigDict(extra=extra, protected_namespaces=()), **fields)
     try:
-        return dict(schema.model_validate(given))
+        return dict(schema.model_validate({**{name: value for name, value in defaults.items() if name in fields}, **given}))
     except pydantic.ValidationError as error:
         keys, problem = _describe(error, schema)
-        raise InputError(f"{'.'.join([where, *keys])}: {problem} (of {getattr(function, '__name__', function)})") from None
+        raise InputError(f"{'.'.join([where, *keys])}: {problem} (of {getattr(functions[0], '__name__', functions[0])})") from None
 
 
 def _describe(error, schema):

@@ -10,5 +10,12 @@ class InputError(Exception):
     shared = False
 
 
+def on_all(message):
+    """The InputError of a mistake that every rank sees alike, from equal numbers. Returns it, to be raised."""
+    error = InputError(message)
+    error.shared = True
+    return error
+
+
 class BrokenInvariant(Exception):
     """A law of the house failed at run time (counts that do not add up, ranks that disagree): never the user's fault."""

@@ -63,7 +63,22 @@ def resnet18(inputs, outputs, *, width: Count = 64):
                          nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, outputs))
 
 
-MODELS = {"cnn": cnn, "mlp": mlp, "resnet18": resnet18}
+def autoencoder(inputs, outputs, *, width: Count = 16, latent: Count = 64):
+    """A small convolutional autoencoder: two 3x3 convolutions of stride 2, `latent` numbers, and back by upsampling. For loss = "reconstruction"."""
+    if len(inputs) != 3 or min(inputs[1:]) < 4:
+        raise ValueError("expected images of at least 4 x 4")
+    channels, *size = inputs
+    half = [-(-side // 2) for side in size]
+    quarter = [-(-side // 2) for side in half]
+    flat = 2 * width * math.prod(quarter)
+    encoder = [*_convolution(channels, width, 2), nn.ReLU(), *_convolution(width, 2 * width, 2), nn.ReLU(), nn.Flatten(), nn.Linear(flat, latent)]
+    decoder = [nn.Linear(latent, flat), nn.ReLU(), nn.Unflatten(1, (2 * width, *quarter)),
+               nn.Upsample(tuple(half)), *_convolution(2 * width, width), nn.ReLU(),
+               nn.Upsample(tuple(size)), nn.Conv2d(width, channels, 3, padding=1)]
+    return nn.Sequential(*encoder, *decoder)
+
+
+MODELS = {"cnn": cnn, "mlp": mlp, "resnet18": resnet18, "autoencoder": autoencoder}
 
 
 def build(name, factory, parameters, inputs, outputs):

@@ -11,8 +11,9 @@ from torch.nn import functional
 from hpcfilter import models
 from hpcfilter.config import choose, imported
 from hpcfilter.errors import InputError
+from hpcfilter.policies import find_policy
 from hpcfilter.randomness import hash64
-from hpcfilter.scores import score_function
+from hpcfilter.scores import make_score
 
 
 def cross_entropy(output, target, label_smoothing=0.0):
@@ -34,18 +35,26 @@ class Network:
 
     def __init__(self, config, dataset, local_rank=0, local_size=1):
         train = config.train
-        self.classes, self.layout = len(dataset.classes), dataset.layout
+        self.reconstructs = train.loss == "reconstruction"  # the target is the sample itself, and labels play no part
+        self.classes, self.layout = 0 if self.reconstructs else len(dataset.classes), dataset.layout
         self.device = _device(train.device, local_rank)
         self.channels_last, self.precision = train.channels_last, getattr(torch, train.precision)
         _set_threads(self.device, local_size)
         sample = _as_seen(dataset.train.images.shape[1:], self.layout)
         outputs = self.classes or int(np.prod(dataset.train.labels.shape[1:]))
+        self._build = lambda: models.build(config.model.name, config.model.factory, config.model.model_extra, sample, outputs)
         torch.manual_seed(seed_of(config.seed, 0, "weights"))
-        # Built on the CPU, so that the same seed gives the same weights on every device.
-        self.model = models.build(config.model.name, config.model.factory, config.model.model_extra, sample, outputs).to(self.device)
+        self.model = self._build().to(self.device)  # built on the CPU, so that the same seed gives the same weights on every device
         self.mean, self.std = (torch.from_numpy(part).to(self.device).reshape(-1, *[1] * (len(sample) - 1)) for part in (dataset.mean, dataset.std))
         self.loss = _loss(train, self.classes)
-        self.score = score_function(config.score.name, dataset)
+        self.score = make_score(config.score.name, config.score.model_extra, self.classes, f"{dataset.path} with {dataset.target}",
+                                default=getattr(find_policy(config.filter.policy), "score", "loss"))
+        self.features = Features(self.model) if self.score.needs_features else None
+
+    def begin_anew(self, seed, epoch):
+        """Give the model fresh weights in place, a function of (seed, epoch)."""
+        torch.manual_seed(seed_of(seed, epoch, "weights"))
+        self.model.load_state_dict(self._build().state_dict())
 
     def tensors(self, images, labels):
         """Move rows to the device. images: numpy (b, ...); labels: (b, ...). Returns (x float32, normalised; y int64 or float32)."""
@@ -63,7 +72,7 @@ class Network:
         with torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32):
             output = self.model(x)
         output = output.float()
-        return output, self.loss(output, y)
+        return output, self.loss(output, x if self.reconstructs else y)
 
     def try_out(self, split, index):
         """Run model, loss and score on a few rows, so that what does not fit is known before the run. Raises InputError."""
@@ -71,23 +80,17 @@ class Network:
             x, y = self.tensors(*split.rows(index))
             try:
                 output, losses = self.forward(x, y)
-                seen = self.observe(output, y, losses)
+                seen = {"value": losses} if self.score.needs_passes else self.observe(output, y, losses)
             except (RuntimeError, ValueError, TypeError, IndexError) as error:
                 raise InputError(f"model: fails on samples of shape {tuple(x.shape[1:])} with targets of shape {tuple(y.shape[1:])}: "
                                  f"{' '.join(str(error).split())}") from None
-        for name, values in (("train.loss", losses), ("score.name", seen["importance"])):
+        for name, values in (("train.loss", losses), ("score.name", seen["value"])):
             if values.shape != (len(x),):
                 raise InputError(f"{name}: got values of shape {tuple(values.shape)}, expected one per sample, ({len(x)},)")
 
-    @torch.no_grad()
     def observe(self, output, y, losses):
-        """What is worth knowing of each sample. Returns name -> tensor (b,): importance, and with classes confidence and correct."""
-        output, losses = output.detach(), losses.detach()
-        seen = {"importance": self.score(output, y, losses).float()}
-        if self.classes:
-            seen["confidence"] = torch.softmax(output, dim=1).gather(1, y[:, None])[:, 0]
-            seen["correct"] = output.argmax(dim=1) == y
-        return seen
+        """What is worth knowing of each sample of the batch that has just gone forward. Returns name -> tensor (b,), as `Score.observe`."""
+        return self.score.observe(output, y, losses, self.features and self.features.last, self.classes > 0)
 
     @contextmanager
     def evaluating(self):
@@ -104,12 +107,16 @@ class Network:
     def look(self, split, index, batch):
         """Forward pass over rows in eval mode. index: int64 (m,). Returns (observations: name -> numpy (m,), losses float32 (m,))."""
         seen = Columns(self.classes > 0)
+        for (output, losses), y in self.forward_all(split, index, batch):
+            seen.add(self.observe(output, y, losses), losses)
+        return seen.arrays()
+
+    def forward_all(self, split, index, batch):
+        """Forward pass over rows in eval mode, without gradients. Yields ((output, losses), y) per batch; `features.last` belongs to it."""
         with self.evaluating():
             for start in range(0, len(index), batch):
                 x, y = self.tensors(*split.rows(index[start : start + batch]))
-                output, losses = self.forward(x, y)
-                seen.add(self.observe(output, y, losses), losses)
-        return seen.arrays()
+                yield self.forward(x, y), y
 
     def fingerprint(self):
         """Hex digest of the names, shapes and types of the model's parameters and buffers: what a checkpoint must match."""
@@ -124,14 +131,30 @@ class Network:
         return state.hexdigest()[:32]
 
 
-_TYPES = {"importance": np.float32, "loss": np.float32, "confidence": np.float32, "correct": np.bool_}
+class Features:
+    """What went into the model's last linear layer in the last forward pass, with a 1 for its bias: `last`, tensor (b, d)."""
+
+    def __init__(self, model):
+        linear = [module for module in model.modules() if isinstance(module, torch.nn.Linear)]
+        if not linear:
+            raise InputError("score.name: needs a model with a torch.nn.Linear layer; this one has none")
+        self.last, self.width = None, linear[-1].in_features + (linear[-1].bias is not None)
+        self._bias = linear[-1].bias is not None
+        linear[-1].register_forward_pre_hook(self._keep)
+
+    def _keep(self, module, inputs):
+        h = inputs[0].detach().float().flatten(1)
+        self.last = torch.cat([h, torch.ones_like(h[:, :1])], dim=1) if self._bias else h
+
+
+_TYPES = {"value": np.float32, "loss": np.float32, "confidence": np.float32, "correct": np.bool_}
 
 
 class Columns:
     """Observations of many batches, kept on the device until they are wanted: no wait for the device in every step."""
 
     def __init__(self, classes):
-        self._parts = {name: [] for name in ("loss", "importance", *(("confidence", "correct") if classes else ()))}
+        self._parts = {name: [] for name in ("loss", "value", *(("confidence", "correct") if classes else ()))}
 
     def add(self, seen, losses):
         """seen: name -> tensor (b,), as `Network.observe` gives it. losses: tensor (b,)."""
@@ -177,7 +200,7 @@ def _loss(train, classes):
     if ":" in train.loss:
         return imported(train.loss, "train.loss")()
     name = train.loss if train.loss != "auto" else "cross_entropy" if classes else "mse"
-    function = choose({"cross_entropy": cross_entropy, "mse": mse}, name, "train.loss")
+    function = choose({"cross_entropy": cross_entropy, "mse": mse, "reconstruction": mse}, name, "train.loss")
     if function is cross_entropy and not classes:
         raise InputError("train.loss: cross_entropy needs class labels; give mse or package.module:factory")
     if function is cross_entropy:

@@ -12,6 +12,7 @@ import numpy as np
 
 from hpcfilter.data import begin, edges
 from hpcfilter.errors import BrokenInvariant, InputError
+from hpcfilter.kept import KeptSet
 from hpcfilter.randomness import Permutation, digest
 
 
@@ -59,43 +60,6 @@ def selection_digest(selection, owned, comm):
     return hexdigest(comm.sum(digest(np.asarray(owned)[selection.keep])))
 
 
-class KeptSet:
-    """The kept samples of all ranks in global order: one bit per sample, and an index that is 64 times smaller.
-
-    `select(k)` finds the k-th kept sample by counting bits: blocks of 64 bytes first, then bytes, then bits.
-    """
-
-    BLOCK = 64  # bytes
-
-    def __init__(self, keep, comm):
-        packed = np.packbits(keep, bitorder="little")
-        packed = np.pad(packed, (0, -len(packed) % self.BLOCK))  # a rank's bits end at a block, the rest are zeros
-        parts = comm.allgather(packed)
-        lengths = comm.allgather(np.array([len(keep)], np.int64))
-        self.blocks = np.concatenate(parts).reshape(-1, self.BLOCK)
-        self.before = np.concatenate([[0], np.cumsum(np.bitwise_count(self.blocks.view(np.uint64)).sum(axis=1, dtype=np.int64))])
-        self.count = int(self.before[-1])
-        # A rank's first bit stands at `bit` in the padded bits and is sample `first` of all.
-        self.bit = np.cumsum([0, *(8 * len(part) for part in parts)])
-        self.first = np.cumsum([0, *(int(length[0]) for length in lengths)])
-
-    def select(self, k):
-        """Global index of the k-th kept sample. k: int64 (m,) in [0, count). Returns int64 (m,)."""
-        found = [self._select(part) for part in np.array_split(k, len(k) // 8192 + 1)]
-        return np.concatenate(found)
-
-    def _select(self, k):
-        block = np.searchsorted(self.before, k, side="right") - 1
-        left = k - self.before[block]
-        ones = np.cumsum(np.bitwise_count(self.blocks[block]), axis=1, dtype=np.int64)
-        byte = (ones <= left[:, None]).sum(axis=1)
-        left -= np.where(byte > 0, np.take_along_axis(ones, np.maximum(byte - 1, 0)[:, None], axis=1)[:, 0], 0)
-        bits = np.cumsum(np.unpackbits(self.blocks[block, byte][:, None], axis=1, bitorder="little"), axis=1)
-        position = (block * self.BLOCK + byte) * 8 + (bits <= left[:, None]).sum(axis=1)
-        rank = np.searchsorted(self.bit, position, side="right") - 1
-        return self.first[rank] + position - self.bit[rank]
-
-
 def global_plan(selection, shards, comm, seed, epoch, global_batch):
     """Plan an epoch over the kept samples of all ranks.
 
@@ -110,7 +74,7 @@ def global_plan(selection, shards, comm, seed, epoch, global_batch):
     own_cuts = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
     position = np.repeat(cuts[:-1] + first - own_cuts[:-1], lengths) + np.arange(own_cuts[-1])
     index = kept.select(Permutation(kept.count, seed, epoch)(position))
-    weight = _weights(index, selection, shards, comm)
+    weight = weights_of(index, selection, shards, comm)
     return Plan(index, weight, own_cuts, totals, _imbalance(selection, comm))
 
 
@@ -147,6 +111,22 @@ def check_steps(plan, comm):
             raise InputError("filter: the policy keeps no sample in this epoch")
 
 
+def batch_means(values, cuts, comm):
+    """The mean over each global batch of a value per trained sample. All ranks must call.
+
+    values: float32 (m,), in the order of training. cuts: int (steps + 1,), where this rank's batches begin and end, as many on all ranks.
+
+    Returns float32 (m,): each sample's batch mean over the finite values, NaN for a sample whose own value is not. Summed as integers of 2^-20,
+    with values beyond 2^20 cut off, so that the order of the ranks does not matter. Payload: 16 B per step.
+    """
+    finite = np.isfinite(values)
+    units = np.rint(np.clip(np.where(finite, values, 0), -(2.0**20), 2.0**20) * 2**20).astype(np.int64)
+    running = np.concatenate([np.zeros((2, 1), np.int64), np.cumsum([units, finite], axis=1)], axis=1)
+    sums, counts = comm.sum(np.diff(running[:, cuts], axis=1))
+    means = (sums / np.maximum(counts, 1) / 2**20).astype(np.float32)
+    return np.where(finite, np.repeat(means, np.diff(cuts)), np.float32(np.nan))
+
+
 def deliver(index, columns, shards, comm):
     """Send observations to the owners of their samples, in one alltoallv.
 
@@ -178,7 +158,7 @@ def fetch(index, values, shards, comm):
     return result
 
 
-def _weights(index, selection, shards, comm):
+def weights_of(index, selection, shards, comm):
     """The weights of samples that other ranks own; nothing is sent when all weights are 1."""
     if not comm.max(int(np.any(selection.weight != 1))):
         return np.ones(len(index), np.float32)

@@ -7,13 +7,13 @@ import torch
 
 from hpcfilter import checkpoint
 from hpcfilter.config import load
-from hpcfilter.data import augmentation, edges, open_packed, read_batches, read_selection, shard
-from hpcfilter.errors import InputError
+from hpcfilter.data import augmentation, edges, open_packed, read_batches, read_given, shard
+from hpcfilter.errors import InputError, on_all
 from hpcfilter.network import Columns, Network, seed_of
 from hpcfilter.optim import learning_rate, sgd
-from hpcfilter.policies import policy_function
+from hpcfilter.policies import given_file, policy_function
 from hpcfilter.record import Record, Stopwatch, finite
-from hpcfilter.sampler import ORDERS, check_steps, deliver, selection_digest
+from hpcfilter.sampler import ORDERS, batch_means, check_steps, deliver, selection_digest
 from hpcfilter.scores import Scores
 
 LOOK_FACTOR = 4  # a forward pass without gradients takes batches this much larger
@@ -45,19 +45,30 @@ class Run:
         samples = len(dataset.train)
         dataset.check(comm.rank, comm.size, config.data.verify)
         self.shards = edges(samples, comm.size)
-        self.scores = Scores(shard(samples, comm.rank, comm.size), samples)
         self.test_rows = shard(len(dataset.test), comm.rank, comm.size)
-        self.policy = policy_function(config.filter.policy, config.filter.model_extra, dataset, epochs=config.train.epochs)
-        if config.filter.policy == "static":
-            self.scores.given = read_selection(self.policy.keywords["selection"], dataset, self.scores.owned)
         self.augment = augmentation(config.data.augment, dataset, config.data.shift)
         self.network = Network(config, dataset, comm.local_rank, comm.local_size)
+        self.policy, parameters = policy_function(config.filter.policy, config.filter.model_extra, self.network.classes, self.network.classes,
+                                                  f"{dataset.path} with {dataset.target}", epochs=config.train.epochs)
+        self.scores = self._own_scores(parameters)
         self.optimizer = sgd(self.network.model, config.train)
         self.global_batch = config.train.global_batch or config.train.batch * comm.size
         self.plan = ORDERS[config.data.order]
         self.first_epoch, self.trained, self.looked = 0, 0, 0  # trained, looked at: samples so far, of all ranks
         self.test_result = None  # (loss, accuracy) after the last epoch
         self.network.try_out(dataset.train, np.asarray(self.scores.owned[:2]))
+        self.warned = False
+
+    def _own_scores(self, parameters):
+        """What is known of this rank's samples before the first epoch: labels, and the rows of the file that the policy works with."""
+        config, dataset, network = self.config, self.dataset, self.network
+        if network.score.needs_passes:
+            raise InputError(f"score.name: {network.score.name} is taken of a finished network, by `hpcfilter score`, not while it trains")
+        owned = shard(len(dataset.train), self.comm.rank, self.comm.size)
+        labels = np.asarray(dataset.train.labels[owned.start : owned.stop], np.int64) if network.classes else None
+        path, columns = given_file(config.filter.policy, parameters)
+        given = read_given(path, columns, owned, len(dataset.train), dataset.digest) if path else {}
+        return Scores(owned, len(dataset.train), network.score, labels, network.classes, given)
 
     def open(self, resume):
         """Make the run folder, or find in it where to go on; bring all ranks to the same weights."""
@@ -81,22 +92,26 @@ class Run:
             selection = self.policy(self.scores, epoch, config.seed, comm)
             plan = self.plan(selection, self.shards, comm, config.seed, epoch, self.global_batch)
             check_steps(plan, comm)
+            if epoch and epoch == selection.began:
+                self._begin_anew(epoch)
+            schedule = epoch - selection.began, config.train.epochs - selection.began
         with watch("train"):
             torch.manual_seed(seed_of(config.seed, epoch, "dropout", comm.rank))
             seen, rate = Columns(network.classes > 0), 0.0
             for step, (batch, images, labels) in enumerate(read_batches(self.dataset.train, plan, self.augment, config.seed, epoch)):
-                rate = selection.lr_scale * learning_rate(config.train, self.global_batch, epoch + step / plan.steps)
+                rate = selection.lr_scale * learning_rate(config.train, self.global_batch, schedule[0] + step / plan.steps, schedule[1])
                 self._step(batch, images, labels, rate, seen)
             columns, losses = seen.arrays()
         with watch("score"):
-            self.scores.observe(*deliver(plan.index, columns, self.shards, comm))
+            if network.score.needs_batches:
+                columns["value"] = batch_means(losses, plan.cuts, comm)
+            self._take_home(selection, plan, columns)
             comm.average_buffers(network.model, len(plan.index) / int(comm.sum(len(plan.index))))
-            hidden = np.asarray(self.scores.owned)[selection.refresh]
-            self.scores.observe(hidden, network.look(self.dataset.train, hidden, self._look_batch())[0])
+            refreshed = self._refresh(selection)
         with watch("evaluate"):
             self.test_result = test_loss, accuracy = self._evaluate()
-        counts = self._count(kept=selection.keep, moved_back=selection.moved_back, refreshed=selection.refresh,
-                             trained=np.ones(len(plan.index), bool), nan=np.isnan(losses))
+        counts = self._count(kept=selection.keep, moved_back=selection.moved_back, refreshed=refreshed,
+                             trained=np.ones(len(plan.index), bool), nan=~np.isfinite(losses))
         row = {"epoch": epoch, **counts, "hidden": self.scores.total - counts["kept"], "steps": plan.steps, "threshold": selection.threshold,
                "train_loss": _mean(comm, losses), "test_loss": test_loss, "accuracy": accuracy, "lr": rate, "imbalance": plan.imbalance,
                "passes": self.trained / self.scores.total, "looks": self.looked / self.scores.total,
@@ -106,11 +121,35 @@ class Run:
                 self._save(epoch, finite({**row, "seconds": {"total": watch.total(), **watch.seconds}}))
         self._report({**row, "seconds": {"total": watch.total(), **watch.seconds}})
 
+    def _take_home(self, selection, plan, columns):
+        """The observations of the epoch go to the owners of the samples, unless the scores are to stay as they are."""
+        if not selection.frozen:
+            self.scores.observe(*deliver(plan.index, columns, self.shards, self.comm))
+        if selection.streak is not None:
+            self.scores.streak = selection.streak
+
+    def _refresh(self, selection):
+        """A forward pass over the hidden samples that the selection names. Returns their mask."""
+        refresh = selection.refresh & (not selection.frozen) & (not self.network.score.needs_batches)  # a batch loss comes from training alone
+        hidden = np.asarray(self.scores.owned)[refresh]
+        self.scores.observe(hidden, self.network.look(self.dataset.train, hidden, self._look_batch())[0])
+        return refresh
+
+    def _begin_anew(self, epoch):
+        """Fresh weights on all ranks, and an optimizer that remembers nothing."""
+        self.record.say(f"epoch {epoch:3d}  the network begins anew, on the samples that are kept")
+        self.network.begin_anew(self.config.seed, epoch)
+        self.optimizer.state.clear()
+        self.comm.broadcast(self.network.model)
+
     def _count(self, **masks):
         """Count truth values over all ranks; keep the running totals. masks: name -> bool array. Returns name -> int."""
         totals = self.comm.sum(np.array([np.count_nonzero(mask) for mask in masks.values()], np.int64))
         counts = dict(zip(masks, map(int, totals), strict=True))
-        self.trained += counts.pop("trained")
+        trained = counts.pop("trained")
+        self.trained += trained
+        if trained and counts["nan"] == trained:
+            raise on_all(f"train: not one of {trained} losses is finite: the network has diverged; lower train.lr or lengthen train.warmup_epochs")
         self.looked += counts["refreshed"]
         return counts
 
@@ -140,7 +179,8 @@ class Run:
     def _save(self, epoch, row):
         """Save a generation; it knows its epoch's row, in case the run is killed before the record does."""
         checkpoint.save(self.dir / "checkpoints", epoch, self.network, self.optimizer, self.scores, self.comm, self.config.checkpoint.keep,
-                        data=self.dataset.digest, settings={**self.config.fixed(), "train.global_batch": self.global_batch},
+                        data=self.dataset.digest, score=self.network.score.name,
+                        settings={**self.config.fixed(), "train.global_batch": self.global_batch},
                         trained=self.trained, looked=self.looked, row=row)
 
     def _resume(self):
@@ -170,8 +210,9 @@ class Run:
     def _report(self, row):
         """The epoch's row, and its line on the console."""
         self.record.row("epoch", **row)
-        if row["nan"]:
-            self.record.warn(f"epoch {row['epoch']}: {row['nan']} losses are not numbers; their samples are kept")
+        if row["nan"] and not self.warned:
+            self.record.warn(f"epoch {row['epoch']}: {row['nan']} losses are not finite; their samples are kept (counted in every row)")
+            self.warned = True
         score = f"test loss {row['test_loss']:.4f}" if row["accuracy"] is None else f"accuracy {100 * row['accuracy']:.2f} %"
         self.record.say(f"epoch {row['epoch']:3d}  loss {row['train_loss']:.4f}  {score}  hidden {100 * row['hidden'] / self.scores.total:.1f} %  "
                         f"moved back {row['moved_back']}  lr {row['lr']:.4g}  {row['seconds']['total']:.1f} s")

@@ -52,15 +52,18 @@ def test_labels_out_of_range_where_only_one_rank_sees_them(tmp_path, digits, con
 
 
 @pytest.mark.parametrize("tables, message", [
-    ({"filter": {"policy": "kakurembo"}}, "filter.policy: unknown 'kakurembo'; known: kakurenbo, none, random, static"),
+    ({"filter": {"policy": "kakurembo"}}, "filter.policy: unknown 'kakurembo'; known: bls, ccs, dyn_unc, es, forget, infobatch, kakurenbo, none"),
     ({"filter": {"policy": "random", "fraction": 1.5}}, "filter.fraction: Input should be less than 1, got 1.5"),
     ({"filter": {"policy": "random", "tau": 0.5}}, "filter.tau: unknown key; known: fraction"),
     ({"train": {"lerning": 1}}, "train.lerning: unknown key; known: epochs"),
-    ({"model": {"name": "vgg"}}, "model.name: unknown 'vgg'; known: cnn, mlp, resnet18"),
+    ({"model": {"name": "vgg"}}, "model.name: unknown 'vgg'; known: autoencoder, cnn, mlp, resnet18"),
     ({"model": {"depth": 3}}, "model.depth: unknown key; known: width (of cnn)"),
-    ({"score": {"name": "grand"}}, "score.name: unknown 'grand'; known: el2n, loss, margin"),
+    ({"score": {"name": "grant"}}, "score.name: unknown 'grant'; known: aum, batch_loss, centroid"),
+    ({"score": {"name": "centroid"}}, "score.name: centroid is taken of a finished network, by `hpcfilter score`"),
+    ({"score": {"name": "ema", "alpha": 2}}, "score.alpha: Input should be less than 1, got 2"),
+    ({"filter": {"policy": "forget", "after": 5}}, "filter.after: got 5, expected fewer than the 2 epochs of the run"),
+    ({"filter": {"policy": "rho"}}, "filter.irreducible: missing; expected a table made by hpcfilter, with the column loss"),
     ({"filter": {"policy": "static", "selection": "gone.h5"}}, "gone.h5: cannot read"),
-    ({"filter": {"policy": "static"}}, "filter.selection: missing (of static)"),
     ({"data": {"augment": "blur"}}, "data.augment: unknown 'blur'; known: none, shift, shift_flip"),
     ({"train": {"loss": "custom:nothing"}}, "train.loss: cannot import 'custom:nothing'"),
     ({"model": {"factory": "cnn"}}, "model.factory: got 'cnn', expected package.module:name"),
@@ -144,7 +147,7 @@ def test_a_selection_of_another_data_set(tmp_path, digits, config, hpcfilter):
     columns = {"keep": (np.uint8, [np.ones(1438, np.uint8)]), "weight": (np.float32, [np.ones(1438, np.float32)])}
     write_table(tmp_path / "s.h5", 1438, columns, {"data": "0123456789abcdef", "kept": 1438})
     path = config(digits, filter={"policy": "static", "selection": str(tmp_path / "s.h5")})
-    refused(hpcfilter(2, "train", path, "--run-dir", tmp_path / "run"), "got a selection of data set 0123456789abcdef with 1438 samples, expected")
+    refused(hpcfilter(2, "train", path, "--run-dir", tmp_path / "run"), "got a table of data set 0123456789abcdef with 1438 samples, expected")
     assert read_table(tmp_path / "s.h5")[2] == 1438
 
 

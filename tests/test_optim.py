@@ -8,7 +8,7 @@ from hpcfilter.optim import learning_rate
 
 def rates(*moments, global_batch=256, **keys):
     train = Train(epochs=10, batch=1, lr=0.1, lr_batch=256, **keys)
-    return [learning_rate(train, global_batch, moment) for moment in moments]
+    return [learning_rate(train, global_batch, moment, train.epochs) for moment in moments]
 
 
 def test_warm_up_is_a_straight_line_to_the_scaled_rate():

@@ -1,5 +1,4 @@
-"""Policies one by one: law 1 on awkward scores, and the known defects of public implementations."""
-
+"""Policies one by one, against their equations. What all of them must do is in `laws`, the defects of public implementations in test_defects."""
 
 import numpy as np
 import pytest
@@ -9,11 +8,24 @@ from hpcfilter.comm import SerialComm
 from hpcfilter.comm.threads import run
 from hpcfilter.data import edges
 from hpcfilter.errors import InputError
-from hpcfilter.policies import POLICIES, policy_function
+from hpcfilter.policies import POLICIES, given_file, policy_function
+from hpcfilter.policies.bls import bls
+from hpcfilter.policies.ccs import ccs, shares
+from hpcfilter.policies.es import es
+from hpcfilter.policies.forget import forget
+from hpcfilter.policies.guards import guarded
+from hpcfilter.policies.infobatch import infobatch
 from hpcfilter.policies.kakurenbo import kakurenbo
+from hpcfilter.policies.none import none
 from hpcfilter.policies.random import random
+from hpcfilter.policies.rho import rho
+from hpcfilter.policies.selection import Selection
+from hpcfilter.policies.selective_backprop import selective_backprop
+from hpcfilter.policies.seta import kmeans, seta
 from hpcfilter.policies.static import static
+from hpcfilter.policies.two_sided import two_sided
 from hpcfilter.scores import Scores
+from hpcfilter.threshold import Cells
 
 N = 1000
 
@@ -23,65 +35,94 @@ def observed(n=N, seed=0):
     rng = np.random.default_rng(seed)
     importance = np.round(rng.exponential(size=n), 2).astype(np.float32)
     importance[rng.random(n) < 0.05] = np.nan
-    keep = rng.random(n) < 0.6
     return {"importance": importance, "confidence": rng.random(n).astype(np.float32), "correct": rng.random(n) < 0.8,
-            "given": {"keep": keep, "weight": rng.random(n).astype(np.float32)}}
+            "labels": rng.integers(0, 5, n)}
 
 
-def scores_of(columns, owned, total):
+def scores_of(columns, owned=None, total=None, given=None):
+    """Scores of a rank that owns `owned`, default all."""
+    total = total or len(columns["importance"])
+    owned = owned or range(total)
     own = slice(owned.start, owned.stop)
-    given = {name: values[own] for name, values in columns["given"].items()}
-    return Scores(owned, total, *(columns[name][own].copy() for name in ("importance", "confidence", "correct")), given=given)
+    labels = columns.get("labels")
+    scores = Scores(owned, total, labels=None if labels is None else labels[own], classes=0 if labels is None else int(labels.max()) + 1,
+                    given={name: np.asarray(values)[own] for name, values in (given or {}).items()})
+    for name, values in columns.items():
+        if name != "labels":
+            setattr(scores, name, values[own].copy())
+    return scores
 
 
-def selections(policy, columns, ranks, epoch=1, seed=3, **parameters):
+def select(policy, columns=None, epoch=1, seed=3, given=None, **parameters):
+    """The selection of one rank that owns all."""
+    return policy(scores_of(columns or observed(), given=given), epoch, seed, SerialComm(), **parameters)
+
+
+def selections(policy, columns, ranks, epoch=1, seed=3, given=None, **parameters):
+    """The selection of each rank."""
     cuts = edges(len(columns["importance"]), ranks)
 
     def play(comm):
         owned = range(int(cuts[comm.rank]), int(cuts[comm.rank + 1]))
-        return policy(scores_of(columns, owned, int(cuts[-1])), epoch, seed, comm, **parameters)
+        return policy(scores_of(columns, owned, int(cuts[-1]), given), epoch, seed, comm, **parameters)
 
     return run(ranks, play)
 
 
-CASES = {"none": {}, "random": {"fraction": 0.37}, "static": {"selection": "x"}, "kakurenbo": {"fraction": 0.4, "tau": 0.5}}
+AWKWARD = {
+    "random": (random, {"fraction": 0.37}), "kakurenbo": (kakurenbo, {"fraction": 0.4, "tau": 0.5, "epochs": 9}),
+    "kakurenbo by class": (kakurenbo, {"fraction": 0.4, "tau": 0.5, "epochs": 9, "per_class": True}), "infobatch": (infobatch, {"epochs": 9}),
+    "seta": (seta, {"epochs": 9, "window": 0.4}), "selective_backprop": (selective_backprop, {"beta": 2.0}), "es": (es, {"epochs": 9}),
+    "ccs": (ccs, {"epochs": 9, "after": 1}), "ccs by class": (ccs, {"epochs": 9, "after": 1, "per_class": True, "fraction": 0.9}),
+    "two_sided": (two_sided, {"warmup": 0, "patience": 1, "high": 0.2}), "forget": (forget, {"epochs": 9, "after": 1}),
+}
 
 
-def test_every_policy_has_a_case():
-    assert set(CASES) == set(POLICIES)
-
-
-@pytest.mark.parametrize("name", CASES)
-def test_selection_and_weights_do_not_depend_on_the_number_of_ranks(name):
-    columns = observed()
-    reference = selections(POLICIES[name], columns, 1, **CASES[name])[0]
-    for ranks in RANKS:
-        parts = selections(POLICIES[name], columns, ranks, **CASES[name])
-        for field in ("keep", "weight", "moved_back", "refresh"):
-            assert np.array_equal(np.concatenate([getattr(part, field) for part in parts]), getattr(reference, field)), field
-        for part in parts:
-            assert part.lr_scale == reference.lr_scale and np.array_equal(part.threshold, reference.threshold, equal_nan=True)
+@pytest.mark.parametrize("name", AWKWARD)
+def test_ties_and_unknown_scores_do_not_depend_on_the_number_of_ranks(name):
+    policy, parameters = AWKWARD[name]
+    for columns in (observed(), {**observed(), "importance": np.ones(N, np.float32)}, {**observed(), "importance": np.full(N, np.nan, np.float32)}):
+        reference = select(policy, columns, **parameters)
+        for ranks in RANKS:
+            parts = selections(policy, columns, ranks, **parameters)
+            for field in ("keep", "weight", "moved_back", "refresh"):
+                assert np.array_equal(np.concatenate([getattr(part, field) for part in parts]), getattr(reference, field)), field
+            for part in parts:
+                assert part.lr_scale == reference.lr_scale and np.array_equal(part.threshold, reference.threshold, equal_nan=True)
 
 
 def test_random_hides_the_exact_count_anew_each_epoch():
-    first, second = (selections(random, observed(), 1, epoch=e, fraction=0.3)[0].keep for e in (0, 1))
+    first, second = (select(random, epoch=e, fraction=0.3).keep for e in (0, 1))
     assert (~first).sum() == (~second).sum() == 300 and (first != second).any()
-    assert np.array_equal(first, selections(random, observed(), 1, epoch=0, fraction=0.3)[0].keep)
-    assert (first != selections(random, observed(), 1, epoch=0, seed=4, fraction=0.3)[0].keep).any()
+    assert np.array_equal(first, select(random, epoch=0, fraction=0.3).keep)
+    assert (first != select(random, epoch=0, seed=4, fraction=0.3).keep).any()
+
+
+def test_random_without_replacement_walks_through_all():
+    epochs = [select(random, epoch=e, fraction=0.75, replacement=False).keep for e in range(8)]
+    assert all(keep.sum() == 250 for keep in epochs)
+    assert (sum(keep.astype(int) for keep in epochs[:4]) == 1).all() and (sum(keep.astype(int) for keep in epochs[4:]) == 1).all()
+    assert (epochs[0] != epochs[4]).any(), "a new permutation"
 
 
 def test_static_is_the_file():
-    columns = observed()
-    selection = static(scores_of(columns, range(N), N), 0, 0, SerialComm(), selection="x")
-    assert np.array_equal(selection.keep, columns["given"]["keep"]) and np.array_equal(selection.weight, columns["given"]["weight"])
+    given = {"keep": np.arange(N) % 3 > 0, "weight": np.linspace(0, 1, N, dtype=np.float32)}
+    selection = select(static, given=given, epochs=9)
+    assert np.array_equal(selection.keep, given["keep"]) and np.array_equal(selection.weight, given["weight"])
+
+
+def test_static_cuts_once_and_freezes():
+    before, after = (select(static, epoch=e, epochs=20, after=0.2, fraction=0.3) for e in (3, 4))
+    assert before.keep.all() and not before.frozen
+    lowest = np.sort(observed()["importance"][~after.keep])
+    assert after.frozen and len(lowest) == 300 and lowest[-1] == np.float32(after.threshold) <= np.nanmin(observed()["importance"][after.keep])
 
 
 def kakurenbo_on(**changes):
     columns = {**observed(), **changes}
-    n = len(columns["importance"])
-    parameters = {key: columns.pop(key) for key in ("fraction", "tau", "epochs", "lr", "refresh") if key in columns}
-    columns["given"] = {}
-    return kakurenbo(scores_of(columns, range(n), n), columns.pop("epoch", 1), 0, SerialComm(), **parameters)
+    parameters = {"epochs": 100, **{key: columns.pop(key) for key in ("fraction", "tau", "epochs") if key in columns}}
+    epoch = columns.pop("epoch", 1)
+    return kakurenbo(scores_of(columns), epoch, 0, SerialComm(), **parameters)
 
 
 def test_kakurenbo_never_hides_wrong_unsure_or_unknown_samples():
@@ -100,57 +141,283 @@ def test_kakurenbo_moves_candidates_back():
 def test_kakurenbo_ties_the_rate_to_what_is_really_hidden():  # D7
     selection = kakurenbo_on(fraction=0.5)
     assert selection.lr_scale == pytest.approx(N / selection.keep.sum()) and selection.lr_scale < 2
-    assert kakurenbo_on(fraction=0.5, lr="none").lr_scale == 1
 
 
 def test_kakurenbo_with_equal_losses_hides_the_exact_count():  # D2, D3
-    sure = {"importance": np.ones(100, np.float32), "correct": np.ones(100, bool), "confidence": np.ones(100, np.float32)}
+    sure = {"importance": np.ones(100, np.float32), "correct": np.ones(100, bool), "confidence": np.ones(100, np.float32), "labels": None}
     assert (~kakurenbo_on(**sure, fraction=0.3).keep).sum() == 30
     assert (~kakurenbo_on(**sure, fraction=0.001).keep).sum() == 0
 
 
 def test_kakurenbo_hides_nothing_before_anything_was_observed():
-    unknown = {"importance": np.full(50, np.nan, np.float32), "confidence": np.full(50, np.nan, np.float32), "correct": np.zeros(50, bool)}
+    nan = np.full(50, np.nan, np.float32)
+    unknown = {"importance": nan, "confidence": nan, "correct": np.zeros(50, bool), "labels": None}
     assert kakurenbo_on(**unknown, fraction=0.9).keep.all()
 
 
 def test_kakurenbo_hides_less_in_later_epochs():
-    sure = {"importance": np.arange(90, dtype=np.float32), "correct": np.ones(90, bool), "confidence": np.ones(90, np.float32)}
+    sure = {"importance": np.arange(90, dtype=np.float32), "correct": np.ones(90, bool), "confidence": np.ones(90, np.float32), "labels": None}
     hidden = [int((~kakurenbo_on(**sure, fraction=0.5, epochs=90, epoch=e).keep).sum()) for e in (1, 29, 30, 59, 60, 79, 80, 89)]
     assert hidden == [45, 45, 36, 36, 27, 27, 18, 18]  # 1, 0.8, 0.6, 0.4 at 30, 60, 80 of 90 epochs
 
 
-class Classes:
-    path, classes, target = "data.h5", ["a", "b"], "2 classes"
+def test_per_class_hides_the_same_share_of_each():
+    columns = {**observed(), "importance": (observed()["labels"] + np.linspace(0, 0.9, N)).astype(np.float32)}
+    for policy in (forget, two_sided):
+        parameters = {"epochs": 9, "after": 1, "fraction": 0.25} if policy is forget else {"low": 0.25, "high": 0.0}
+        hidden = ~select(policy, columns, per_class=True, **parameters).keep
+        sizes = np.bincount(columns["labels"])
+        assert np.array_equal(np.bincount(columns["labels"][hidden]), sizes // 4)
+        hidden = ~select(policy, columns, **parameters).keep
+        assert (columns["labels"][hidden] <= 1).all(), "without it the class of low scores pays for all"
 
 
-class Numbers:
-    path, classes, target = "data.h5", [], "float32 targets of shape (2,)"
+def test_two_sided_hides_the_hard_tail_only_after_a_while():
+    columns = {"importance": np.arange(100, dtype=np.float32)}
+    scores, kept = scores_of(columns), []
+    for epoch in range(6):
+        selection = two_sided(scores, epoch, 0, SerialComm(), low=0.2, high=0.1, warmup=1, patience=3)
+        kept.append(np.flatnonzero(selection.keep))
+        scores.streak = selection.streak
+        if epoch == 3:
+            scores.importance[[95, 50]] = 0.5, 99.5  # 95 is learnt after all, 50 turns out to be hard
+    assert [len(row) for row in kept] == [80, 80, 80, 70, 71, 71] and kept[3].max() == 89
+    assert 95 not in kept[5] and 19 in kept[5], "what is easy now is hidden as such"
+    assert 50 in kept[5] and {94, 96} & set(kept[5]) == set()
+
+
+def test_equal_scores_do_not_make_the_tails_meet():
+    selection = select(two_sided, {"importance": np.ones(100, np.float32)}, low=0.3, high=0.2, warmup=0, patience=1)
+    assert (~selection.keep).sum() == 50
+
+
+def test_infobatch_keeps_what_is_above_the_mean_and_weighs_up_the_rest():
+    columns = observed()
+    columns["importance"][np.isnan(columns["importance"])] = 0.1
+    selection = select(infobatch, columns, epochs=9, r=0.5)
+    mean = columns["importance"].astype(np.float64).mean()
+    below = columns["importance"] < mean
+    assert selection.threshold == pytest.approx(mean, rel=1e-12) and selection.keep[~below].all() and (selection.weight[~below] == 1).all()
+    kept = selection.keep & below
+    assert kept.sum() == below.sum() - below.sum() // 2 and np.allclose(selection.weight[kept], below.sum() / kept.sum())
+    assert select(infobatch, columns, epoch=8, epochs=9, r=0.5).keep.all(), "the last eighth trains all"
+
+
+def test_infobatch_is_unbiased_over_the_epochs():
+    columns = observed()
+    total = sum(np.where((s := select(infobatch, columns, epoch=e, epochs=10**4, r=0.7)).keep, s.weight, 0) for e in range(1000)) / 1000
+    assert abs(total.mean() - 1) < 1e-5 and np.abs(total - 1).max() < 0.25, "each sample's weight is 1 in the mean"
+
+
+def test_seta_slides_its_window_from_easy_to_hard():
+    columns = {"importance": np.arange(900, dtype=np.float32)}
+    rows = [np.flatnonzero(select(seta, columns, epoch=e, epochs=100, r=0.0, groups=3, window=0.34).keep) for e in range(4)]
+    assert [abs(row.min() - wanted) < 5 for row, wanted in zip(rows, (0, 300, 600, 0), strict=True)] == [True] * 4
+    assert all(abs(len(row) - 300) < 5 for row in rows)
+    assert len(np.flatnonzero(select(seta, columns, epoch=99, epochs=100, r=0.1).keep)) == 810, "the last eighth has no window"
+
+
+def test_kmeans_finds_the_groups():
+    values = np.concatenate([np.full(5, 0.0), np.full(3, 1.0), np.full(9, 10.0)])
+    borders, counts = np.unique(values, return_counts=True)
+    assert kmeans(Cells(borders.astype(np.float32), np.append(counts, 0)), 2).tolist()[:3] == [0, 0, 1]
+    assert kmeans(Cells(np.zeros(0, np.float32), np.array([0])), 3).tolist() == [0]
+
+
+def test_bls_is_its_base_on_batch_losses():
+    columns = observed()
+    assert bls.score == "batch_loss"
+    for base, policy in (("infobatch", infobatch), ("seta", seta)):
+        assert np.array_equal(select(bls, columns, base=base, epochs=9, r=0.2).keep, select(policy, columns, epochs=9, r=0.2).keep)
+
+
+@pytest.mark.parametrize("beta", [0.25, 1.0, 3.0])
+def test_selective_backprop_keeps_its_share(beta):
+    importance = np.random.default_rng(0).exponential(size=20000).astype(np.float32)
+    keep = select(selective_backprop, {"importance": importance}, beta=beta).keep
+    assert keep.mean() == pytest.approx(1 / (1 + beta), abs=0.015)
+    order = np.argsort(importance)
+    for tenth in range(10):
+        cdf = np.linspace(tenth / 10, (tenth + 1) / 10, 100)
+        assert keep[order[tenth * 2000 : (tenth + 1) * 2000]].mean() == pytest.approx((cdf**beta).mean(), abs=0.05)
+
+
+def test_selective_backprop_reweighted_is_unbiased():
+    columns = {"importance": np.random.default_rng(0).exponential(size=500).astype(np.float32)}
+    rows = [select(selective_backprop, columns, epoch=e, beta=2.0, least=0.2, reweight=True) for e in range(600)]
+    assert sum((row.keep * row.weight).sum() for row in rows) / 600 / 500 == pytest.approx(1, abs=0.01)
+
+
+def test_forget_begins_anew():
+    rows = [select(forget, epoch=e, epochs=30, fraction=0.3, after=20) for e in (19, 20, 21)]
+    assert [row.keep.all() for row in rows] == [True, False, False] and [row.began for row in rows] == [0, 20, 20] and rows[1].frozen
+    assert select(forget, epoch=25, epochs=30, fraction=0.3, after=20, restart=False).began == 0
+
+
+def test_ccs_covers_the_strata_evenly():
+    rng = np.random.default_rng(0)
+    importance = np.concatenate([rng.uniform(0, 1, 900), rng.uniform(1, 10, 90), rng.uniform(90, 99, 10)]).astype(np.float32)
+    keep = select(ccs, {"importance": importance}, epochs=9, after=1, fraction=0.8, beta=0.01, strata=10).keep
+    assert keep.sum() == 200 and not keep[990:].any(), "the hardest hundredth is gone"
+    counts = np.histogram(importance[:990], 10, weights=keep[:990].astype(int))[0]
+    sizes = np.histogram(importance[:990], 10)[0]
+    assert (counts[1:] == sizes[1:]).all() and counts[0] == 200 - sizes[1:].sum(), "small strata give all, the largest what is left"
+
+
+def test_shares_of_the_strata():
+    assert shares(np.array([5, 100, 0, 40]), 60).tolist() == [5, 28, 0, 27]
+    assert shares(np.array([5, 3]), 100).tolist() == [5, 3] and shares(np.array([4, 4]), 0).tolist() == [0, 0]
+
+
+def test_rho_ranks_by_what_is_left_to_learn():
+    columns, given = {"importance": np.array([3, 3, 1, 2, 5], np.float32)}, {"loss": np.array([3, 0, 0.5, np.nan, 4.8], np.float32)}
+    selection = select(rho, columns, given=given, fraction=0.4)
+    assert np.flatnonzero(~selection.keep).tolist() == [0, 4] and np.array_equal(selection.refresh, ~selection.keep)
+    with pytest.raises(InputError, match="filter.irreducible: missing; expected a table made by hpcfilter, with the column loss"):
+        given_file("rho", {"irreducible": None})
+    assert given_file("static", {"selection": None})[0] is None
+
+
+def test_es_draws_in_proportion_and_without_replacement():
+    importance = np.repeat([1.0, 2.0, 4.0], 2000).astype(np.float32)
+    keep = select(es, {"importance": importance}, epochs=20, epoch=5, fraction=0.9).keep
+    assert keep.sum() == 600
+    first, second, third = (keep[i * 2000 : (i + 1) * 2000].mean() for i in range(3))
+    assert second / first == pytest.approx(2, rel=0.35) and third / first == pytest.approx(4, rel=0.35)
+    assert select(es, epochs=20, epoch=0).keep.all() and select(es, epochs=20, epoch=19).keep.all()
+    importance[:3000] = 0
+    assert select(es, {"importance": importance}, epochs=20, epoch=5, fraction=0.5).keep[3000:].all(), "a weight of zero is never drawn before others"
+
+
+# The guards
+
+
+def guard(policy=none, columns=None, epoch=5, given=None, parameters=None, **guards):
+    return select(lambda *arguments: guarded(lambda *a: policy(*a, **(parameters or {})), *arguments, **guards), columns, epoch, given=given)
+
+
+def test_noise_guard_hides_within_classes_and_spares_the_rare():
+    labels = np.where(np.arange(N) < 50, 1, 0)
+    importance = np.where(labels == 1, 10, 0) + np.linspace(0, 1, N)
+    columns = {"importance": importance.astype(np.float32), "labels": labels, "streak": np.full(N, 9, np.uint8)}
+    hidden = ~guard(columns=columns, noise=0.1).keep
+    assert np.array_equal(np.bincount(labels[hidden]), [95, 5])
+    assert guard(columns=columns, noise=0.1, epoch=1).keep.all(), "not before the warm-up is over"
+    assert guard(columns={**columns, "streak": np.full(N, 1, np.uint8)}, noise=0.1).keep.all(), "not before they have been there for three epochs"
+
+
+def test_class_floor_brings_back_the_highest():
+    columns = {**observed(), "importance": (observed()["labels"] + np.linspace(0, 0.9, N)).astype(np.float32)}
+    selection = guard(forget, columns, parameters={"epochs": 9, "after": 1, "fraction": 0.3}, class_floor=0.4)
+    sizes, kept = np.bincount(columns["labels"]), np.bincount(columns["labels"][selection.keep])
+    assert (kept >= np.ceil(0.4 * sizes)).all() and kept[0] == np.ceil(0.4 * sizes[0])
+    first = columns["labels"] == 0
+    assert columns["importance"][first & selection.keep].min() > columns["importance"][first & ~selection.keep].max()
+    assert np.array_equal(np.flatnonzero(selection.moved_back), np.flatnonzero(first & selection.keep))
+
+
+@pytest.mark.parametrize("ranks", RANKS)
+def test_guards_do_not_depend_on_the_number_of_ranks(ranks):
+    for guards in ({"class_floor": 0.8}, {"refresh": "near"}, {"refresh": "slice"}, {"refresh": "all"}, {"noise": 0.2, "noise_patience": 1},
+                   {"lr": "effective"}, {"lr": "kept"}):
+        def policy(scores, epoch, seed, comm, guards=guards):
+            return guarded(lambda *a: infobatch(*a, epochs=20), scores, epoch, seed, comm, **guards)
+
+        reference = selections(policy, observed(), 1, epoch=6)[0]
+        parts = selections(policy, observed(), ranks, epoch=6)
+        for field in ("keep", "weight", "refresh", "moved_back"):
+            assert np.array_equal(np.concatenate([getattr(part, field) for part in parts]), getattr(reference, field))
+        assert {part.lr_scale for part in parts} == {reference.lr_scale}
+
+
+def test_refresh_rules():
+    columns = {**observed(), "importance": np.arange(N, dtype=np.float32)}
+    parameters = {"epochs": 9, "after": 1, "fraction": 0.4}
+    hidden = np.arange(N) < 400
+    assert not guard(forget, columns, parameters=parameters).refresh.any()
+    assert np.array_equal(guard(forget, columns, parameters=parameters, refresh="all").refresh, hidden)
+    near = guard(forget, columns, parameters=parameters, refresh="near", refresh_every=5).refresh
+    assert np.flatnonzero(near).tolist() == list(range(320, 400))
+    slices = [guard(forget, columns, epoch=e, parameters=parameters, refresh="slice", refresh_every=5).refresh for e in range(1, 6)]
+    assert np.array_equal(sum(row.astype(int) for row in slices), hidden.astype(int)), "every hidden sample once in five epochs"
+
+
+def test_learning_rate_rules():
+    weights = {"keep": np.arange(N) % 2 == 0, "weight": np.where(np.arange(N) % 4 == 0, 3, 1).astype(np.float32)}
+    scale = {rule: guard(static, given=weights, parameters={"epochs": 9}, lr=rule).lr_scale for rule in ("paper", "kept", "effective", "none")}
+    assert scale == {"paper": 1, "kept": 2, "effective": pytest.approx(1000**2 / (500 * 2500)), "none": 1}
+
+
+@pytest.mark.parametrize("keep, weight, message", [
+    (np.ones(N, bool), np.full(N, -0.5, np.float32), "weight: got -0.5, expected finite numbers of at least 0"),
+    (np.ones(N, bool), np.full(N, np.inf, np.float32), "weight: got inf"),
+    (np.ones(3, bool), None, r"keep: got bool of shape \(3,\)"),
+    (np.ones(N), np.ones(N, np.float32), "keep: got float64"),
+])
+def test_a_selection_that_makes_no_sense_is_refused(keep, weight, message):
+    with pytest.raises(InputError, match=message):
+        guard(lambda *a: Selection(keep, weight))
+
+
+def bound(name, parameters=None, classes=True, labels=True, epochs=9):
+    return policy_function(name, parameters or {}, classes, labels, "float32 targets", epochs=epochs)
 
 
 def test_a_policy_that_needs_classes_says_so():
-    with pytest.raises(InputError, match=r"kakurenbo needs class labels, data.h5 has float32 targets of shape \(2,\); "
-                                         "policies without: none, random, static"):
-        policy_function("kakurenbo", {}, Numbers())
+    with pytest.raises(InputError, match="filter.policy: kakurenbo needs class labels, got float32 targets; policies without: none, random, static"):
+        bound("kakurenbo", classes=False, labels=False)
+    for parameters in ({"class_floor": 0.1}, {"per_class": True}):
+        with pytest.raises(InputError, match="needs class labels, got float32 targets"):
+            bound("static", parameters, classes=False, labels=False)
+
+
+@pytest.mark.parametrize("name, parameters, message", [
+    ("two_sided", {"low": 0.6, "high": 0.5}, "filter.low and filter.high: got 1.1 together, expected less than 1"),
+    ("two_sided", {"noise": 0.1}, "filter.noise: two_sided hides a hard tail of its own"),
+    ("forget", {"after": 9}, "filter.after: got 9, expected fewer than the 9 epochs"),
+    ("selective_backprop", {"reweight": True}, "filter.reweight: needs filter.least above 0"),
+    ("infobatch", {"r": 1.0}, "filter.r: .*less than 1"), ("none", {"fraction": 0.1}, "filter.fraction: unknown key; known: noise"),
+    ("seta", {"window": 0}, "filter.window"), ("none", {"refresh": "some"}, "filter.refresh"), ("none", {"class_floor": 1.1}, "filter.class_floor"),
+])
+def test_parameters_that_do_not_fit_are_refused(name, parameters, message):
+    with pytest.raises(InputError, match=message):
+        bound(name, parameters)
+
+
+def test_a_schedule_needs_the_number_of_epochs():
+    with pytest.raises(InputError, match="filter.epochs: missing"):
+        policy_function("kakurenbo", {}, True, True, "")
+
+
+def test_a_policy_of_the_users_own():
+    policy, _ = bound("custom:every_third", {"offset": 1, "lr": "kept"})
+    selection = policy(scores_of(observed()), 0, 0, SerialComm())
+    assert np.flatnonzero(selection.keep)[:3].tolist() == [1, 4, 7] and selection.lr_scale == N / 333
 
 
 @pytest.mark.parametrize("parameters, message", [
     ({"fraction": 1.0}, r"filter.fraction: .*less than 1, got 1.0"),
     ({"fraction": -0.1}, r"filter.fraction: .*greater than or equal to 0, got -0.1"),
-    ({"fractoin": 0.1}, r"filter.fractoin: unknown key; known: fraction, tau"),
+    ({"fractoin": 0.1}, r"filter.fractoin: unknown key; known: epochs, fraction, tau"),
     ({"tau": "high"}, r"filter.tau: .*number"),
 ])
 def test_parameters_out_of_range_are_refused(parameters, message):
     with pytest.raises(InputError, match=message):
-        policy_function("kakurenbo", parameters, Classes())
+        bound("kakurenbo", parameters)
 
 
 def test_unknown_policy_is_refused_with_the_list():
-    with pytest.raises(InputError, match="unknown 'kakurembo'; known: kakurenbo, none, random, static"):
-        policy_function("kakurembo", {}, Classes())
+    with pytest.raises(InputError, match="unknown 'kakurembo'; known: bls, ccs, dyn_unc, es, forget, infobatch, kakurenbo, none"):
+        bound("kakurembo")
 
 
 def test_the_schedule_follows_the_epochs_of_the_run():
-    assert policy_function("kakurenbo", {}, Classes(), epochs=12).keywords["epochs"] == 12
-    assert policy_function("kakurenbo", {"epochs": 5}, Classes(), epochs=12).keywords["epochs"] == 5
-    assert "epochs" not in policy_function("random", {}, Classes(), epochs=12).keywords
+    assert bound("kakurenbo", epochs=12)[1]["epochs"] == 12
+    assert bound("kakurenbo", {"epochs": 5}, epochs=12)[1]["epochs"] == 5
+    assert "epochs" not in bound("random", epochs=12)[1]
+
+
+def test_every_docstring_says_what_it_keeps_and_whether_it_is_unbiased():
+    for name, policy in POLICIES.items():
+        text = " ".join(policy.__doc__.split())
+        assert "State:" in text and ("iased" in text), name

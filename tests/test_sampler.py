@@ -8,8 +8,9 @@ from hpcfilter.comm import SerialComm
 from hpcfilter.comm.threads import run
 from hpcfilter.data import edges, shard
 from hpcfilter.errors import BrokenInvariant, InputError
+from hpcfilter.kept import KeptSet
 from hpcfilter.policies import Selection
-from hpcfilter.sampler import KeptSet, Plan, check_steps, deliver, fetch, global_plan, selection_digest, shard_plan
+from hpcfilter.sampler import Plan, check_steps, deliver, fetch, global_plan, selection_digest, shard_plan
 
 N = 1003
 

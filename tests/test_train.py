@@ -201,4 +201,4 @@ def test_a_score_run_leaves_no_trace(tmp_path, digits, config):
     first, _ = network.look(dataset.train, np.arange(300), 64)
     second, _ = network.look(dataset.train, np.arange(300), 300)
     assert network.digest() == before and [module.training for module in network.model.modules()] == modes
-    assert np.allclose(first["importance"], second["importance"], atol=1e-5), "the score does not depend on the batch"  # D1
+    assert np.allclose(first["value"], second["value"], atol=1e-5), "the score does not depend on the batch"  # D1

@@ -1,4 +1,4 @@
-"""The selection file: who is kept for good, and at which weight."""
+"""The tables that a policy works with: who is kept for good and at which weight, or what another network makes of each sample."""
 
 import numpy as np
 
@@ -6,20 +6,24 @@ from hpcfilter.data.table import read_table
 from hpcfilter.errors import InputError
 
 
-def read_selection(path, dataset, owned):
-    """The rows of a selection file (made by `hpcfilter select`) that a rank owns. Returns {"keep": bool (n,), "weight": float32 (n,)}.
+def read_given(path, names, owned, total, digest=None):
+    """The rows of a table (made by `hpcfilter select` or `score`) that a rank owns.
 
-    Raises InputError for a file of another data set, one that keeps nothing, or one whose values make no sense.
+    names: the columns that are wanted. owned: range of global indices. total, digest: of the data set; a digest of None is not checked.
+
+    Returns name -> array (n,): keep is bool, everything else float32.
+    Raises InputError for a file of another data set, one without these columns, one that keeps nothing, or one whose values make no sense.
     """
     columns, about, rows = read_table(path, owned)
-    if about.get("data") != dataset.digest or rows != len(dataset.train):
-        raise InputError(f"{path}: got a selection of data set {about.get('data')} with {rows} samples, "
-                         f"expected {dataset.digest} with {len(dataset.train)} ({dataset.path})")
-    if not {"keep", "weight"} <= set(columns):
-        raise InputError(f"{path}: got the columns {', '.join(columns)}, expected keep and weight")
-    if not isinstance(about.get("kept"), int) or about["kept"] < 1:
-        raise InputError(f"{path}: got {about.get('kept')} kept samples, expected at least one")
-    keep, weight = columns["keep"], columns["weight"].astype(np.float32)
-    if not np.isin(keep, (0, 1)).all() or not (np.isfinite(weight) & (weight >= 0)).all():
-        raise InputError(f"{path}: expected keep of 0 or 1 and finite weights of 0 or more")
-    return {"keep": keep.astype(bool), "weight": weight}
+    if rows != total or digest not in (None, about.get("data")):
+        raise InputError(f"{path}: got a table of data set {about.get('data')} with {rows} samples, expected {digest or 'any'} with {total}")
+    if not set(names) <= set(columns):
+        raise InputError(f"{path}: got the columns {', '.join(columns)}, expected {' and '.join(names)}")
+    given = {name: columns[name].astype(np.float32) for name in names}
+    if "keep" in names:
+        if not isinstance(about.get("kept"), int) or about["kept"] < 1:
+            raise InputError(f"{path}: got {about.get('kept')} kept samples, expected at least one")
+        if not np.isin(given["keep"], (0, 1)).all() or not (np.isfinite(given["weight"]) & (given["weight"] >= 0)).all():
+            raise InputError(f"{path}: expected keep of 0 or 1 and finite weights of 0 or more")
+        given["keep"] = given["keep"].astype(bool)
+    return given

@@ -1,31 +1,78 @@
 """Who trains this epoch: a policy is a pure function (scores, epoch, seed, comm) -> Selection. No files, no torch, no clock.
 
-A policy's keyword-only parameters are its config schema. One that reads class labels says `needs_classes`.
+A policy's keyword-only parameters are its config schema. Attributes of the function say the rest:
+    score            the score it ranks by unless [score] names another; default loss
+    needs_classes    it reads class labels
+    given            (parameter that names a file, columns of the file that it reads from scores.given)
+    needs_given      it cannot do without
+    sums_to_n        the weights of the kept samples claim to sum to N
+    own_tail         it hides a hard tail itself, so the noise guard would be a second one
+    problem          what is wrong with a set of parameters that are right one by one, or None
 """
 
+import inspect
 from functools import partial
 
-from hpcfilter.config import bind, choose
+from hpcfilter.config import bind, choose, imported
 from hpcfilter.errors import InputError
+from hpcfilter.policies.bls import bls
+from hpcfilter.policies.ccs import ccs
+from hpcfilter.policies.dyn_unc import dyn_unc
+from hpcfilter.policies.es import es
+from hpcfilter.policies.forget import forget
+from hpcfilter.policies.guards import guarded
+from hpcfilter.policies.infobatch import infobatch
 from hpcfilter.policies.kakurenbo import kakurenbo
 from hpcfilter.policies.none import none
 from hpcfilter.policies.random import random
+from hpcfilter.policies.rho import rho
 from hpcfilter.policies.selection import Selection
+from hpcfilter.policies.selective_backprop import selective_backprop
+from hpcfilter.policies.seta import seta
 from hpcfilter.policies.static import static
+from hpcfilter.policies.two_sided import two_sided
 
-__all__ = ["POLICIES", "Selection", "policy_function"]
+__all__ = ["POLICIES", "Selection", "find_policy", "given_file", "policy_function"]
 
-POLICIES = {function.__name__: function for function in (none, random, static, kakurenbo)}
+POLICIES = {function.__name__: function for function in (
+    none, random, static, two_sided, kakurenbo, infobatch, seta, bls, selective_backprop, forget, ccs, rho, es, dyn_unc)}
 
 
-def policy_function(name, parameters, dataset, **defaults):
-    """The policy that `filter.policy` names, its parameters checked and bound: (scores, epoch, seed, comm) -> Selection.
+def find_policy(name):
+    """The function that `filter.policy` names: one of POLICIES, or the user's own as package.module:function. Raises InputError."""
+    return imported(name, "filter.policy") if ":" in name else choose(POLICIES, name, "filter.policy")
 
-    defaults: values for parameters of that name that are not given (epochs).
-    Raises InputError for an unknown policy or parameter, and when it needs classes that the data set lacks.
+
+def given_file(name, values, instead=()):
+    """The file that a policy works with: (path or None, names of the columns wanted of it).
+
+    values: the policy's parameters. instead: columns that the caller has already. Raises InputError when the policy cannot do without.
     """
-    function = choose(POLICIES, name, "filter.policy")
-    if function.needs_classes and not dataset.classes:
-        free = ", ".join(n for n, f in POLICIES.items() if not f.needs_classes)
-        raise InputError(f"filter.policy: {name} needs class labels, {dataset.path} has {dataset.target}; policies without: {free}")
-    return partial(function, **bind(function, parameters, "filter", **defaults))
+    function = find_policy(name)
+    parameter, columns = getattr(function, "given", (None, ()))
+    path = values.get(parameter)
+    if path is None and getattr(function, "needs_given", False) and not set(columns) <= set(instead):
+        raise InputError(f"filter.{parameter}: missing; expected a table made by hpcfilter, with the column {' and '.join(columns)}")
+    return path, columns
+
+
+def policy_function(name, parameters, classes, labels, target, **defaults):
+    """The policy that `filter.policy` names, its parameters and those of the guards checked and bound.
+
+    classes: whether the targets are classes. labels: whether the classes of the owned samples are known beforehand. target: what there is instead, in
+    words. defaults: values for parameters of that name that are not given (epochs). Returns (function (scores, epoch, seed, comm) -> Selection,
+    dict of the policy's own parameters). Raises InputError for an unknown policy or parameter, and when it needs classes that the data set lacks.
+    """
+    function = find_policy(name)
+    values = bind((function, guarded), parameters, "filter", **defaults)
+    guards = {key: values.pop(key) for key in inspect.signature(guarded).parameters if key in values}
+    if not labels and (values.get("per_class") or guards["class_floor"]):
+        raise InputError(f"filter.{'per_class' if values.get('per_class') else 'class_floor'}: needs class labels, got {target}")
+    if getattr(function, "needs_classes", False) and not classes:
+        free = ", ".join(n for n, f in POLICIES.items() if not getattr(f, "needs_classes", False))
+        raise InputError(f"filter.policy: {name} needs class labels, got {target}; policies without: {free}")
+    if guards["noise"] and getattr(function, "own_tail", False):
+        raise InputError(f"filter.noise: {name} hides a hard tail of its own; set that")
+    if problem := getattr(function, "problem", lambda values: None)(values):
+        raise InputError(problem)
+    return partial(guarded, partial(function, **values), **guards), values

@@ -1,41 +1,40 @@
 """KAKURENBO: hide the samples of lowest loss that are predicted right and surely (Nguyen et al., NeurIPS 2023, arXiv 2310.10102)."""
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 import numpy as np
 from pydantic import Field
 
-from hpcfilter.config import Fraction, share
+from hpcfilter.config import Count, Fraction
+from hpcfilter.policies.ranking import hide_lowest
 from hpcfilter.policies.selection import Selection
-from hpcfilter.threshold import cut
 
 
 def kakurenbo(scores, epoch, seed, comm, *,
+              epochs: Count,
               fraction: Fraction = 0.3,
               tau: Annotated[float, Field(ge=0, le=1)] = 0.7,
               factors: Annotated[list[Annotated[float, Field(ge=0, le=1)]], Field(min_length=1)] = [1.0, 0.8, 0.6, 0.4],  # noqa: B006, read only
               milestones: list[Annotated[float, Field(ge=0, le=1)]] = [1 / 3, 2 / 3, 8 / 9],  # noqa: B006
-              epochs: Annotated[int, Field(ge=1)] = 100,
-              lr: Literal["hidden", "none"] = "hidden",
-              refresh: bool = True):
+              per_class: bool = False):
     """Hide at most a fraction F_e of the samples in epoch e.
 
     Candidates are the floor(F_e N) lowest last losses; a candidate moves back unless it was predicted right with a confidence
     (softmax over the classes) of at least tau. F_e = fraction * factors[m], with m the number of `milestones` (shares of
     `epochs`, default train.epochs) that lie behind, the last factor for all further ones; the published schedule is 30/60/80 of 90
-    epochs. Learning rate base / (1 - share really hidden); "none" leaves it alone. At the end of the epoch the hidden samples get a
-    forward pass in eval mode (`refresh`), the others keep the loss of their training step.
+    epochs. Learning rate base / (1 - share really hidden). At the end of the epoch the hidden samples get a forward pass in eval mode, the
+    others keep the loss of their training step.
 
-    State: last loss, correctness and confidence of each sample, 9 B. Biased: hidden samples are not made up for by weights.
+    State: none beyond the last loss, correctness and confidence of each sample, 9 B. Biased: hidden samples are not made up for by weights.
     Never observed samples are never hidden, so nothing is hidden in the first epoch. fraction = 0 is the baseline.
     """
     ceiling = fraction * factors[min(sum(epoch >= m * epochs for m in milestones), len(factors) - 1)]
-    candidates, threshold = cut(scores.importance, share(ceiling, scores.total), comm)
+    candidates, threshold = hide_lowest(scores, scores.importance, ceiling, comm, per_class)
     moved_back = candidates & ~(scores.correct & (scores.confidence >= tau))
     hidden = candidates & ~moved_back
     hidden_total = int(comm.sum(np.count_nonzero(hidden)))
-    lr_scale = scores.total / (scores.total - hidden_total) if lr == "hidden" else 1.0
-    return Selection(~hidden, threshold=threshold, lr_scale=lr_scale, moved_back=moved_back, refresh=hidden & refresh)
+    lr_scale = scores.total / (scores.total - hidden_total)
+    return Selection(~hidden, threshold=threshold, lr_scale=lr_scale, moved_back=moved_back, refresh=hidden)
 
 
 kakurenbo.needs_classes = True

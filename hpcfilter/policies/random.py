@@ -1,21 +1,26 @@
-"""A fresh random subset each epoch: the baseline that every filter must beat at equal compute (RS2, Okanovic et al., arXiv 2305.18424)."""
+"""A random subset each epoch: the baseline that every filter must beat at equal compute (RS2, Okanovic et al., arXiv 2305.18424)."""
 
 import numpy as np
 
 from hpcfilter.config import Fraction, share
+from hpcfilter.policies.ranking import draw
 from hpcfilter.policies.selection import Selection
-from hpcfilter.randomness import hash64
+from hpcfilter.randomness import Permutation
 from hpcfilter.threshold import lowest_keys
 
 
-def random(scores, epoch, seed, comm, *, fraction: Fraction = 0.3):
-    """Hide exactly floor(fraction * N) samples, drawn anew each epoch by the hash of (seed, epoch, index).
+def random(scores, epoch, seed, comm, *, fraction: Fraction = 0.3, replacement: bool = True):
+    """Hide exactly floor(fraction * N) samples: a fresh draw each epoch, by the hash of (seed, epoch, index).
 
+    With replacement = false the epochs walk through a permutation of all samples, as many as are kept at a time, and take a new one when
+    the rest is too short; this matters for fractions of a half and more.
     State: none. Weights 1; the mean gradient of the kept samples is an unbiased estimate of that of all.
     """
-    keys = (hash64(seed, epoch, np.asarray(scores.owned), "random") >> np.uint64(32)).astype(np.uint32)
-    hidden, _ = lowest_keys(keys, share(fraction, scores.total), comm)
-    return Selection(~hidden)
-
-
-random.needs_classes = False
+    hidden = share(fraction, scores.total)
+    if replacement or not hidden:
+        mask, _ = lowest_keys(draw(scores, seed, epoch, "random"), hidden, comm)
+        return Selection(~mask)
+    kept = scores.total - hidden
+    walk, step = divmod(epoch, scores.total // kept)
+    position = Permutation(scores.total, seed, walk, "random walk")(np.asarray(scores.owned))
+    return Selection(position // kept == step)

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from hpcfilter.errors import InputError
+
 
 @dataclass
 class Selection:
@@ -11,7 +13,9 @@ class Selection:
 
     keep: bool. weight: float32, factor of the sample's loss. threshold: highest score that was a candidate for hiding; NaN = none.
     lr_scale: factor of the learning rate. moved_back: bool, candidates that train after all. refresh: bool, samples whose
-    score wants a forward pass at the end of the epoch.
+    score wants a forward pass at the end of the epoch. frozen: the scores stay as they are in this epoch, so that a cut made once is made again.
+    began: the epoch at which the network and the learning-rate schedule begin anew; 0 = they never do.
+    streak: uint8, what scores.streak is to be after this epoch; None = as it is.
     """
 
     keep: np.ndarray
@@ -20,6 +24,9 @@ class Selection:
     lr_scale: float = 1.0
     moved_back: np.ndarray = None
     refresh: np.ndarray = None
+    frozen: bool = False
+    began: int = 0
+    streak: np.ndarray = None
 
     def __post_init__(self):
         if self.weight is None:
@@ -27,3 +34,14 @@ class Selection:
         for name in ("moved_back", "refresh"):
             if getattr(self, name) is None:
                 setattr(self, name, np.zeros(len(self.keep), bool))
+
+    def check(self, samples, name):
+        """Raise InputError unless every own sample has a truth value and a weight that is a number of at least 0. name: of the policy."""
+        for column, kind in (("keep", bool), ("weight", np.float32)):
+            array = getattr(self, column)
+            if array.shape != (samples,) or array.dtype != kind:
+                raise InputError(f"filter.policy: {name}: {column}: got {array.dtype} of shape {array.shape}, "
+                                 f"expected {np.dtype(kind)} of shape ({samples},)")
+        if not np.all(self.weight >= 0) or not np.all(np.isfinite(self.weight)):
+            wrong = self.weight[~(np.isfinite(self.weight) & (self.weight >= 0))][0]
+            raise InputError(f"filter.policy: {name}: weight: got {wrong}, expected finite numbers of at least 0")

@@ -1,17 +1,29 @@
-"""The subset of a selection file, the same in every epoch: the last step of score, select, train."""
+"""A subset that stays: of a selection file, or cut once in the run (Paul et al., arXiv 2107.07075, with the score EL2N or GraNd)."""
 
 from pathlib import Path
+from typing import Annotated
 
+import numpy as np
+from pydantic import Field
+
+from hpcfilter.config import Count, Fraction
+from hpcfilter.policies.ranking import hide_lowest
 from hpcfilter.policies.selection import Selection
 
 
-def static(scores, epoch, seed, comm, *, selection: Path):
-    """Train what `selection` (a selection.h5 made by `hpcfilter select`) keeps, at its weights.
+def static(scores, epoch, seed, comm, *, epochs: Count, selection: Path | None = None, fraction: Fraction = 0.3,
+           after: Annotated[float, Field(gt=0, lt=1)] = 0.1, per_class: bool = False):
+    """Train what `selection` keeps, at its weights: a selection.h5 made by `hpcfilter select`, whose rows the caller has put into scores.given,
+    since policies touch no files. Without one, hide the floor(fraction * N) lowest scores for good once `after * epochs` epochs are over.
 
-    The caller has read this rank's rows of the file into scores.given, since policies touch no files. State: none.
-    Biased towards the kept samples, unless the file's weights make up for it.
+    State: none; the scores stay as they were when the cut was made. Biased towards the kept samples, unless the file's weights make up for it.
     """
-    return Selection(scores.given["keep"], scores.given["weight"])
+    if "keep" in scores.given:
+        return Selection(scores.given["keep"], scores.given["weight"])
+    if epoch < after * epochs:
+        return Selection(np.ones(len(scores.owned), bool))
+    hidden, threshold = hide_lowest(scores, scores.importance, fraction, comm, per_class)
+    return Selection(~hidden, threshold=threshold, frozen=True)
 
 
-static.needs_classes = False
+static.given = "selection", ("keep", "weight")

@@ -1,24 +1,36 @@
-"""What a sample is worth: a score is a function of a batch, (output, target, losses) -> (b,), and never communicates.
+"""What a sample is worth. A score looks at a batch and remembers over the epochs; it never communicates.
 
-Direction, once and for all: higher = more worth training. A score that reads class labels says `needs_classes`.
+Direction, once and for all: higher = more worth training. A new score is a class in one file and an entry in SCORES.
 """
 
-from hpcfilter.config import choose
+from hpcfilter.config import bind, choose, imported
 from hpcfilter.errors import InputError
-from hpcfilter.scores.el2n import el2n
-from hpcfilter.scores.loss import loss
-from hpcfilter.scores.margin import margin
+from hpcfilter.scores.centroid import Centroid
+from hpcfilter.scores.dyn_unc import DynUnc
+from hpcfilter.scores.error import EL2N, Confidence, GraNd
+from hpcfilter.scores.forgetting import Forgetting
+from hpcfilter.scores.loss import BatchLoss, Difference, Ema, Evolved, Loss
+from hpcfilter.scores.margin import AUM, Margin
+from hpcfilter.scores.score import Score
 from hpcfilter.scores.state import Scores
 
-__all__ = ["SCORES", "Scores", "score_function"]
+__all__ = ["SCORES", "Score", "Scores", "make_score"]
 
-SCORES = {function.__name__: function for function in (loss, el2n, margin)}
+SCORES = {"loss": Loss, "ema": Ema, "difference": Difference, "batch_loss": BatchLoss, "evolved": Evolved, "el2n": EL2N, "grand": GraNd,
+          "confidence": Confidence, "margin": Margin, "aum": AUM, "forgetting": Forgetting, "dyn_unc": DynUnc, "centroid": Centroid}
 
 
-def score_function(name, dataset):
-    """The score that `score.name` names. Raises InputError when it is unknown or needs classes that the data set lacks."""
-    function = choose(SCORES, name, "score.name")
-    if function.needs_classes and not dataset.classes:
-        free = ", ".join(n for n, f in SCORES.items() if not f.needs_classes)
-        raise InputError(f"score.name: {name} needs class labels, {dataset.path} has {dataset.target}; scores without: {free}")
-    return function
+def make_score(name, parameters, classes, target, default="loss"):
+    """The score that `score.name` names, with its parameters. name: "auto" for the default, a name, or package.module:class.
+
+    classes: how many the data set has, 0 for none. target: what the data set has, in words. Raises InputError when the score is unknown, a
+    parameter is wrong, or it needs classes and there are none.
+    """
+    name = default if name == "auto" else name
+    kind = imported(name, "score.name") if ":" in name else choose(SCORES, name, "score.name")
+    if kind.needs_classes and not classes:
+        free = ", ".join(n for n, k in SCORES.items() if not k.needs_classes)
+        raise InputError(f"score.name: {name} needs class labels, got {target}; scores without: {free}")
+    score = kind(**bind(kind, parameters, "score"))
+    score.name = name
+    return score

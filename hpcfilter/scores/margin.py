@@ -1,13 +1,31 @@
-"""The logit margin, whose mean over epochs is AUM (Pleiss et al., arXiv 2001.10528). A small margin is a hard sample."""
+"""The logit margin, and its mean over the epochs, AUM (Pleiss et al.: Identifying mislabeled data using the area under the margin ranking,
+arXiv 2001.10528, equations 1 and 2). A small margin is a hard sample, or a mislabelled one."""
 
+from typing import ClassVar
+
+import numpy as np
 import torch
 
-
-def margin(output, target, losses):
-    """importance = max_{c != y} z_c - z_y, the negative margin. output: logits (b, C), C > 1; target: int64 (b,). Returns (b,)."""
-    own = output.gather(1, target[:, None])[:, 0]
-    others = output.scatter(1, target[:, None], -torch.inf)
-    return others.max(dim=1).values - own
+from hpcfilter.scores.score import Score
 
 
-margin.needs_classes = True
+class Margin(Score):
+    """importance = max_{c != y} z_c - z_y, the negative margin of the last observation. Memory: none."""
+
+    needs_classes = True
+
+    def look(self, output, target, losses, features):
+        own = output.gather(1, target[:, None])[:, 0]
+        others = output.scatter(1, target[:, None], -torch.inf)
+        return others.max(dim=1).values - own
+
+
+class AUM(Margin):
+    """importance = the mean of the negative margin over all observations. Memory: sum and count, 8 B."""
+
+    columns: ClassVar = {"margins": (np.float32, 0), "looks": (np.float32, 0)}
+
+    def remember(self, memory, value):
+        memory["margins"] += value
+        memory["looks"] += 1
+        return memory["margins"] / memory["looks"]

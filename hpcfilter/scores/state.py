@@ -1,43 +1,67 @@
 """What a rank knows of the samples it owns."""
 
-from dataclasses import dataclass, field
 from typing import ClassVar
 
 import numpy as np
 
+from hpcfilter.scores.score import Score
 
-@dataclass
+
 class Scores:
-    """The last observation of every owned sample; position j is global index owned[j].
+    """Observations of every owned sample; position j of every array (n_local,) is global index owned[j].
 
-    importance: float32 (n_local,), higher = more worth training; NaN = never observed, which no policy hides.
-    confidence: float32 (n_local,), softmax probability of the label; NaN = never observed, or no classes.
-    correct: bool (n_local,), whether the label was the prediction. seen: int64 (n_local,), observations so far.
+    importance: float32, what the score makes of all observations; higher = more worth training; NaN = not known, which no policy hides.
+    confidence: float32, softmax probability of the label; NaN = never observed, or no classes. correct: bool, whether the label was the
+    prediction. seen: int64, observations so far. streak: uint8, epochs that the sample has now spent among the hardest, as the noise guard counts.
+    memory: name -> array, what the score itself remembers.
+    labels: int64, the classes of the owned samples, or None. classes: how many there are. given: columns of the file that a policy works with.
     """
 
-    owned: range
-    total: int  # samples of all ranks
-    importance: np.ndarray = None
-    confidence: np.ndarray = None
-    correct: np.ndarray = None
-    seen: np.ndarray = None
-    given: dict = field(default_factory=dict)  # columns of a selection file, for the static policy
-
     # name -> (type, value of a sample that was never observed)
-    COLUMNS: ClassVar = {"importance": (np.float32, np.nan), "confidence": (np.float32, np.nan), "correct": (np.bool_, False), "seen": (np.int64, 0)}
+    COLUMNS: ClassVar = {"importance": (np.float32, np.nan), "confidence": (np.float32, np.nan), "correct": (np.bool_, False),
+                         "seen": (np.int64, 0), "streak": (np.uint8, 0)}
 
-    def __post_init__(self):
+    def __init__(self, owned, total, score=None, labels=None, classes=0, given=None):
+        """owned: range of global indices. total: samples of all ranks. score: scores.Score, default the loss."""
+        self.owned, self.total, self.score = owned, total, score or Score()
+        self.labels, self.classes, self.given = labels, classes, given or {}
         for name, (dtype, unknown) in self.COLUMNS.items():
-            if getattr(self, name) is None:
-                setattr(self, name, np.full(len(self.owned), unknown, dtype))
+            setattr(self, name, np.full(len(owned), unknown, dtype))
+        self.memory = {name: np.full(len(owned), unknown, dtype) for name, (dtype, unknown) in self.score.columns.items()}
 
     def observe(self, index, columns):
-        """Take over observations of owned samples. index: int64 (m,), repeats allowed (the last one counts); columns: name -> (m,)."""
+        """Take over observations of owned samples.
+
+        index: int64 (m,), repeats allowed (the last one counts); columns: name -> (m,), `value` as the score saw it, and perhaps confidence and
+        correct. A value that is not finite leaves the memory alone and makes the importance NaN, so that the sample is kept.
+        """
         position = np.asarray(index) - self.owned.start
-        for name, values in columns.items():
-            getattr(self, name)[position] = values
-        np.add.at(self.seen, position, 1)
+        self.seen += np.bincount(position, minlength=len(self.owned))
+        backwards, first = np.unique(position[::-1], return_index=True)
+        position, last = backwards, len(position) - 1 - first
+        for name in ("confidence", "correct"):
+            if name in columns:
+                getattr(self, name)[position] = columns[name][last]
+        value = np.asarray(columns["value"], np.float32)[last]
+        finite = np.isfinite(value)
+        self.importance[position[~finite]] = np.nan
+        position, value = position[finite], value[finite]
+        memory = {name: array[position] for name, array in self.memory.items()}
+        self.importance[position] = self.score.remember(memory, value)
+        for name, array in memory.items():
+            self.memory[name][position] = array
 
     def columns(self):
-        """name -> array, as a table stores them (truth values as uint8)."""
-        return {name: getattr(self, name).astype(np.uint8 if dtype is np.bool_ else dtype) for name, (dtype, _) in self.COLUMNS.items()}
+        """name -> array, as a table stores them (truth values as uint8, the memory with the prefix "memory.")."""
+        return {name: array.astype(np.uint8) if array.dtype == bool else array for name, array in self._arrays().items()}
+
+    def restore(self, columns):
+        """Put back what `columns` gave. columns: name -> array (n_local,). Raises KeyError for another set of columns."""
+        expected = self._arrays()
+        if set(columns) != set(expected):
+            raise KeyError(f"got the columns {', '.join(sorted(columns))}; expected {', '.join(sorted(expected))}")
+        for name, array in expected.items():
+            array[:] = columns[name]
+
+    def _arrays(self):
+        return {**{name: getattr(self, name) for name in self.COLUMNS}, **{f"memory.{name}": array for name, array in self.memory.items()}}

@@ -9,6 +9,7 @@ from hpcfilter.config import load
 from hpcfilter.data import open_packed, shard
 from hpcfilter.errors import InputError
 from hpcfilter.network import Network
+from hpcfilter.scores import Scores
 from hpcfilter.static.tables import write
 
 LOOK_BATCH = 512
@@ -16,6 +17,8 @@ LOOK_BATCH = 512
 
 def score(run_dir, comm, settings=(), epoch=None, output=None):
     """Score every training sample with a checkpoint of a run; each rank its own shard. All ranks must call.
+
+    A score that remembers goes on from the run's memory if the run had that score, and else sees every sample once.
 
     run_dir: a run folder. settings: overrides of its config.toml, such as "score.name=el2n". epoch: which generation, default the newest.
     output: path of the table to write, default scores.h5 in the run folder.
@@ -33,10 +36,20 @@ def score(run_dir, comm, settings=(), epoch=None, output=None):
             network = Network(config, dataset, comm.local_rank, comm.local_size)
         checkpoint.check(stamp, path, model=network.fingerprint(), data=dataset.digest)
         network.try_out(dataset.train, np.asarray(owned[:2]))
-    checkpoint.load(path, network, comm)
+    scores = Scores(owned, len(dataset.train), network.score)
+    if network.score.columns and stamp.get("score") == network.score.name:
+        checkpoint.load(path, network, comm, scores=scores)  # the run's own memory, and this look on top
+    else:
+        checkpoint.load(path, network, comm)
+    if network.score.needs_passes:
+        for _, y in network.forward_all(dataset.train, np.asarray(owned), LOOK_BATCH):
+            network.score.add(y, network.features.last, network.classes)
+        network.score.merge(comm, (network.classes, network.features.width))
     seen, losses = network.look(dataset.train, np.asarray(owned), LOOK_BATCH)
-    columns = {name: values.astype(np.uint8) if values.dtype == bool else values for name, values in {**seen, "loss": losses}.items()}
-    about = {"score": config.score.name, "checkpoint": str(path), "epoch": stamp["epoch"], "data": dataset.digest}
+    scores.observe(np.asarray(owned), seen)
+    columns = {name: getattr(scores, name) for name in ("importance", *(("confidence", "correct") if network.classes else ()))}
+    columns = {name: values.astype(np.uint8) if values.dtype == bool else values for name, values in {**columns, "loss": losses}.items()}
+    about = {"score": network.score.name, "checkpoint": str(path), "epoch": stamp["epoch"], "data": dataset.digest}
     write(output, len(dataset.train), columns, about, comm)
     return output, list(columns)
 

@@ -1,0 +1,90 @@
+"""What stands around every policy, off by default: a noise guard, a class floor, cheaper refreshes, a rule for the learning rate."""
+
+from dataclasses import replace
+from typing import Annotated, Literal
+
+import numpy as np
+from pydantic import Field
+
+from hpcfilter.config import Count, Fraction
+from hpcfilter.policies.ranking import class_sizes, hide_lowest
+from hpcfilter.threshold import exact_sum, lowest_by_group, lowest_keys, order_keys
+
+
+def guarded(policy, scores, epoch, seed, comm, *,
+            noise: Fraction = 0.0,
+            noise_warmup: Annotated[int, Field(ge=0)] = 2,
+            noise_patience: Annotated[int, Field(ge=1, le=255)] = 3,
+            class_floor: Annotated[float, Field(ge=0, le=1)] = 0.0,
+            refresh: Literal["paper", "none", "all", "slice", "near"] = "paper",
+            refresh_every: Count = 4,
+            lr: Literal["paper", "kept", "effective", "none"] = "paper"):
+    """The policy's selection, and what the guards make of it. policy: (scores, epoch, seed, comm) -> Selection.
+
+    noise: hide of the floor(noise * N) highest scores, ranked within each class where there are classes, those that have been among them for
+    noise_patience epochs in a row, from noise_warmup on. Ranking within the class keeps a rare class from passing for noise.
+    class_floor: of each class at least this share trains; the highest scores that were hidden come back, at weight 1.
+    refresh: which hidden samples get a forward pass at the end of the epoch: as the paper says, none, all, a slice of 1 in refresh_every that
+    moves on with the epoch, or the 1 in refresh_every that are nearest to being kept.
+    lr: factor of the learning rate: as the paper says, N / kept, the effective batch (sum w)^2 / (kept * sum w^2), or 1.
+    State: scores.streak, 1 B, for the noise guard.
+    """
+    selection = policy(scores, epoch, seed, comm)
+    with comm.together():
+        selection.check(len(scores.owned), getattr(getattr(policy, "func", policy), "__name__", "policy"))
+    if noise:
+        noisy, streak = hard_tail(scores, scores.importance, noise, epoch, comm, noise_warmup, noise_patience, scores.labels is not None)
+        selection = replace(selection, keep=selection.keep & ~noisy, streak=streak)
+    if class_floor:
+        selection = _keep_floor(scores, selection, class_floor, comm)
+    kept = int(comm.sum(np.count_nonzero(selection.keep)))
+    if refresh != "paper":
+        selection = replace(selection, refresh=_refreshed(refresh, refresh_every, scores, ~selection.keep, scores.total - kept, epoch, comm))
+    if lr != "paper":
+        selection = replace(selection, lr_scale=_lr_scale(lr, scores, selection, kept, comm))
+    return selection
+
+
+def hard_tail(scores, importance, fraction, epoch, comm, warmup, patience, per_class):
+    """The samples that have been among the highest `fraction` for `patience` epochs in a row, counted from epoch `warmup`.
+
+    importance: float32 (n_local,). Returns (mask bool (n_local,), streak uint8 (n_local,)).
+    """
+    if epoch < warmup or not fraction:
+        return np.zeros(len(importance), bool), np.zeros(len(importance), np.uint8)
+    tail, _ = hide_lowest(scores, -importance, fraction, comm, per_class)
+    streak = np.where(tail, np.minimum(scores.streak, 254) + 1, 0).astype(np.uint8)
+    return tail & (streak >= patience), streak
+
+
+def _keep_floor(scores, selection, floor, comm):
+    sizes, kept = class_sizes(scores, comm), class_sizes(scores, comm, selection.keep)
+    missing = np.maximum(np.ceil(floor * sizes).astype(np.int64) - kept, 0)
+    if not missing.any():
+        return selection
+    highest_first = np.where(selection.keep, np.uint32(0xFFFFFFFF), ~order_keys(scores.importance))
+    back, _ = lowest_by_group(highest_first, scores.labels, missing, comm)
+    return replace(selection, keep=selection.keep | back, weight=np.where(back, np.float32(1), selection.weight),
+                   moved_back=selection.moved_back | back, refresh=selection.refresh & ~back)
+
+
+def _refreshed(rule, every, scores, hidden, hidden_total, epoch, comm):
+    if rule == "none":
+        return np.zeros_like(hidden)
+    if rule == "slice":
+        return hidden & (np.asarray(scores.owned) % every == epoch % every)
+    if rule == "near":
+        near = np.zeros_like(hidden)
+        near[hidden], _ = lowest_keys(~order_keys(scores.importance[hidden]), -(-hidden_total // every), comm)
+        return near
+    return hidden
+
+
+def _lr_scale(rule, scores, selection, kept, comm):
+    if rule == "none" or kept == 0:
+        return 1.0
+    if rule == "kept":
+        return scores.total / kept
+    weight = selection.weight[selection.keep]
+    total, squares = exact_sum(weight, comm)[0], exact_sum(weight * weight, comm)[0]
+    return float(total * total / (kept * squares)) if squares else 1.0

@@ -1,0 +1,35 @@
+"""What policies that rank have in common: an exact count of lowest scores, over all samples or in each class."""
+
+import numpy as np
+
+from hpcfilter.config import share
+from hpcfilter.randomness import hash64
+from hpcfilter.threshold import cut, lowest_by_group
+
+
+def hide_lowest(scores, importance, fraction, comm, per_class=False):
+    """Mark the floor(fraction * N) lowest, or with per_class the floor(fraction * N_c) lowest of each class c. NaN is never marked.
+
+    importance: float32 (n_local,). Returns (mask bool (n_local,), the highest marked score; NaN when there is none, or with per_class).
+    """
+    if not per_class:
+        return cut(importance, share(fraction, scores.total), comm)
+    sizes = class_sizes(scores, comm)
+    mask, _ = lowest_by_group(importance, scores.labels, [share(fraction, int(size)) for size in sizes], comm)
+    return mask, float("nan")
+
+
+def class_sizes(scores, comm, mask=True):
+    """How many samples of each class the ranks have, of those in `mask`. Returns int64 (C,)."""
+    return comm.sum(np.bincount(scores.labels[np.broadcast_to(mask, scores.labels.shape)], minlength=scores.classes).astype(np.int64))
+
+
+def draw(scores, seed, epoch, stream):
+    """A random uint32 key for each own sample, a function of (seed, epoch, index). Returns (n_local,)."""
+    return (hash64(seed, epoch, np.asarray(scores.owned), stream) >> np.uint64(32)).astype(np.uint32)
+
+
+def after_fits(parameters):
+    """What is wrong with `after` epochs of scoring in a run of `epochs`, or None."""
+    after, epochs = parameters["after"], parameters["epochs"]
+    return None if after < epochs else f"filter.after: got {after}, expected fewer than the {epochs} epochs of the run, or nothing is ever hidden"
