@@ -10,6 +10,7 @@ CASES = {
     "accuracy": "test accuracy and passes saved of policies on a packed file, several seeds",
     "invariance": "digests of selection and batches on 1, 2, 3 and 4 real ranks",
     "selection": "cost of one threshold, alone and by class, against all-gather and allreduce",
+    "conformance": "every policy against every law, as a table",
     "order": "cost of the epoch's order: keyed bijection against a permutation array",
 }
 

@@ -2,10 +2,19 @@
 
     comm = hpcfilter.world()                              # who am I, how do we add up
     mask = hpcfilter.lowest(scores, n, comm)              # the globally n lowest scores, exactly, on any number of ranks
+    sampler = hpcfilter.Filter(len(dataset), "infobatch", epochs=90)    # in a training script of your own
 """
 
 from hpcfilter.comm import world
 from hpcfilter.threshold import lowest
 
 __version__ = "0.1.0"
-__all__ = ["lowest", "world"]
+__all__ = ["Filter", "lowest", "world"]
+
+
+def __getattr__(name):
+    if name == "Filter":  # needs torch, which not every machine has that uses the rest
+        from hpcfilter.filter import Filter
+
+        return Filter
+    raise AttributeError(f"module 'hpcfilter' has no attribute '{name}'")

@@ -1,4 +1,4 @@
-"""What every communicator must do, as functions of a comm; the same assertions for one process, threads and MPI."""
+"""What every communicator must do, as functions of a comm; the same assertions for one process, threads, MPI and torch.distributed."""
 
 import numpy as np
 import pytest
@@ -12,6 +12,8 @@ def reductions(comm):
     assert comm.sum(np.array([2**63, 2**63], np.uint64)).tolist() == [2**63 * size % 2**64] * 2
     assert comm.max(rank) == size - 1 and comm.min(rank) == 0
     assert comm.exscan(rank + 1) == rank * (rank + 1) // 2
+    before = comm.exscan(np.array([[1, rank], [0, 2]], np.int64))
+    assert before.tolist() == [[rank, rank * (rank - 1) // 2], [0, 2 * rank]]
     mine = np.array([rank])
     comm.sum(mine)
     assert mine[0] == rank, "the argument must stay as it was"

@@ -1,11 +1,13 @@
 """Who am I, and how do we add up: the only speaker of mpi4py and Horovod."""
 
 import os
+import sys
 from typing import NamedTuple
 
 from hpcfilter.comm.base import SerialComm
+from hpcfilter.errors import InputError
 
-__all__ = ["Placement", "SerialComm", "placement", "world"]
+__all__ = ["Placement", "SerialComm", "placement", "surroundings", "world"]
 
 # (rank, size) as each launcher names them before MPI starts; the first pair that is set counts. An mpiexec of its own may run inside
 # a Slurm step, so Slurm's variables come late.
@@ -46,3 +48,19 @@ def world():
     from hpcfilter.comm.mpi import MPIComm
 
     return MPIComm()
+
+
+def surroundings():
+    """The communicator of a script that is at work already: the ranks of torch.distributed if it is initialised, else `world()`.
+
+    Raises InputError when Horovod is initialised and has another number of ranks: it would be the sign of a launch that is not understood.
+    """
+    distributed, horovod = sys.modules.get("torch.distributed"), sys.modules.get("horovod.torch")
+    if distributed and distributed.is_available() and distributed.is_initialized():
+        from hpcfilter.comm.distributed import TorchComm
+
+        return TorchComm()
+    comm = world()
+    if horovod and horovod.is_initialized() and horovod.size() != comm.size:
+        raise InputError(f"comm: Horovod has {horovod.size()} ranks, the launch {comm.size}; start the script with mpirun, srun or jsrun")
+    return comm

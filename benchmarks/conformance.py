@@ -1,0 +1,36 @@
+"""The conformance suite as a table: every policy, and some with everything switched on, against every law, in both orders, on 1, 2, 3, 4 and 8
+simulated ranks. Exits with 1 when a law is broken."""
+
+import argparse
+import sys
+import traceback
+
+from hpcfilter.policies import POLICIES
+
+
+def main(words):
+    parser = argparse.ArgumentParser(prog="python -m benchmarks conformance", description=__doc__)
+    parser.add_argument("--policy", nargs="+", help="only these cases")
+    words = parser.parse_args(words)
+    from tests.laws import CASES, LAWS, ORDERS  # the suite that pytest runs
+
+    broken = 0
+    print("| policy | " + " | ".join(LAWS) + " |\n|---|" + ":-:|" * len(LAWS))
+    for case in words.policy or CASES:
+        row = [verdict(law, case, ORDERS) for law in LAWS.values()]
+        broken += row.count("no")
+        name = f"`{case}`" if case in POLICIES else case
+        print(f"| {name} | " + " | ".join(row) + " |", flush=True)
+    sys.exit(1 if broken else 0)
+
+
+def verdict(law, case, orders):
+    """ "yes", "no" with the reason on the error output, or "-" where the law says nothing of the case."""
+    results = []
+    for order in orders:
+        try:
+            results.append(law(case, order))
+        except Exception:
+            print(f"{law.__name__}, {case}, {order}:\n{traceback.format_exc()}", file=sys.stderr)
+            return "no"
+    return "-" if all(result == "nothing to say" for result in results) else "yes"

@@ -1,0 +1,59 @@
+"""What training has shown of samples, on its way home to their owners."""
+
+import numpy as np
+import torch
+
+from hpcfilter.errors import InputError
+from hpcfilter.sampler import batch_means
+
+COLUMNS = {"value": (np.float32, np.nan), "confidence": (np.float32, np.nan), "correct": (np.bool_, False)}  # name -> (type, unknown)
+
+
+class Seen:
+    """Observations of many batches, kept on the device until they are wanted.
+
+    Nothing is communicated by `add`; `settle` is for all ranks. batch_values: whether the value of a sample is the mean over its global batch.
+    """
+
+    def __init__(self, batch_values=False):
+        self._batch_values, self._batches, self._settled = batch_values, [], []
+
+    def add(self, index, real, columns):
+        """index: int64 (b,). real: bool (b,), False where the sample only stood in. columns: name -> tensor (b,), of COLUMNS."""
+        self._batches.append((index, real, columns))
+
+    def restore(self, index, columns):
+        """Put back what `settle` gave."""
+        self._batches, self._settled = [], [(index, columns)]
+
+    def settle(self, comm):
+        """All that was observed since the last `clear`, as one. All ranks must call. Returns (int64 (m,), name -> array (m,))."""
+        parts = [(index[real], {name: tensor.cpu().numpy()[real] for name, tensor in columns.items()}) for index, real, columns in self._batches]
+        index, columns = _joined(parts)
+        if self._batch_values:
+            steps = int(comm.max(len(parts)))
+            cuts = np.cumsum([0, *(len(part) for part, _ in parts), *[0] * (steps - len(parts))])
+            columns["value"] = batch_means(columns["value"], cuts, comm)
+        self.restore(*_joined([*self._settled, (index, columns)]))
+        return self._settled[0]
+
+    def clear(self):
+        """Forget everything, after it has gone home."""
+        self._batches, self._settled = [], []
+
+
+def _joined(rows):
+    """[(index, columns)] as one, with all of COLUMNS."""
+    columns = {name: np.concatenate([np.zeros(0, dtype), *(part.get(name, np.full(len(index), unknown)) for index, part in rows)]).astype(dtype)
+               for name, (dtype, unknown) in COLUMNS.items()}
+    return np.concatenate([np.zeros(0, np.int64), *(index for index, _ in rows)]).astype(np.int64), columns
+
+
+def indices(index, total):
+    """The indices of a batch as int64 (b,). Raises InputError unless all are of the data set."""
+    index = np.asarray(index.cpu() if isinstance(index, torch.Tensor) else index)
+    if index.ndim != 1 or (index.dtype.kind not in "iu" and len(index)):
+        raise InputError(f"Filter: index: got {index.dtype} of shape {index.shape}, expected integers of shape (batch,)")
+    if len(index) and not (0 <= index.min() and index.max() < total):
+        raise InputError(f"Filter: index: got {index.min()} to {index.max()}, expected 0 to {total - 1}, the data set's own")
+    return index.astype(np.int64)

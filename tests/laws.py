@@ -1,0 +1,339 @@
+"""What every policy must do, whatever it selects: the conformance suite, as functions of (case, order). pytest runs them one by one (test_laws),
+`python -m benchmarks conformance` prints them as a table.
+
+The filter under test is the real one, on simulated ranks; the network is a table, a function of (index, epoch), so what it shows does not depend on
+the number of ranks, and nothing else may.
+"""
+
+import copy
+import functools
+import itertools
+import random
+import warnings
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader
+
+from hpcfilter.comm.threads import run
+from hpcfilter.errors import InputError
+from hpcfilter.filter import Filter
+from hpcfilter.policies import POLICIES
+from hpcfilter.randomness import hash64, uniform
+
+RANKS = (1, 2, 3, 4, 8)
+ORDERS = ("global", "shard")
+N, CLASSES, EPOCHS, SEED, GLOBAL_BATCH = 203, 6, 5, 11, 48
+LABELS = np.where(np.arange(N) % 17 == 0, 5, np.arange(N) % 4)  # class 4 is empty, class 5 is rare
+GIVEN = {"static": {"keep": np.arange(N) % 3 > 0, "weight": (1 + np.arange(N) % 2).astype(np.float32)},
+         "rho": {"loss": np.linspace(0, 2, N, dtype=np.float32)}}
+WINDOW = {"name": "dyn_unc", "window": 2}
+
+# case -> (policy, its parameters). One row per policy, and some with everything switched on.
+CASES = {
+    "none": {}, "random": {"fraction": 0.3}, "static": {}, "two_sided": {"low": 0.2, "high": 0.2, "warmup": 1, "patience": 2},
+    "kakurenbo": {"fraction": 0.4, "tau": 0.3}, "infobatch": {}, "seta": {"groups": 4, "window": 0.5}, "bls": {}, "selective_backprop": {},
+    "forget": {"after": 2}, "ccs": {"after": 2, "strata": 7}, "rho": {"fraction": 0.5}, "es": {}, "dyn_unc": {"after": 3, "score": WINDOW},
+}
+CASES = {name: (name, parameters) for name, parameters in CASES.items()} | {
+    "static cut": ("static", {"fraction": 0.4, "score": "el2n"}),
+    "random walk": ("random", {"fraction": 0.6, "replacement": False}),
+    "bls over seta": ("bls", {"base": "seta", "r": 0.1, "window": 0.8}),
+    "ccs by class": ("ccs", {"after": 1, "strata": 4, "per_class": True, "fraction": 0.7}),
+    "selective_backprop reweighted": ("selective_backprop", {"reweight": True, "least": 0.2}),
+    "kakurenbo guarded": ("kakurenbo", {"per_class": True, "noise": 0.2, "noise_warmup": 1, "noise_patience": 2, "class_floor": 0.7,
+                                        "refresh": "near", "lr": "kept"}),
+    "infobatch guarded": ("infobatch", {"noise": 0.2, "noise_warmup": 1, "noise_patience": 1, "class_floor": 0.5,
+                                        "refresh": "slice", "lr": "effective"}),
+}
+# what makes a policy no filter at all
+NOTHING = {
+    "none": {}, "random": {"fraction": 0.0}, "static": {"fraction": 0.0}, "two_sided": {"low": 0.0, "high": 0.0}, "kakurenbo": {"fraction": 0.0},
+    "infobatch": {"r": 0.0}, "seta": {"r": 0.0, "window": 1.0}, "bls": {"r": 0.0}, "selective_backprop": {"beta": 0.0},
+    "forget": {"fraction": 0.0, "after": 1},
+    "ccs": {"fraction": 0.0, "after": 1}, "rho": {"fraction": 0.0}, "es": {"fraction": 0.0}, "dyn_unc": {"fraction": 0.0, "after": 1},
+}
+DRAWS = {"random", "infobatch", "seta", "bls", "selective_backprop", "ccs", "es"}  # policies that depend on the seed
+
+
+@functools.lru_cache
+def network(epoch):
+    """What a network that learns would make of all samples: losses (N,), logits (N, C), labels (N,)."""
+    u = uniform(0, epoch, np.arange(N), CLASSES, "network")
+    logits = 4 * (u + 0.15 * epoch * (LABELS[:, None] == np.arange(CLASSES)) * (hash64(0, 0, np.arange(N), "hard") % 3 > 0)[:, None])
+    logits, labels = torch.from_numpy(logits.astype(np.float32)), torch.from_numpy(LABELS)
+    return torch.nn.functional.cross_entropy(logits, labels, reduction="none"), logits, labels
+
+
+class Epoch(NamedTuple):
+    """What one rank did in an epoch."""
+
+    keep: np.ndarray  # of its own samples
+    weight: np.ndarray
+    refresh: np.ndarray
+    lr_scale: float
+    began: int
+    trained: np.ndarray  # indices, in order
+    losses: list  # per batch: (loss that was returned, samples, sum of weight * loss as the selection wants it)
+
+
+class Data:
+    """A data set of the indices themselves."""
+
+    def __len__(self):
+        return N
+
+    def __getitem__(self, index):
+        return -index
+
+
+def make(comm, case, order, **changes):
+    policy, parameters = CASES[case] if case in CASES else (case, NOTHING[case])
+    given = None if case == "static cut" or (case in NOTHING and case not in CASES) else GIVEN.get(policy)
+    return Filter(N, policy, comm=comm, order=order, **{"seed": SEED, "epochs": EPOCHS, "labels": LABELS, "given": given, **parameters, **changes})
+
+
+def train(sampler, epochs=None, stop=None):
+    """Train epochs of one rank with a DataLoader. stop: (epoch, batch) at which to leave. Returns a list of Epoch."""
+    history, batch = [], max(1, GLOBAL_BATCH // sampler.comm.size)
+    for epoch in range(sampler.first_epoch, EPOCHS) if epochs is None else epochs:
+        sampler.set_epoch(epoch)
+        trained, losses, table = [], [], network(epoch)
+        for number, (index, value) in enumerate(DataLoader(sampler.indexed(Data()), batch_size=batch, sampler=sampler)):
+            if stop == (epoch, number):
+                break
+            assert torch.equal(value, -index)
+            own, logits, labels = (part[index] for part in table)
+            losses.append((float(sampler.loss(own, index, logits, labels)), len(index)))
+            trained.append(index.numpy())
+        selection = sampler.selection
+        if stop and stop[0] == epoch:
+            break
+        if hidden := sampler.hidden.tolist():
+            own, logits, labels = (part[hidden] for part in table)
+            sampler.observe(own, hidden, logits, labels)
+        history.append(Epoch(selection.keep, selection.weight, selection.refresh, selection.lr_scale, selection.began,
+                             np.concatenate([np.zeros(0, np.int64), *trained]), losses))
+    return history
+
+
+@functools.cache
+def play(case, order, ranks, **changes):
+    """A whole run: per rank a list of Epoch."""
+    return run(ranks, lambda comm: train(make(comm, case, order, **changes)))
+
+
+def joined(results, epoch, field):
+    return np.concatenate([getattr(history[epoch], field) for history in results])
+
+
+def epoch_ends(case, order):
+    """An epoch ends on every rank after as many samples; taken in pieces or in tuples, each index comes as often as in one piece."""
+    def pieces(comm):
+        sampler = make(comm, case, order)
+        whole = list(sampler)
+        assert len(whole) == len(sampler)
+        iterator = iter(sampler)
+        assert list(itertools.islice(iterator, 7)) + list(itertools.islice(iterator, N)) == whole and next(iterator, None) is None
+        iterator = iter(sampler)
+        assert list(itertools.chain(*zip(*[iterator] * 4, strict=False))) == whole[: len(whole) // 4 * 4]
+        return len(whole)
+
+    for ranks in RANKS:
+        assert len(set(run(ranks, pieces))) == 1
+        for histories in zip(*play(case, order, ranks), strict=True):
+            assert len({len(epoch.losses) for epoch in histories}) == 1, "all ranks take as many steps"
+
+
+def one_owner(case, order):
+    """Each kept sample is trained by one rank: exactly once in `global` order, at least once in `shard`. Nothing else is trained, but for stand-
+    ins.
+    """
+    for ranks in RANKS:
+        results = play(case, order, ranks)
+        for epoch in range(EPOCHS):
+            keep, trained = np.flatnonzero(joined(results, epoch, "keep")), joined(results, epoch, "trained")
+            count = np.bincount(trained, minlength=N)
+            if order == "global":
+                assert len(trained) == -(-len(keep) // ranks) * ranks and (np.maximum(count, 1) - 1).sum() == len(trained) - len(keep)
+                assert np.array_equal(np.flatnonzero(count), keep)
+            else:
+                owners = [set(history[epoch].trained) for history in results]
+                assert sum(map(len, owners)) == len(set().union(*owners)) and set(keep) <= set().union(*owners)
+
+
+def weights_add_up(case, order):
+    """The losses that go backward add up to sum of weight * loss over the kept samples; weights sum to N where a policy claims it."""
+    policy, parameters = CASES[case]
+    for ranks in RANKS:
+        results = play(case, order, ranks)
+        for epoch in range(EPOCHS):
+            keep, weight = joined(results, epoch, "keep"), joined(results, epoch, "weight")
+            if getattr(POLICIES[policy], "sums_to_n", False) and "class_floor" not in parameters:
+                assert abs(weight[keep].astype(np.float64).sum() - N) < 1e-3
+            if order == "global":
+                wanted = float((weight[keep] * network(epoch)[0].numpy()[keep]).astype(np.float64).sum())
+                batches = list(zip(*(history[epoch].losses for history in results), strict=True))
+                real = [sum(size for _, size in batch) for batch in batches]
+                real[-1] -= sum(real) - keep.sum()
+                got = sum(np.mean([loss for loss, _ in batch]) * count for batch, count in zip(batches, real, strict=True))
+                assert abs(got - wanted) < 1e-3 * max(1, wanted)
+
+
+def seed_decides(case, order):
+    """The same seed gives the same run, another one another order, and another selection where the policy draws."""
+    first, again, other = (run(2, lambda comm, seed=seed: train(make(comm, case, order, seed=seed))) for seed in (SEED, SEED, SEED + 1))
+    for epoch in range(EPOCHS):
+        for one, two in zip(first, again, strict=True):
+            assert np.array_equal(one[epoch].trained, two[epoch].trained) and np.array_equal(one[epoch].keep, two[epoch].keep)
+    assert any(not np.array_equal(one[epoch].trained, two[epoch].trained) for one, two in zip(first, other, strict=True) for epoch in range(EPOCHS))
+    if CASES[case][0] in DRAWS:
+        assert any(not np.array_equal(joined(first, epoch, "keep"), joined(other, epoch, "keep")) for epoch in range(EPOCHS))
+
+
+def any_ranks(case, order):
+    """The same selection, weights and learning rate on any number of ranks, through epochs that depend on the ones before; in `global` order the
+    same batches.
+    """
+    reference = play(case, order, 1)
+    if order == "shard" and CASES[case][0] == "bls":
+        return "nothing to say"  # the batches differ by design, and with them the batch losses
+    for ranks in RANKS:
+        results = play(case, order, ranks)
+        for epoch in range(EPOCHS):
+            for field in ("keep", "weight", "refresh"):
+                assert np.array_equal(joined(results, epoch, field), joined(reference, epoch, field)), (ranks, epoch, field)
+            assert len({(history[epoch].lr_scale, history[epoch].began) for history in (*results, *reference)}) == 1
+            if order == "global":
+                batch, rows = GLOBAL_BATCH // ranks, [history[epoch].trained for history in results]
+                for step in range(len(reference[0][epoch].losses) - 1):
+                    got = set(np.concatenate([row[step * batch : (step + 1) * batch] for row in rows]))
+                    assert got == set(reference[0][epoch].trained[step * GLOBAL_BATCH : (step + 1) * GLOBAL_BATCH])
+
+
+def resumes(case, order):
+    """Stopped after a batch of the third epoch, saved, and restored on as many ranks or on others: the same future."""
+    stop = (2, 1)
+
+    def first(comm):
+        sampler = make(comm, case, order)
+        train(sampler, stop=stop)
+        return sampler.state_dict()
+
+    for ranks in (1, 2, 4):
+        state = copy.deepcopy(run(ranks, first)[0])
+        for later in (1, 2, 4) if order == "global" else (ranks,):
+            reference = play(case, order, later)
+
+            def second(comm, state=state):
+                sampler = make(comm, case, order)
+                sampler.load_state_dict(state if comm.rank == 0 else None)
+                assert sampler.first_epoch == stop[0]
+                return train(sampler)
+
+            results = run(later, second)
+            done = np.concatenate([history[2].trained[: stop[1] * GLOBAL_BATCH // ranks] for history in play(case, order, ranks)])
+            rest, trained = set(joined(reference, 2, "trained")) - set(done), joined(results, 0, "trained")
+            if order == "global":
+                assert rest <= set(trained) and len(trained) == -(-len(rest) // later) * later, "the rest of the epoch, and stand-ins for a short row"
+            for epoch in range(3, EPOCHS):
+                for field in ("keep", "weight", "refresh", "trained"):
+                    assert np.array_equal(joined(results, epoch - 2, field), joined(reference, epoch, field)), (ranks, later, epoch, field)
+
+
+def nothing_is_baseline(case, order):
+    """With its fraction at zero the policy is no filter: the same samples, order, weights and learning rate as `none`, and no second looks."""
+    if case not in NOTHING:
+        return "nothing to say"  # a variant of a policy that has a row of its own
+    for ranks in RANKS:
+        baseline = play("none", order, ranks)
+        results = run(ranks, lambda comm: train(Filter(N, CASES[case][0], comm=comm, order=order, seed=SEED, epochs=EPOCHS, labels=LABELS,
+                                                       given=GIVEN["rho"] if case == "rho" else None, **NOTHING[case])))
+        for history, expected in zip(results, baseline, strict=True):
+            for got, want in zip(history, expected, strict=True):
+                assert np.array_equal(got.trained, want.trained) and got.losses == want.losses
+                assert (got.weight == 1).all() and got.lr_scale == 1 and got.began == 0 and not got.refresh.any()
+
+
+def leaves_no_trace(case, order):
+    """No global random state is touched, no DataLoader patched."""
+    def fingerprint():
+        return random.getstate(), np.random.get_state()[1].tobytes(), torch.get_rng_state().numpy().tobytes(), dict(vars(DataLoader))
+
+    def work(comm):
+        sampler = make(comm, case, order)
+        for epoch in range(EPOCHS):
+            sampler.set_epoch(epoch)
+            index = list(sampler)
+            losses, logits, labels = (part[index] for part in network(epoch))
+            sampler.loss(losses, index, logits, labels)
+
+    for epoch in range(EPOCHS):
+        network(epoch)
+    before = fingerprint()
+    run(2, work)
+    assert fingerprint() == before
+
+
+def bad_losses(case, order):
+    """A NaN and an infinite loss are warned of once, and their samples train in the next epoch."""
+    wrong = [5, 150]
+
+    def work(comm):
+        sampler = make(comm, case, order)
+        for epoch in range(2):
+            sampler.set_epoch(epoch)
+            losses, logits, labels = network(epoch)
+            losses = losses.clone()
+            losses[wrong[0]], losses[wrong[1]] = torch.nan, torch.inf
+            index = list(sampler)
+            sampler.loss(losses[index], index, logits[index], labels[index])
+        sampler.set_epoch(2)
+        return np.isnan(sampler.scores.importance), sampler.selection.keep
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        results = run(2, work)
+    assert sum("losses are not finite; their samples are kept" in str(warning.message) for warning in caught) == 1
+    unknown, keep = (np.concatenate([result[part] for result in results]) for part in (0, 1))
+    if case in ("random", "random walk", "static"):
+        return "nothing to say"  # they hide whatever the losses are
+    assert unknown[wrong].all() or case == "static cut"  # whose scores are those of the first epoch
+    assert keep[unknown].all()
+    return None
+
+
+def extremes(case, order):
+    """Nothing kept stops all ranks with one message; a rank that keeps nothing takes as many steps as the others; a diverged network stops."""
+    def nothing_kept(comm):
+        try:
+            sampler = make(comm, case, order)
+            sampler._policy = lambda scores, epoch, seed, comm: POLICIES["static"](scores_with_none(scores), epoch, seed, comm, epochs=1)
+            list(sampler)
+        except InputError as error:
+            return str(error)
+        return None
+
+    assert set(run(3, nothing_kept)) == {"filter: the policy keeps no sample in this epoch"}
+
+    def diverged(comm):
+        sampler = make(comm, case, order)
+        index = list(sampler)
+        sampler.loss(torch.full((len(index),), torch.nan), index, network(0)[1][index], network(0)[2][index])
+        try:
+            sampler.set_epoch(1)
+        except InputError as error:
+            return str(error)
+        return None
+
+    assert all("the network has diverged" in (message or "") for message in run(3, diverged)), run(3, diverged)
+
+
+def scores_with_none(scores):
+    scores.given = {"keep": np.zeros(len(scores.owned), bool), "weight": np.ones(len(scores.owned), np.float32)}
+    return scores
+
+
+LAWS = {law.__name__.replace("_", " "): law for law in (
+    epoch_ends, one_owner, weights_add_up, seed_decides, any_ranks, resumes, nothing_is_baseline, leaves_no_trace, bad_losses, extremes)}

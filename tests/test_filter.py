@@ -1,0 +1,305 @@
+"""The filter in scripts of other people: loaders with workers, stopping and going on, mistakes; what every policy does in it is in `laws`."""
+
+import difflib
+import io
+import re
+import socket
+
+import numpy as np
+import pytest
+import torch
+from conftest import CHECKOUT, TIMEOUT
+from laws import EPOCHS, LABELS, SEED, make, network, train
+from laws import N as SAMPLES
+from torch.utils.data import DataLoader
+
+import hpcfilter
+from hpcfilter.comm import SerialComm, surroundings
+from hpcfilter.comm.threads import run
+from hpcfilter.data import write_table
+from hpcfilter.errors import InputError
+from hpcfilter.filter import Filter
+from hpcfilter.launch import run_local
+
+
+def sampler(policy="infobatch", **parameters):
+    return Filter(SAMPLES, policy, comm=SerialComm(), **{"epochs": EPOCHS, "seed": SEED, **parameters})
+
+
+def step(of, index, epoch=0):
+    losses, logits, labels = (part[index] for part in network(epoch))
+    return of.loss(losses, index, logits, labels)
+
+
+def test_the_front_door():
+    assert hpcfilter.Filter is Filter and "Filter" in hpcfilter.__all__
+    with pytest.raises(AttributeError, match="no attribute 'Flter'"):
+        hpcfilter.Flter  # noqa: B018
+
+
+@pytest.mark.parametrize("workers", [{}, {"num_workers": 2}, {"num_workers": 2, "persistent_workers": True, "prefetch_factor": 3}])
+@pytest.mark.parametrize("drop_last", [False, True])
+def test_loaders(workers, drop_last):
+    """One loader for all epochs, whatever its workers have read ahead; a batch that is dropped is not observed, and keeps its score."""
+    of, plain = sampler(), sampler()
+    loader = DataLoader(of.indexed(range(SAMPLES)), batch_size=16, sampler=of, drop_last=drop_last, **workers)
+    for epoch in range(4):
+        of.set_epoch(epoch)
+        plain.set_epoch(epoch)
+        expected = list(plain)
+        expected = expected[: len(expected) // 16 * 16] if drop_last else expected
+        drawn = []
+        assert len(loader) == -(-len(expected) // 16)
+        for index, value in loader:
+            assert torch.equal(index, value)
+            step(of, index, epoch)
+            drawn += index.tolist()
+        assert drawn == expected
+        step(plain, expected, epoch)
+    of.set_epoch(4)
+    plain.set_epoch(4)
+    assert np.array_equal(of.scores.seen, plain.scores.seen) and np.array_equal(of.selection.keep, plain.selection.keep)
+
+
+def test_going_on_in_the_middle_of_an_epoch():
+    """The state goes through torch.save and weights_only, and is taken while workers have read ahead."""
+    def loader(of):
+        return DataLoader(of.indexed(range(SAMPLES)), batch_size=16, sampler=of, num_workers=2)
+
+    def epochs(of, stop=None):
+        for epoch in range(of.first_epoch, EPOCHS):
+            of.set_epoch(epoch)
+            for number, (index, _) in enumerate(loader(of)):
+                step(of, index, epoch)
+                trained.append((epoch, *index.tolist()))
+                if stop == (epoch, number):
+                    return of.state_dict()
+        return None
+
+    trained = []
+    epochs(sampler())
+    whole, trained = trained, []
+    file = io.BytesIO()
+    torch.save(epochs(sampler(), stop=(2, 4)), file)
+    file.seek(0)
+    second = sampler()
+    second.load_state_dict(torch.load(file, weights_only=True))
+    assert second.first_epoch == 2
+    epochs(second)
+    assert trained == whole
+
+
+def test_the_loss_is_the_weighted_mean_and_has_its_gradient():
+    of = sampler("static", given={"keep": np.ones(SAMPLES, bool), "weight": np.linspace(0, 2, SAMPLES, dtype=np.float32)})
+    index = list(of)[:10]
+    losses = torch.rand(10, requires_grad=True)
+    loss = of.loss(losses, torch.tensor(index))
+    weight = torch.linspace(0, 2, SAMPLES)[index]
+    assert torch.allclose(loss, (losses * weight).mean())
+    loss.backward()
+    assert torch.allclose(losses.grad, weight / 10)
+
+
+@pytest.mark.parametrize("ranks", [2, 3, 8])
+def test_stand_ins_do_not_change_the_mean_over_the_ranks(ranks):
+    """The last global batch of 203 samples is short on some ranks: the mean over the ranks is still that of its samples."""
+    def last(comm):
+        of = Filter(SAMPLES, "none", comm=comm)
+        index = list(of)
+        step(of, index[:-1])
+        return float(step(of, index[-1:])), index[-1], of._hand.stand_ins
+
+    results = run(ranks, last)
+    real = [index for _, index, stand_ins in results][: ranks - results[0][2]]
+    assert np.mean([loss for loss, *_ in results]) == pytest.approx(float(network(0)[0][real].mean()), rel=1e-6)
+
+
+def test_batches_may_be_left_out_but_not_shuffled():
+    of = sampler("none")
+    index = list(of)
+    step(of, index[:10])
+    step(of, index[50:60])
+    with pytest.raises(InputError, match=r"got a batch that begins with .*, expected .* in the sampler's order"):
+        step(of, index[10:20])
+    with pytest.raises(InputError, match="batches must come in the sampler's order"):
+        step(of, index[61:59:-1])
+    of.set_epoch(1)
+    seen = np.zeros(SAMPLES, int)
+    seen[index[:10] + index[50:60]] = 1
+    assert np.array_equal(of.scores.seen, seen) and np.isnan(of.scores.importance[seen == 0]).all()
+
+
+def test_an_epoch_is_trained_once():
+    of = sampler("none")
+    step(of, list(of)[:10])
+    with pytest.raises(InputError, match=r"epoch 0 is under way or over; call set_epoch\(1\)"):
+        iter(of)
+    of.set_epoch(1)
+    of.set_epoch(1)
+    assert len(list(of)) == len(list(of)) == SAMPLES
+
+
+@pytest.mark.parametrize("index, message", [
+    ([0, SAMPLES], f"got 0 to {SAMPLES}, expected 0 to {SAMPLES - 1}"), ([-1, 5], "got -1 to 5"), ([0.5, 1], "got float64"), ([[1, 2]], "of shape"),
+])
+def test_an_index_outside_the_data_set(index, message):
+    of = sampler("none")
+    list(of)
+    with pytest.raises(InputError, match=message):
+        of.loss(torch.ones(np.size(index)), index)
+
+
+def test_mistakes_in_a_step():
+    of = sampler("kakurenbo")
+    with pytest.raises(InputError, match="loss before the first epoch"):
+        of.loss(torch.ones(1), [0])
+    index = list(of)[:4]
+    with pytest.raises(InputError, match=r"losses: got shape \(\), expected one per index, \(4,\)"):
+        of.loss(torch.ones(4).mean(), index)
+    with pytest.raises(InputError, match="kakurenbo with the score loss needs logits and labels"):
+        of.loss(torch.ones(4), index)
+
+
+@pytest.mark.parametrize("arguments, message", [
+    ({"policy": "infobach"}, "unknown 'infobach'"), ({"fraction": 0.5}, "filter.fraction: unknown key"),
+    ({"order": "local"}, "order: unknown 'local'"),
+    ({"score": "grand"}, "score.name: grand needs more than losses and logits"), ({"score": {"name": "ema", "alpha": 3}}, "score.alpha"),
+    ({"labels": LABELS[:-1]}, "labels: got 202 rows, expected 203"), ({"labels": LABELS - 1}, "labels: got -1"), ({"epochs": 0}, "filter.epochs"),
+    ({"class_floor": 0.5}, "filter.class_floor: needs class labels"), ({"policy": "rho"}, "filter.irreducible: missing"),
+    ({"epochs": None}, "filter.epochs: missing"),
+])
+def test_mistakes_in_the_making(arguments, message):
+    arguments = {"policy": "infobatch", "epochs": 9, **arguments}
+    if arguments["epochs"] is None:
+        del arguments["epochs"]
+    with pytest.raises(InputError, match=re.escape(message)):
+        run(2, lambda comm: Filter(SAMPLES, comm=comm, **arguments))
+
+
+def test_more_ranks_than_samples():
+    with pytest.raises(InputError, match="got 2 samples on 3 ranks"):
+        run(3, lambda comm: Filter(2, "none", comm=comm))
+
+
+@pytest.mark.parametrize("changes, message", [
+    ({"policy": "seta"}, "policy: got a state of infobatch, expected seta"), ({"num_samples": 300}, "samples: got a state of 203, expected 300"),
+    ({"seed": 1}, "seed: got a state of 11, expected 1"), ({"r": 0.4}, "parameters: got a state of .*\"r\": 0.5"),
+    ({"score": "ema"}, "score: got a state of loss, expected ema"), ({"order": "shard"}, "order: got a state of global"),
+])
+def test_the_state_of_another_filter(changes, message):
+    of = sampler()
+    list(of)
+    state = of.state_dict()
+    arguments = {"num_samples": SAMPLES, "policy": "infobatch", "epochs": EPOCHS, "seed": SEED, **changes}
+
+    def load(comm):
+        Filter(comm=comm, **arguments).load_state_dict(state)
+
+    with pytest.raises(InputError, match=message):
+        run(2, load)
+
+
+@pytest.mark.parametrize("damage", [lambda s: s.pop("scores.seen"), lambda s: s.update({"scores.seen": torch.zeros(3)}), lambda s: s.clear(),
+                                    lambda s: s.update(epoch=None, begun="x") or s.pop("samples")])
+def test_a_damaged_state(damage):
+    of = sampler()
+    state = of.state_dict()
+    damage(state)
+    with pytest.raises(InputError, match="Filter: "):
+        sampler().load_state_dict(state)
+
+
+def test_shard_order_in_mid_epoch_stays_on_its_ranks():
+    def first(comm):
+        of = make(comm, "infobatch", "shard")
+        train(of, stop=(1, 1))
+        return of.state_dict()
+
+    state = run(2, first)[0]
+    with pytest.raises(InputError, match="begun on 2 ranks, expected 3"):
+        run(3, lambda comm: make(comm, "infobatch", "shard").load_state_dict(state))
+
+
+def test_hidden_samples_can_be_looked_at():
+    of = sampler("kakurenbo", tau=0.0)
+    for epoch in range(2):
+        of.set_epoch(epoch)
+        step(of, list(of), epoch)
+    hidden = of.hidden
+    assert len(hidden) == (~of.selection.keep).sum() > 0
+    losses, logits, labels = (part[hidden] for part in network(1))
+    of.observe(losses, hidden, logits, labels)
+    with pytest.raises(InputError, match="which this rank owns"):
+        run(2, lambda comm: make(comm, "none", "global").observe(torch.ones(1), [0 if comm.rank else SAMPLES - 1]))
+    of.set_epoch(2)
+    assert (of.scores.seen == 2).all() and np.array_equal(of.scores.importance[hidden], losses.numpy())
+
+
+def test_a_selection_file(tmp_path):
+    keep = np.arange(SAMPLES) % 2 == 0
+    columns = {"keep": (np.uint8, [keep.astype(np.uint8)]), "weight": (np.float32, [np.ones(SAMPLES, np.float32)])}
+    write_table(tmp_path / "s.h5", SAMPLES, columns, {"data": "any", "kept": int(keep.sum())})
+    assert sorted(sampler("static", selection=tmp_path / "s.h5")) == np.flatnonzero(keep).tolist()
+    with pytest.raises(InputError, match="203 samples, expected any with 100"):
+        Filter(100, "static", comm=SerialComm(), epochs=3, selection=tmp_path / "s.h5")
+
+
+def test_a_data_set_of_another_length():
+    with pytest.raises(InputError, match="got a data set of 5 samples, expected 203"):
+        sampler("none").indexed(range(5))
+
+
+def test_beginning_anew_is_announced():
+    of = sampler("forget", after=2)
+    anew = []
+    for epoch in range(4):
+        of.set_epoch(epoch)
+        anew.append(of.begins_anew)
+        step(of, list(of), epoch)
+    assert anew == [False, False, True, False] and of.lr_scale == 1
+
+
+def test_without_a_launcher_there_is_one_rank():
+    assert surroundings().size == 1
+
+
+@pytest.mark.parametrize("name", ["horovod", "ddp"])
+def test_an_example_changes_five_lines(name):
+    plain, filtered = ((CHECKOUT / "jobs" / "examples" / f"{name}_{kind}.py").read_text().splitlines()[1:] for kind in ("plain", "filtered"))
+    new = [line for line in difflib.ndiff(plain, filtered) if line.startswith("+ ") and line[2:].strip()]
+    assert len(new) <= 5
+
+
+def accuracies(done):
+    assert done.returncode == 0, done.stderr
+    rows = re.findall(r"epoch\s+(\d+)\s+trained (\d+)\s+accuracy ([\d.]+)", done.stdout)
+    assert len(rows) == 15
+    return [int(trained) for _, trained, _ in rows], float(rows[-1][2])
+
+
+@pytest.fixture
+def port():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
+@pytest.mark.parametrize("name", ["horovod", "ddp"])
+def test_an_example_on_real_ranks(name, real_ranks, port):
+    """Plain and filtered under mpirun: as accurate, with fewer samples."""
+    pytest.importorskip("sklearn")
+    results = {}
+    for kind in ("plain", "filtered"):
+        script = CHECKOUT / "jobs" / "examples" / f"{name}_{kind}.py"
+        words = [script] if name == "horovod" else [CHECKOUT / "tests" / "parallel" / "as_torchrun.py", port, script]
+        results[kind] = accuracies(run_local(2, words, TIMEOUT, capture=True))
+    (all_samples, plain), (kept, filtered) = results["plain"], results["filtered"]
+    assert set(all_samples) == {1400} and kept[0] == kept[-1] == 1400 and max(kept[1:13]) < 1200
+    assert plain > 85 and filtered > plain - 4
+
+
+@pytest.mark.parametrize("ranks", [2, 3])
+def test_the_laws_of_communicators_hold_for_torch(ranks, real_ranks, port):
+    words = [CHECKOUT / "tests" / "parallel" / "as_torchrun.py", port, CHECKOUT / "tests" / "parallel" / "comm_laws_torch.py"]
+    done = run_local(ranks, words, TIMEOUT, capture=True)
+    assert done.returncode == 0 and done.stdout.count("held") == 4, done.stderr
