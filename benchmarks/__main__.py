@@ -11,6 +11,7 @@ CASES = {
     "invariance": "digests of selection and batches on 1, 2, 3 and 4 real ranks",
     "selection": "cost of one threshold, alone and by class, against all-gather and allreduce",
     "conformance": "every policy against every law, as a table",
+    "staleness": "KAKURENBO with cheaper refreshes: how stale the scores become, and what that does",
     "order": "cost of the epoch's order: keyed bijection against a permutation array",
 }
 

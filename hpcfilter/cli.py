@@ -77,8 +77,8 @@ def _parser():
 
     select = verbs.add_parser("select", help="choose the samples to keep from a score table")
     select.add_argument("scores", help="table made by `hpcfilter score`")
-    select.add_argument("--fraction", type=float, required=True, help="share of the samples to hide, in [0, 1)")
-    select.add_argument("--hide", choices=["lowest", "highest"], default="lowest", help="importance to hide (default lowest)")
+    select.add_argument("--fraction", type=float, required=True, help="share of the samples of lowest importance to hide, in [0, 1)")
+    select.add_argument("--highest", type=float, default=0.0, help="share of the samples of highest importance to hide as well (default 0)")
     select.add_argument("-o", "--output", help="the table to write (default: selection.h5 beside the scores)")
     select.set_defaults(run=_select)
 
@@ -129,7 +129,7 @@ def _score(words, comm):
 def _select(words, comm):
     from hpcfilter.static.select import select
 
-    path, about = select(words.scores, comm, words.fraction, words.output, words.hide)
+    path, about = select(words.scores, comm, words.fraction, words.output, words.highest)
     if comm.rank == 0:
         print(f"{path}: {about['kept']} samples kept, threshold {about['threshold']}")
 

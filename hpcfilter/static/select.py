@@ -11,16 +11,18 @@ from hpcfilter.static.tables import write
 from hpcfilter.threshold import cut
 
 
-def select(scores_path, comm, fraction, output=None, hide="lowest"):
-    """Hide a fraction of the samples of a score table for good, by one exact global threshold. All ranks must call.
+def select(scores_path, comm, fraction, output=None, highest=0.0):
+    """Hide the floor(fraction * N) samples of lowest importance of a score table for good, and the floor(highest * N) of highest: two exact global
+    thresholds. All ranks must call.
 
-    scores_path: table with a column importance. fraction: hidden share, [0, 1). output: path, default selection.h5 beside the table.
-    hide: "lowest" or "highest" importance. Returns (path, description: dict). Raises InputError on all ranks.
+    scores_path: table with a column importance. fraction, highest: hidden shares, less than 1 together. output: path, default selection.h5 beside the
+    table. Returns (path, description: dict). Raises InputError on all ranks.
     """
     output = Path(output or Path(scores_path).with_name("selection.h5"))
     with comm.together():
-        if not 0 <= fraction < 1:
-            raise InputError(f"select: fraction: got {fraction}, expected within [0, 1)")
+        for name, value in (("fraction", fraction), ("highest", highest), ("fraction and highest together", fraction + highest)):
+            if not 0 <= value < 1:
+                raise InputError(f"select: {name}: got {value}, expected within [0, 1)")
         if output.exists() and output.samefile(scores_path):
             raise InputError(f"{output}: the selection would overwrite the scores it is made from; give another --output")
         columns, about, rows = _own_rows(scores_path, comm)
@@ -29,10 +31,12 @@ def select(scores_path, comm, fraction, output=None, hide="lowest"):
         if comm.size > rows:
             raise InputError(f"{scores_path}: got {comm.size} ranks for {rows} samples, expected at most one rank per sample")
     importance = columns["importance"]
-    hidden, threshold = cut(importance if hide == "lowest" else -importance, share(fraction, rows), comm)
+    hidden, threshold = cut(importance, share(fraction, rows), comm)
+    hard, top = cut(np.where(hidden, np.float32(np.nan), -importance), share(highest, rows), comm)
+    hidden |= hard
     kept = rows - int(comm.sum(np.count_nonzero(hidden)))
-    about = {"policy": "static", "parameters": {"fraction": fraction, "hide": hide}, "kept": kept, "score": about.get("score", "unknown"),
-             "threshold": threshold if hide == "lowest" else -threshold, "data": about["data"]}
+    about = {"policy": "static", "parameters": {"fraction": fraction, "highest": highest}, "kept": kept, "score": about.get("score", "unknown"),
+             "threshold": threshold, "highest threshold": -top, "data": about["data"]}
     write(output, rows, {"keep": (~hidden).astype(np.uint8), "weight": np.ones(len(hidden), np.float32)}, about, comm)
     return output, about
 

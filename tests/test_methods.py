@@ -1,0 +1,172 @@
+"""Every policy and every score in real training runs on the digits: the command line from end to end, on one and on two real ranks."""
+
+import shutil
+
+import numpy as np
+import pytest
+from laws import NOTHING
+
+from hpcfilter.cli import main
+from hpcfilter.data import read_table
+from hpcfilter.policies import POLICIES
+from hpcfilter.report import read_run
+from hpcfilter.scores import SCORES
+
+EPOCHS = 5
+TRAIN = {"epochs": EPOCHS, "global_batch": 60, "lr": 0.1}
+# policy -> parameters under which it hides something of these easy digits within five epochs, and the table [score]
+CASES = {
+    "none": ({}, {}), "random": ({}, {}), "static": ({"after": 0.3}, {"name": "el2n"}), "two_sided": ({"warmup": 1, "patience": 2}, {}),
+    "kakurenbo": ({"tau": 0.2}, {}), "infobatch": ({}, {}), "seta": ({}, {}), "bls": ({}, {}), "selective_backprop": ({}, {}),
+    "forget": ({"after": 3}, {}), "ccs": ({"after": 2}, {}), "rho": ({"fraction": 0.5}, {}), "es": ({}, {}),
+    "dyn_unc": ({"after": 3}, {"name": "dyn_unc", "window": 2}),
+}
+FROZEN = {"static": 2, "forget": 3, "ccs": 2, "dyn_unc": 3}  # epochs after which nothing is observed any more
+
+
+def train(path, folder, *words):
+    assert main(["train", str(path), "--run-dir", str(folder), *words]) == 0
+    return read_run(folder)
+
+
+@pytest.fixture(scope="module")
+def irreducible(tmp_path_factory, digits):
+    """Losses of another network, as rho wants them."""
+    folder = tmp_path_factory.mktemp("irreducible")
+    (folder / "run.toml").write_text(f'seed = 9\n[data]\npath = "{digits}"\n[model]\nwidth = 4\n[train]\nepochs = 1\nglobal_batch = 60\n')
+    train(folder / "run.toml", folder / "run")
+    assert main(["score", str(folder / "run")]) == 0
+    return str(folder / "run" / "scores.h5")
+
+
+@pytest.fixture
+def case(config, digits, irreducible):
+    """case(policy, **tables) -> path of a run config."""
+    def write(policy, **tables):
+        parameters, score = CASES[policy]
+        parameters = parameters | ({"irreducible": irreducible} if policy == "rho" else {})
+        tables = {"filter": {"policy": policy, **parameters}, "train": TRAIN, "checkpoint": {"keep": 9}, **tables}
+        return config(digits, **tables, **({"score": score} if score else {}))
+    return write
+
+
+def test_every_policy_has_a_case():
+    assert set(CASES) == set(POLICIES)
+
+
+@pytest.mark.parametrize("policy", CASES)
+def test_a_run_and_the_same_run_stopped_and_resumed(tmp_path, case, policy):
+    """Laws 5 and 8: the weights are the same, bit for bit; every observation has arrived."""
+    path = case(policy)
+    _, epochs, end = train(path, tmp_path / "run")
+    assert epochs[-1]["accuracy"] > 0.5 and (policy == "none") == all(row["hidden"] == 0 for row in epochs)
+    columns, *_ = read_table(tmp_path / "run" / "checkpoints" / f"epoch-{EPOCHS - 1:05d}" / "scores.h5")
+    assert columns["seen"].sum() == sum(row["kept"] + row["refreshed"] for row in epochs[: FROZEN.get(policy)])
+    for epoch in range(3, EPOCHS):
+        shutil.rmtree(tmp_path / "run" / "checkpoints" / f"epoch-{epoch:05d}")
+    _, resumed, again = train(path, tmp_path / "run", "--resume")
+    assert again["weights"] == end["weights"] and [row["selection"] for row in resumed] == [row["selection"] for row in epochs]
+
+
+@pytest.mark.parametrize("policy", [policy for policy in NOTHING if policy != "none"])
+def test_nothing_to_hide_is_the_baseline_bit_for_bit(tmp_path, case, irreducible, policy):
+    """Law 3, by the digest of the final weights."""
+    given = {"irreducible": irreducible} if policy == "rho" else {}
+    weights = [train(case("none" if nothing else policy, filter={"policy": "none"} if nothing else {"policy": policy, **NOTHING[policy], **given},
+                          train={**TRAIN, "epochs": 3}), tmp_path / str(nothing))[2]["weights"] for nothing in (True, False)]
+    assert weights[0] == weights[1]
+
+
+def test_beginning_anew(tmp_path, case):
+    """After the restart the network and the learning rate are those of a first epoch, and what is hidden stays hidden."""
+    _, epochs, _ = train(case("forget", train={**TRAIN, "epochs": 8, "warmup_epochs": 0}), tmp_path / "run")
+    rates, kept = [row["lr"] for row in epochs], [row["kept"] for row in epochs]
+    assert rates[3] > rates[2] and rates == sorted(rates[:3], reverse=True) + sorted(rates[3:], reverse=True)
+    assert epochs[3]["accuracy"] < epochs[2]["accuracy"] and kept == [1438] * 3 + [1438 - 431] * 5
+    assert len({row["selection"] for row in epochs[3:]}) == 1
+
+
+@pytest.mark.parametrize("policy", ["infobatch", "bls", "ccs"])
+def test_two_real_ranks(tmp_path, case, hpcfilter, policy):
+    """On real ranks with Horovod; going on from one checkpoint, another number of ranks selects the same."""
+    path = case(policy)
+    done = hpcfilter(2, "train", path, "--run-dir", tmp_path / "run")
+    assert done.returncode == 0, done.stderr
+    whole = read_run(tmp_path / "run")[1]
+    assert whole[-1]["accuracy"] > 0.5 and any(row["hidden"] for row in whole)
+    shutil.rmtree(tmp_path / "run" / "checkpoints" / f"epoch-{EPOCHS - 1:05d}")
+    done = hpcfilter(3, "train", path, "--run-dir", tmp_path / "run", "--resume")
+    assert done.returncode == 0, done.stderr
+    last = read_run(tmp_path / "run")[1][-1]
+    assert all(last[key] == whole[-1][key] for key in ("selection", "batches", "lr", "kept"))
+
+
+def test_guards_in_a_run(tmp_path, case):
+    """Everything switched on: cheaper refreshes cost fewer looks, and no class falls below its floor."""
+    guards = {"policy": "kakurenbo", "fraction": 0.6, "tau": 0.0, "class_floor": 0.5, "noise": 0.05, "noise_warmup": 1, "noise_patience": 1,
+              "refresh": "slice", "refresh_every": 3, "lr": "effective"}
+    _, epochs, end = train(case("kakurenbo", filter=guards), tmp_path / "run")
+    assert sum(row["refreshed"] for row in epochs) < 0.5 * sum(row["hidden"] for row in epochs) and end["accuracy"] > 0.5
+    assert all(row["moved_back"] > 0 for row in epochs[1:])
+
+
+@pytest.mark.parametrize("name", [name for name in SCORES if name != "centroid"])
+def test_every_score_in_training_and_in_a_forward_pass(tmp_path, case, name):
+    """A run with the score, and a look with `hpcfilter score`, whose memory goes on from the run's."""
+    path = case("two_sided", train={**TRAIN, "epochs": 3})
+    words = ["--set", f"score.name={name}", *(["--set", "score.window=2"] if name == "dyn_unc" else [])]
+    _, epochs, _ = train(path, tmp_path / "run", *words)
+    assert epochs[-1]["hidden"] > 0 or name == "difference"  # which needs five epochs
+    assert main(["score", str(tmp_path / "run")]) == 0
+    columns, about, _ = read_table(tmp_path / "run" / "scores.h5")
+    assert about["score"] == name
+    if name != "difference":
+        assert not np.isnan(columns["importance"]).any() and len(np.unique(columns["importance"])) > 1
+    if name == "aum":
+        memory, *_ = read_table(tmp_path / "run" / "checkpoints" / "epoch-00002" / "scores.h5")
+        look = columns["importance"] * (memory["memory.looks"] + 1) - memory["memory.margins"]  # the margin of the last look alone
+        assert ((look < 0) == (columns["correct"] > 0)).mean() > 0.99
+
+
+def test_centroids_of_a_finished_network(tmp_path, case, hpcfilter):
+    """The same on one and two ranks up to the order of float sums; near the centre is easy."""
+    train(case("none"), tmp_path / "run")
+    tables = []
+    for ranks in (1, 2):
+        settings = ["--set", "score.name=centroid", "--set", "score.form=margin"]
+        done = hpcfilter(ranks, "score", tmp_path / "run", *settings, "-o", tmp_path / f"{ranks}.h5")
+        assert done.returncode == 0, done.stderr
+        tables.append(read_table(tmp_path / f"{ranks}.h5")[0])
+    np.testing.assert_allclose(tables[0]["importance"], tables[1]["importance"], rtol=1e-4, atol=1e-4)
+    correct = tables[0]["correct"] > 0
+    assert tables[0]["importance"][correct].mean() < tables[0]["importance"][~correct].mean()
+
+
+def test_the_learned_filter(tmp_path, case, hpcfilter):
+    """An autoencoder trained by the same loop, its reconstruction errors, both tails cut, and a network trained on the rest."""
+    tables = {"model": {"name": "autoencoder", "width": 8, "latent": 16}, "train": {**TRAIN, "lr": 0.02, "loss": "reconstruction"}}
+    path = case("none", **tables)
+    done = hpcfilter(2, "train", path, "--run-dir", tmp_path / "encoder")
+    assert done.returncode == 0, done.stderr
+    _, epochs, end = read_run(tmp_path / "encoder")
+    assert end["accuracy"] is None and epochs[-1]["test_loss"] < 0.7 * epochs[0]["test_loss"]
+    assert main(["score", str(tmp_path / "encoder")]) == 0
+    columns, *_ = read_table(tmp_path / "encoder" / "scores.h5")
+    assert np.array_equal(columns["importance"], columns["loss"]) and set(columns) == {"importance", "loss"}
+    assert main(["select", str(tmp_path / "encoder" / "scores.h5"), "--fraction", "0.2", "--highest", "0.05"]) == 0
+    keep, *_ = read_table(tmp_path / "encoder" / "selection.h5")
+    order = np.argsort(columns["importance"], kind="stable")
+    assert np.array_equal(np.flatnonzero(keep["keep"]), np.sort(order[287 : 1438 - 71]))
+    path = case("static", filter={"policy": "static", "selection": str(tmp_path / "encoder" / "selection.h5")})
+    assert train(path, tmp_path / "classifier")[1][0]["kept"] == 1438 - 287 - 71
+
+
+def test_a_policy_with_classes_has_no_use_for_reconstruction(tmp_path, case, capsys):
+    path = case("kakurenbo", model={"name": "autoencoder", "width": 4}, train={**TRAIN, "loss": "reconstruction"})
+    assert main(["train", str(path), "--run-dir", str(tmp_path / "run")]) == 2
+    assert "kakurenbo needs class labels" in capsys.readouterr().err
+
+
+def test_a_diverged_run_stops_with_one_line(tmp_path, case, capsys):
+    assert main(["train", str(case("infobatch", train={**TRAIN, "lr": 1e9})), "--run-dir", str(tmp_path / "run")]) == 2
+    assert "is finite: the network has diverged; lower train.lr" in capsys.readouterr().err
