@@ -118,6 +118,10 @@ class Network:
                 x, y = self.tensors(*split.rows(index[start : start + batch]))
                 yield self.forward(x, y), y
 
+    def is_finite(self):
+        """Whether all parameters are finite numbers."""
+        return all(bool(torch.isfinite(parameter).all()) for parameter in self.model.parameters())
+
     def fingerprint(self):
         """Hex digest of the names, shapes and types of the model's parameters and buffers: what a checkpoint must match."""
         shape = [(name, tuple(tensor.shape), str(tensor.dtype)) for name, tensor in self.model.state_dict().items()]
@@ -138,7 +142,7 @@ class Features:
         linear = [module for module in model.modules() if isinstance(module, torch.nn.Linear)]
         if not linear:
             raise InputError("score.name: needs a model with a torch.nn.Linear layer; this one has none")
-        self.last, self.width = None, linear[-1].in_features + (linear[-1].bias is not None)
+        self.last = None
         self._bias = linear[-1].bias is not None
         linear[-1].register_forward_pre_hook(self._keep)
 

@@ -6,6 +6,7 @@ kept samples go round theirs again, at a weight that keeps the gradient unbiased
 and the batches of an epoch differ by at most one sample: no rank is ever left with a tiny last batch.
 """
 
+import zlib
 from dataclasses import dataclass
 
 import numpy as np
@@ -58,6 +59,16 @@ def hexdigest(lanes):
 def selection_digest(selection, owned, comm):
     """Hex digest of the global set of kept samples. All ranks must call."""
     return hexdigest(comm.sum(digest(np.asarray(owned)[selection.keep])))
+
+
+def table_digest(columns, owned, comm):
+    """Hex digest of per-sample columns, name -> (n_local,), the same on any number of ranks; "" without any. All ranks must call."""
+    lanes = np.zeros(2, np.uint64)
+    for name in sorted(columns):
+        bits = np.asarray(columns[name], np.float32).view(np.uint32)
+        lanes += digest(np.asarray(owned), bits.astype(np.int64) + zlib.crc32(name.encode()) * 2**30)
+    lanes = comm.sum(lanes)
+    return hexdigest(lanes) if columns else ""
 
 
 def global_plan(selection, shards, comm, seed, epoch, global_batch):

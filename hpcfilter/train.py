@@ -13,8 +13,8 @@ from hpcfilter.network import Columns, Network, seed_of
 from hpcfilter.optim import learning_rate, sgd
 from hpcfilter.policies import given_file, policy_function
 from hpcfilter.record import Record, Stopwatch, finite
-from hpcfilter.sampler import ORDERS, batch_means, check_steps, deliver, selection_digest
-from hpcfilter.scores import Scores
+from hpcfilter.sampler import ORDERS, batch_means, check_steps, deliver, selection_digest, table_digest
+from hpcfilter.scores import Scores, known_in_time
 
 LOOK_FACTOR = 4  # a forward pass without gradients takes batches this much larger
 
@@ -66,12 +66,14 @@ class Run:
             raise InputError(f"score.name: {network.score.name} is taken of a finished network, by `hpcfilter score`, not while it trains")
         owned = shard(len(dataset.train), self.comm.rank, self.comm.size)
         labels = np.asarray(dataset.train.labels[owned.start : owned.stop], np.int64) if network.classes else None
+        known_in_time(network.score, parameters)
         path, columns = given_file(config.filter.policy, parameters)
         given = read_given(path, columns, owned, len(dataset.train), dataset.digest) if path else {}
         return Scores(owned, len(dataset.train), network.score, labels, network.classes, given)
 
     def open(self, resume):
         """Make the run folder, or find in it where to go on; bring all ranks to the same weights."""
+        self.given = table_digest(self.scores.given, self.scores.owned, self.comm)
         path, row = self._resume() if resume else (None, None)
         self.optimizer = self.comm.distribute(self.optimizer, self.network.model)
         if path:  # after distribute: Horovod makes a new optimizer, without the state of the one it is given
@@ -99,7 +101,9 @@ class Run:
             torch.manual_seed(seed_of(config.seed, epoch, "dropout", comm.rank))
             seen, rate = Columns(network.classes > 0), 0.0
             for step, (batch, images, labels) in enumerate(read_batches(self.dataset.train, plan, self.augment, config.seed, epoch)):
-                rate = selection.lr_scale * learning_rate(config.train, self.global_batch, schedule[0] + step / plan.steps, schedule[1])
+                progress = schedule[0] + step / plan.steps
+                scale = selection.lr_scale if progress >= config.train.warmup_epochs else 1.0  # warm-up is the schedule's alone
+                rate = scale * learning_rate(config.train, self.global_batch, progress, schedule[1])
                 self._step(batch, images, labels, rate, seen)
             columns, losses = seen.arrays()
         with watch("score"):
@@ -108,6 +112,7 @@ class Run:
             self._take_home(selection, plan, columns)
             comm.average_buffers(network.model, len(plan.index) / int(comm.sum(len(plan.index))))
             refreshed = self._refresh(selection)
+        self._refuse_diverged(epoch)
         with watch("evaluate"):
             self.test_result = test_loss, accuracy = self._evaluate()
         counts = self._count(kept=selection.keep, moved_back=selection.moved_back, refreshed=refreshed,
@@ -123,10 +128,15 @@ class Run:
 
     def _take_home(self, selection, plan, columns):
         """The observations of the epoch go to the owners of the samples, unless the scores are to stay as they are."""
+        self.scores.advance(selection)
         if not selection.frozen:
             self.scores.observe(*deliver(plan.index, columns, self.shards, self.comm))
-        if selection.streak is not None:
-            self.scores.streak = selection.streak
+
+    def _refuse_diverged(self, epoch):
+        """Stop all ranks before weights that are not finite become a checkpoint."""
+        if self.comm.max(int(not self.network.is_finite())):
+            raise on_all(f"train: the weights are not finite after epoch {epoch}: the network has diverged; lower train.lr "
+                         "or lengthen train.warmup_epochs")
 
     def _refresh(self, selection):
         """A forward pass over the hidden samples that the selection names. Returns their mask."""
@@ -179,7 +189,7 @@ class Run:
     def _save(self, epoch, row):
         """Save a generation; it knows its epoch's row, in case the run is killed before the record does."""
         checkpoint.save(self.dir / "checkpoints", epoch, self.network, self.optimizer, self.scores, self.comm, self.config.checkpoint.keep,
-                        data=self.dataset.digest, score=self.network.score.name,
+                        data=self.dataset.digest, score=self.network.score.identity(), given=self.given,
                         settings={**self.config.fixed(), "train.global_batch": self.global_batch},
                         trained=self.trained, looked=self.looked, row=row)
 
@@ -191,7 +201,7 @@ class Run:
         if path is None:
             return None, None
         with self.comm.together(), self.config.places():
-            checkpoint.check(stamp, path, model=self.network.fingerprint(), data=self.dataset.digest)
+            checkpoint.check(stamp, path, model=self.network.fingerprint(), data=self.dataset.digest, given=self.given)
             checkpoint.check_settings(stamp, path, {**self.config.fixed(), "train.global_batch": self.global_batch})
         self.first_epoch, self.trained, self.looked = stamp["epoch"] + 1, stamp["trained"], stamp["looked"]
         return path, stamp["row"]

@@ -62,6 +62,13 @@ STRONGEST = {
     "forget": {"fraction": 0.999}, "ccs": {"fraction": 0.999}, "rho": {"fraction": 0.999},
     "es": {"fraction": 0.999, "ends": 0.0}, "dyn_unc": {"fraction": 0.999},
 }
+# policy -> (the parameter that makes it hide more, rising values, the first epoch whose selection they change)
+MORE = {
+    "random": ("fraction", (0.1, 0.4, 0.8), 0), "static cut": ("fraction", (0.1, 0.4, 0.8), 1), "two_sided": ("low", (0.1, 0.4, 0.7), 1),
+    "kakurenbo": ("fraction", (0.1, 0.4, 0.8), 1), "infobatch": ("r", (0.1, 0.5, 0.9), 1), "seta": ("r", (0.1, 0.5, 0.9), 1),
+    "bls": ("r", (0.1, 0.5, 0.9), 1), "selective_backprop": ("beta", (0.2, 1.0, 4.0), 1), "forget": ("fraction", (0.1, 0.4, 0.8), 2),
+    "rho": ("fraction", (0.1, 0.4, 0.8), 1), "es": ("fraction", (0.1, 0.4, 0.8), 1), "dyn_unc": ("fraction", (0.1, 0.4, 0.8), 3),
+}
 DRAWS = {"random", "infobatch", "seta", "bls", "selective_backprop", "ccs", "es"}  # policies that depend on the seed
 
 
@@ -102,9 +109,15 @@ def make(comm, case, order, **changes):
     return Filter(N, policy, comm=comm, order=order, **{"seed": SEED, "epochs": EPOCHS, "labels": LABELS, "given": given, **parameters, **changes})
 
 
+class History(list):
+    """The epochs of one rank; `state`: of the filter at the end, on rank 0."""
+
+    state = None
+
+
 def train(sampler, epochs=None, stop=None):
-    """Train epochs of one rank with a DataLoader. stop: (epoch, batch) at which to leave. Returns a list of Epoch."""
-    history, batch = [], max(1, GLOBAL_BATCH // sampler.comm.size)
+    """Train epochs of one rank with a DataLoader. stop: (epoch, batch) at which to leave, batch None = when the epoch is over. Returns a History."""
+    history, batch = History(), max(1, GLOBAL_BATCH // sampler.comm.size)
     for epoch in range(sampler.first_epoch, EPOCHS) if epochs is None else epochs:
         sampler.set_epoch(epoch)
         trained, losses, table = [], [], network(epoch)
@@ -116,13 +129,16 @@ def train(sampler, epochs=None, stop=None):
             losses.append((float(sampler.loss(own, index, logits, labels)), len(index)))
             trained.append(index.numpy())
         selection = sampler.selection
-        if stop and stop[0] == epoch:
+        if stop and stop[0] == epoch and stop[1] is not None:
             break
         if hidden := sampler.hidden.tolist():
             own, logits, labels = (part[hidden] for part in table)
             sampler.observe(own, hidden, logits, labels)
         history.append(Epoch(selection.keep, selection.weight, selection.refresh, selection.lr_scale, selection.began,
                              np.concatenate([np.zeros(0, np.int64), *trained]), losses))
+        if stop == (epoch, None):
+            break
+    history.state = sampler.state_dict()
     return history
 
 
@@ -155,9 +171,7 @@ def epoch_ends(case, order):
 
 
 def one_owner(case, order):
-    """Each kept sample is trained by one rank: exactly once in `global` order, at least once in `shard`. Nothing else is trained, but for stand-
-    ins.
-    """
+    """Each kept sample is trained by one rank: exactly once in `global` order, at least once in `shard`. Nothing else is, but for stand-ins."""
     for ranks in RANKS:
         results = play(case, order, ranks)
         for epoch in range(EPOCHS):
@@ -167,26 +181,38 @@ def one_owner(case, order):
                 assert len(trained) == -(-len(keep) // ranks) * ranks and (np.maximum(count, 1) - 1).sum() == len(trained) - len(keep)
                 assert np.array_equal(np.flatnonzero(count), keep)
             else:
-                owners = [set(history[epoch].trained) for history in results]
-                assert sum(map(len, owners)) == len(set().union(*owners)) and set(keep) <= set().union(*owners)
+                own = [set(history[epoch].trained) for history in results if history[epoch].keep.any()]  # a rank that keeps nothing has stand-ins
+                assert sum(map(len, own)) == len(keep) and set(keep) == set().union(*own)
 
 
 def weights_add_up(case, order):
-    """The losses that go backward add up to sum of weight * loss over the kept samples; weights sum to N where a policy claims it."""
+    """The losses that go backward are the weighted means they claim to be; weights sum to N where a policy claims it."""
     policy, parameters = CASES[case]
+    claims = getattr(POLICIES[policy], "sums_to_n", lambda parameters: False)(parameters) and "class_floor" not in parameters
     for ranks in RANKS:
         results = play(case, order, ranks)
         for epoch in range(EPOCHS):
             keep, weight = joined(results, epoch, "keep"), joined(results, epoch, "weight")
-            if getattr(POLICIES[policy], "sums_to_n", False) and "class_floor" not in parameters:
+            if claims:
                 assert abs(weight[keep].astype(np.float64).sum() - N) < 1e-3
+            weighted = np.where(keep, weight * network(epoch)[0].numpy(), 0).astype(np.float64)
             if order == "global":
-                wanted = float((weight[keep] * network(epoch)[0].numpy()[keep]).astype(np.float64).sum())
-                batches = list(zip(*(history[epoch].losses for history in results), strict=True))
-                real = [sum(size for _, size in batch) for batch in batches]
-                real[-1] -= sum(real) - keep.sum()
-                got = sum(np.mean([loss for loss, _ in batch]) * count for batch, count in zip(batches, real, strict=True))
-                assert abs(got - wanted) < 1e-3 * max(1, wanted)
+                assert abs(backward([history[epoch] for history in results], keep.sum()) - weighted.sum()) < 1e-3 * max(1, weighted.sum())
+            else:  # every rank's mean, at the rank's share of the kept samples
+                for history in results:
+                    row, share = history[epoch], history[epoch].keep.sum() * ranks / keep.sum()
+                    cuts = np.cumsum([0, *(size for _, size in row.losses)])
+                    for (loss, _), first, last in zip(row.losses, cuts, cuts[1:], strict=False):
+                        assert abs(loss - weighted[row.trained[first:last]].mean() * share) < 1e-4 * max(1, loss)
+
+
+def backward(rows, samples):
+    """Sum of weight * loss over the samples of an epoch, from the losses that went backward. rows: Epoch of each rank. samples: how many are real."""
+    batches = list(zip(*(row.losses for row in rows), strict=True))
+    real = [sum(size for _, size in batch) for batch in batches]
+    if real:
+        real[-1] -= sum(real) - samples
+    return sum(np.mean([loss for loss, _ in batch]) * count for batch, count in zip(batches, real, strict=True))
 
 
 def seed_decides(case, order):
@@ -221,33 +247,63 @@ def any_ranks(case, order):
 
 
 def resumes(case, order):
-    """Stopped after a batch of the third epoch, saved, and restored on as many ranks or on others: the same future."""
-    stop = (2, 1)
+    """Stopped after a batch of the third epoch, or when that epoch and its looks are over; saved, and restored on as many ranks or on others: the
+    same future, to the last bit of what goes backward and of what is known."""
+    for batch, ranks in itertools.product((1, None), (2, 4)):
+        def first(comm, batch=batch):
+            return train(make(comm, case, order), stop=(2, batch)).state
 
-    def first(comm):
-        sampler = make(comm, case, order)
-        train(sampler, stop=stop)
-        return sampler.state_dict()
-
-    for ranks in (1, 2, 4):
         state = copy.deepcopy(run(ranks, first)[0])
-        for later in (1, 2, 4) if order == "global" else (ranks,):
-            reference = play(case, order, later)
-
+        for later in (1, 2) if order == "global" or (batch is None and CASES[case][0] != "bls") else (ranks,):
             def second(comm, state=state):
                 sampler = make(comm, case, order)
                 sampler.load_state_dict(state if comm.rank == 0 else None)
-                assert sampler.first_epoch == stop[0]
-                return train(sampler)
+                return sampler.first_epoch, train(sampler)
 
-            results = run(later, second)
-            done = np.concatenate([history[2].trained[: stop[1] * GLOBAL_BATCH // ranks] for history in play(case, order, ranks)])
-            rest, trained = set(joined(reference, 2, "trained")) - set(done), joined(results, 0, "trained")
-            if order == "global":
-                assert rest <= set(trained) and len(trained) == -(-len(rest) // later) * later, "the rest of the epoch, and stand-ins for a short row"
+            reference, results = play(case, order, later), run(later, second)
+            assert {begin for begin, _ in results} == {2 if batch else 3}
+            results = [history for _, history in results]
+            if batch:
+                rest_of_an_epoch([history.pop(0) for history in results], [history[2] for history in reference],
+                                 set(joined(play(case, order, ranks), 2, "keep").nonzero()[0]), state["consumed"], ranks == later)
             for epoch in range(3, EPOCHS):
                 for field in ("keep", "weight", "refresh", "trained"):
-                    assert np.array_equal(joined(results, epoch - 2, field), joined(reference, epoch, field)), (ranks, later, epoch, field)
+                    assert np.array_equal(joined(results, epoch - 3, field), joined(reference, epoch, field)), (ranks, later, epoch, field)
+                assert [history[epoch - 3].losses for history in results] == [history[epoch].losses for history in reference]
+            for name, column in reference[0].state.items():
+                if order == "shard" and later != ranks and name in ("scores.seen", "trained.index"):
+                    continue  # how often a short rank goes round its samples depends on the ranks
+                got = results[0].state[name]
+                if name.startswith("scores."):
+                    assert np.array_equal(got, column, equal_nan=True), name
+                elif name.endswith(".index"):
+                    assert np.array_equal(np.sort(got), np.sort(column)), name
+
+
+def rest_of_an_epoch(rows, reference, keep, consumed, same_ranks):
+    """What is trained after a stop is what was left: row by row on as many ranks, as a whole on others."""
+    if same_ranks:
+        for row, whole in zip(rows, reference, strict=True):
+            assert np.array_equal(row.trained, whole.trained[len(whole.trained) - len(row.trained) :]) and row.losses == whole.losses[1:]
+        return
+    order = np.stack([whole.trained for whole in reference], axis=1).reshape(-1)[: len(keep)]  # as dealt: card by card
+    rest = set(order[consumed:])
+    trained = np.concatenate([row.trained for row in rows])
+    assert rest <= set(trained) and len(trained) == -(-len(rest) // len(rows)) * len(rows)
+    weight = np.concatenate([row.weight for row in rows])
+    wanted = sum(float(weight[i]) * float(network(2)[0][i]) for i in rest)
+    assert abs(backward(rows, len(rest)) - wanted) < 1e-3 * max(1, wanted)
+
+
+def monotone(case, order):
+    """From equal scores, more of the policy only adds hidden samples."""
+    if case not in MORE:
+        return "nothing to say"
+    name, values, epoch = MORE[case]
+    hidden = [~np.concatenate([history[epoch].keep for history in run(2, lambda comm, value=value: train(make(comm, case, order, **{name: value})))])
+              for value in values]
+    assert all((less <= more).all() for less, more in itertools.pairwise(hidden)) and hidden[0].sum() < hidden[-1].sum()
+    return None
 
 
 def nothing_is_baseline(case, order):
@@ -273,9 +329,9 @@ def leaves_no_trace(case, order):
         sampler = make(comm, case, order)
         for epoch in range(EPOCHS):
             sampler.set_epoch(epoch)
-            index = list(sampler)
-            losses, logits, labels = (part[index] for part in network(epoch))
-            sampler.loss(losses, index, logits, labels)
+            for index, take in ((list(sampler), sampler.loss), (sampler.hidden, sampler.observe)):
+                losses, logits, labels = (part[index] for part in network(epoch))
+                take(losses, index, logits, labels)
 
     for epoch in range(EPOCHS):
         network(epoch)
@@ -340,4 +396,4 @@ def extremes(case, order):
 
 
 LAWS = {law.__name__.replace("_", " "): law for law in (
-    epoch_ends, one_owner, weights_add_up, seed_decides, any_ranks, resumes, nothing_is_baseline, leaves_no_trace, bad_losses, extremes)}
+    epoch_ends, one_owner, weights_add_up, seed_decides, any_ranks, resumes, monotone, nothing_is_baseline, leaves_no_trace, bad_losses, extremes)}

@@ -89,7 +89,7 @@ def test_d6_all_hidden_and_empty_shards(order):
 
 def test_d7_the_rate_follows_what_is_really_hidden():
     scores = scores_of(np.arange(100), correct=np.arange(100) % 2 == 0, confidence=[1] * 100)
-    selection = POLICIES["kakurenbo"](scores, 1, 0, SerialComm(), epochs=5, fraction=0.4)
+    selection = policy_function("kakurenbo", {"fraction": 0.4}, True, True, "", epochs=5)[0](scores, 1, 0, SerialComm())
     assert selection.lr_scale == 100 / 80
 
 
@@ -99,8 +99,6 @@ def test_d8_the_state_goes_on_on_other_ranks():
         sampler = make(comm, "kakurenbo", "shard")
         index = list(sampler)
         sampler.loss(network(0)[0][index], index, network(0)[1][index], network(0)[2][index])
-        sampler.set_epoch(1)
-        sampler._hand = None  # the epoch is over and the next one not begun
         return sampler.state_dict()
 
     def second(comm, state):

@@ -7,7 +7,7 @@ import pytest
 from laws import NOTHING
 
 from hpcfilter.cli import main
-from hpcfilter.data import read_table
+from hpcfilter.data import read_table, write_table
 from hpcfilter.policies import POLICIES
 from hpcfilter.report import read_run
 from hpcfilter.scores import SCORES
@@ -113,19 +113,47 @@ def test_guards_in_a_run(tmp_path, case):
 @pytest.mark.parametrize("name", [name for name in SCORES if name != "centroid"])
 def test_every_score_in_training_and_in_a_forward_pass(tmp_path, case, name):
     """A run with the score, and a look with `hpcfilter score`, whose memory goes on from the run's."""
-    path = case("two_sided", train={**TRAIN, "epochs": 3})
+    epochs = 6 if name == "difference" else 3
+    path = case("two_sided", train={**TRAIN, "epochs": epochs})
     words = ["--set", f"score.name={name}", *(["--set", "score.window=2"] if name == "dyn_unc" else [])]
-    _, epochs, _ = train(path, tmp_path / "run", *words)
-    assert epochs[-1]["hidden"] > 0 or name == "difference"  # which needs five epochs
+    assert train(path, tmp_path / "run", *words)[1][-1]["hidden"] > 0
     assert main(["score", str(tmp_path / "run")]) == 0
     columns, about, _ = read_table(tmp_path / "run" / "scores.h5")
     assert about["score"] == name
-    if name != "difference":
-        assert not np.isnan(columns["importance"]).any() and len(np.unique(columns["importance"])) > 1
+    assert not np.isnan(columns["importance"]).any() and len(np.unique(columns["importance"])) > 1
+    memory, *_ = read_table(tmp_path / "run" / "checkpoints" / f"epoch-{epochs - 1:05d}" / "scores.h5")
+    if name == "batch_loss":
+        assert np.array_equal(columns["importance"], memory["importance"]), "a look at one sample is no batch loss"
     if name == "aum":
-        memory, *_ = read_table(tmp_path / "run" / "checkpoints" / "epoch-00002" / "scores.h5")
         look = columns["importance"] * (memory["memory.looks"] + 1) - memory["memory.margins"]  # the margin of the last look alone
         assert ((look < 0) == (columns["correct"] > 0)).mean() > 0.99
+
+
+def test_scores_that_one_look_does_not_give(tmp_path, case, capsys):
+    train(case("none", train={**TRAIN, "epochs": 1}), tmp_path / "run")
+    for words, message in ((["score.name=batch_loss"], "score.name: batch_loss is taken while a network trains; the run"),
+                           (["score.name=dyn_unc"], "score.name: dyn_unc is not known after one look; it needs 10")):
+        assert main(["score", str(tmp_path / "run"), "--set", *words]) == 2
+        assert message in capsys.readouterr().err
+    unknown = {"importance": (np.float32, [np.full(100, np.nan, np.float32)])}
+    write_table(tmp_path / "s.h5", 100, unknown, {"data": "any"})
+    assert main(["select", str(tmp_path / "s.h5"), "--fraction", "0.3"]) == 2
+    assert "0 of 100 samples have an importance, expected at least the 30 that are to be hidden" in capsys.readouterr().err
+
+
+def test_another_selection_file_under_the_same_name_is_refused(tmp_path, case, digits, capsys):
+    train(case("none", train={**TRAIN, "epochs": 1}), tmp_path / "run")
+    assert main(["score", str(tmp_path / "run")]) == 0
+    select = ["select", str(tmp_path / "run" / "scores.h5"), "-o", str(tmp_path / "s.h5"), "--fraction"]
+    path = case("static", filter={"policy": "static", "selection": str(tmp_path / "s.h5")})
+    assert main([*select, "0.2"]) == 0
+    train(path, tmp_path / "static")
+    shutil.rmtree(tmp_path / "static" / "checkpoints" / f"epoch-{EPOCHS - 1:05d}")
+    train(path, tmp_path / "static", "--resume")
+    shutil.rmtree(tmp_path / "static" / "checkpoints" / f"epoch-{EPOCHS - 1:05d}")
+    assert main([*select, "0.3"]) == 0
+    assert main(["train", str(path), "--run-dir", str(tmp_path / "static"), "--resume"]) == 2
+    assert "got a checkpoint of given" in capsys.readouterr().err
 
 
 def test_centroids_of_a_finished_network(tmp_path, case, hpcfilter):
@@ -169,4 +197,5 @@ def test_a_policy_with_classes_has_no_use_for_reconstruction(tmp_path, case, cap
 
 def test_a_diverged_run_stops_with_one_line(tmp_path, case, capsys):
     assert main(["train", str(case("infobatch", train={**TRAIN, "lr": 1e9})), "--run-dir", str(tmp_path / "run")]) == 2
-    assert "is finite: the network has diverged; lower train.lr" in capsys.readouterr().err
+    assert "the network has diverged; lower train.lr" in capsys.readouterr().err
+    assert not (tmp_path / "run" / "checkpoints").exists(), "weights that are not finite are no checkpoint"

@@ -11,6 +11,7 @@ from hpcfilter.errors import InputError
 from hpcfilter.policies import POLICIES, given_file, policy_function
 from hpcfilter.policies.bls import bls
 from hpcfilter.policies.ccs import ccs, shares
+from hpcfilter.policies.dyn_unc import dyn_unc
 from hpcfilter.policies.es import es
 from hpcfilter.policies.forget import forget
 from hpcfilter.policies.guards import guarded
@@ -88,7 +89,7 @@ def test_ties_and_unknown_scores_do_not_depend_on_the_number_of_ranks(name):
             for field in ("keep", "weight", "moved_back", "refresh"):
                 assert np.array_equal(np.concatenate([getattr(part, field) for part in parts]), getattr(reference, field)), field
             for part in parts:
-                assert part.lr_scale == reference.lr_scale and np.array_equal(part.threshold, reference.threshold, equal_nan=True)
+                assert part.lr_rule == reference.lr_rule and np.array_equal(part.threshold, reference.threshold, equal_nan=True)
 
 
 def test_random_hides_the_exact_count_anew_each_epoch():
@@ -140,7 +141,11 @@ def test_kakurenbo_moves_candidates_back():
 
 def test_kakurenbo_ties_the_rate_to_what_is_really_hidden():  # D7
     selection = kakurenbo_on(fraction=0.5)
-    assert selection.lr_scale == pytest.approx(N / selection.keep.sum()) and selection.lr_scale < 2
+    assert selection.lr_rule == "kept"
+    for guards in ({}, {"class_floor": 0.9}, {"noise": 0.2, "noise_patience": 1}):
+        columns = {**observed(), "streak": np.full(N, 9, np.uint8), "fresh": np.ones(N, bool)}
+        selection = guard(kakurenbo, columns, parameters={"epochs": 100, "fraction": 0.5}, **guards)
+        assert selection.lr_scale == pytest.approx(N / selection.keep.sum())
 
 
 def test_kakurenbo_with_equal_losses_hides_the_exact_count():  # D2, D3
@@ -163,8 +168,8 @@ def test_kakurenbo_hides_less_in_later_epochs():
 
 def test_per_class_hides_the_same_share_of_each():
     columns = {**observed(), "importance": (observed()["labels"] + np.linspace(0, 0.9, N)).astype(np.float32)}
-    for policy in (forget, two_sided):
-        parameters = {"epochs": 9, "after": 1, "fraction": 0.25} if policy is forget else {"low": 0.25, "high": 0.0}
+    for policy in (static, two_sided):
+        parameters = {"epochs": 9, "after": 0.1, "fraction": 0.25} if policy is static else {"low": 0.25, "high": 0.0}
         hidden = ~select(policy, columns, per_class=True, **parameters).keep
         sizes = np.bincount(columns["labels"])
         assert np.array_equal(np.bincount(columns["labels"][hidden]), sizes // 4)
@@ -178,16 +183,28 @@ def test_two_sided_hides_the_hard_tail_only_after_a_while():
     for epoch in range(6):
         selection = two_sided(scores, epoch, 0, SerialComm(), low=0.2, high=0.1, warmup=1, patience=3)
         kept.append(np.flatnonzero(selection.keep))
-        scores.streak = selection.streak
-        if epoch == 3:
-            scores.importance[[95, 50]] = 0.5, 99.5  # 95 is learnt after all, 50 turns out to be hard
+        scores.advance(selection)
+        seen = np.flatnonzero(selection.keep | selection.refresh)  # as a run observes them
+        values = np.arange(100, dtype=np.float32)
+        if epoch >= 3:
+            values[[95, 50]] = 0.5, 99.5  # 95 is learnt after all, 50 turns out to be hard
+        scores.observe(seen, {"value": values[seen]})
     assert [len(row) for row in kept] == [80, 80, 80, 70, 71, 71] and kept[3].max() == 89
-    assert 95 not in kept[5] and 19 in kept[5], "what is easy now is hidden as such"
+    assert 19 in kept[5] and 95 not in kept[5], "what is easy now is hidden as such"
     assert 50 in kept[5] and {94, 96} & set(kept[5]) == set()
 
 
+def test_a_streak_counts_observations_and_not_epochs():
+    """Of samples that nothing looks at again, one bad look stays one."""
+    scores = scores_of({"importance": np.arange(100, dtype=np.float32), "fresh": np.ones(100, bool)})
+    for epoch in range(6):
+        selection = guarded(lambda *a: random(*a, fraction=0.5), scores, epoch, 0, SerialComm(), noise=0.1, noise_warmup=0, noise_patience=3)
+        scores.advance(selection)
+        assert scores.streak.max() == 1 and not selection.hard.any()
+
+
 def test_equal_scores_do_not_make_the_tails_meet():
-    selection = select(two_sided, {"importance": np.ones(100, np.float32)}, low=0.3, high=0.2, warmup=0, patience=1)
+    selection = select(two_sided, {"importance": np.ones(100, np.float32), "fresh": np.ones(100, bool)}, low=0.3, high=0.2, warmup=0, patience=1)
     assert (~selection.keep).sum() == 50
 
 
@@ -254,6 +271,21 @@ def test_forget_begins_anew():
     assert select(forget, epoch=25, epochs=30, fraction=0.3, after=20, restart=False).began == 0
 
 
+def test_forget_settles_equal_counts_by_a_draw():
+    """Sorted by class, with most counts equal: no class pays for the order of the data."""
+    labels = np.repeat(np.arange(10), 100)
+    importance = (np.random.default_rng(0).random(1000) > 0.6).astype(np.float32)
+    hidden = ~select(forget, {"importance": importance, "labels": labels}, epochs=9, after=1, fraction=0.3).keep
+    assert np.bincount(labels[hidden], minlength=10).min() > 15 and not importance[hidden].any()
+
+
+def test_a_cut_for_good_needs_scores():
+    unknown = {"importance": np.where(np.arange(N) < 900, np.nan, 1).astype(np.float32)}
+    for policy, parameters in ((static, {"after": 0.1}), (dyn_unc, {"after": 1})):
+        with pytest.raises(InputError, match="filter.after: 100 of 1000 samples have a score when 300 are to be hidden"):
+            select(policy, unknown, epochs=9, fraction=0.3, **parameters)
+
+
 def test_ccs_covers_the_strata_evenly():
     rng = np.random.default_rng(0)
     importance = np.concatenate([rng.uniform(0, 1, 900), rng.uniform(1, 10, 90), rng.uniform(90, 99, 10)]).astype(np.float32)
@@ -286,7 +318,10 @@ def test_es_draws_in_proportion_and_without_replacement():
     assert second / first == pytest.approx(2, rel=0.35) and third / first == pytest.approx(4, rel=0.35)
     assert select(es, epochs=20, epoch=0).keep.all() and select(es, epochs=20, epoch=19).keep.all()
     importance[:3000] = 0
-    assert select(es, {"importance": importance}, epochs=20, epoch=5, fraction=0.5).keep[3000:].all(), "a weight of zero is never drawn before others"
+    keep = select(es, {"importance": importance}, epochs=20, epoch=5, fraction=0.3).keep
+    assert keep[3000:].all() and 300 < keep[:1500].sum() < 900, "a weight of zero is never drawn before others, and those of no weight by chance"
+    for epochs in (3, 5, 19, 30):
+        assert select(es, epochs=epochs, epoch=epochs - 1).keep.all() and not select(es, epochs=epochs, epoch=1 + epochs // 20).keep.all()
 
 
 # The guards
@@ -299,7 +334,7 @@ def guard(policy=none, columns=None, epoch=5, given=None, parameters=None, **gua
 def test_noise_guard_hides_within_classes_and_spares_the_rare():
     labels = np.where(np.arange(N) < 50, 1, 0)
     importance = np.where(labels == 1, 10, 0) + np.linspace(0, 1, N)
-    columns = {"importance": importance.astype(np.float32), "labels": labels, "streak": np.full(N, 9, np.uint8)}
+    columns = {"importance": importance.astype(np.float32), "labels": labels, "streak": np.full(N, 9, np.uint8), "fresh": np.ones(N, bool)}
     hidden = ~guard(columns=columns, noise=0.1).keep
     assert np.array_equal(np.bincount(labels[hidden]), [95, 5])
     assert guard(columns=columns, noise=0.1, epoch=1).keep.all(), "not before the warm-up is over"
@@ -308,7 +343,7 @@ def test_noise_guard_hides_within_classes_and_spares_the_rare():
 
 def test_class_floor_brings_back_the_highest():
     columns = {**observed(), "importance": (observed()["labels"] + np.linspace(0, 0.9, N)).astype(np.float32)}
-    selection = guard(forget, columns, parameters={"epochs": 9, "after": 1, "fraction": 0.3}, class_floor=0.4)
+    selection = guard(static, columns, parameters={"epochs": 9, "after": 0.1, "fraction": 0.3}, class_floor=0.4)
     sizes, kept = np.bincount(columns["labels"]), np.bincount(columns["labels"][selection.keep])
     assert (kept >= np.ceil(0.4 * sizes)).all() and kept[0] == np.ceil(0.4 * sizes[0])
     first = columns["labels"] == 0
@@ -332,14 +367,37 @@ def test_guards_do_not_depend_on_the_number_of_ranks(ranks):
 
 def test_refresh_rules():
     columns = {**observed(), "importance": np.arange(N, dtype=np.float32)}
-    parameters = {"epochs": 9, "after": 1, "fraction": 0.4}
+    parameters = {"epochs": 9, "after": 0.1, "fraction": 0.4}
     hidden = np.arange(N) < 400
-    assert not guard(forget, columns, parameters=parameters).refresh.any()
-    assert np.array_equal(guard(forget, columns, parameters=parameters, refresh="all").refresh, hidden)
-    near = guard(forget, columns, parameters=parameters, refresh="near", refresh_every=5).refresh
+    assert not guard(static, columns, parameters=parameters).refresh.any()
+    assert np.array_equal(guard(static, columns, parameters=parameters, refresh="all").refresh, hidden)
+    near = guard(static, columns, parameters=parameters, refresh="near", refresh_every=5).refresh
     assert np.flatnonzero(near).tolist() == list(range(320, 400))
-    slices = [guard(forget, columns, epoch=e, parameters=parameters, refresh="slice", refresh_every=5).refresh for e in range(1, 6)]
+    slices = [guard(static, columns, epoch=e, parameters=parameters, refresh="slice", refresh_every=5).refresh for e in range(1, 6)]
     assert np.array_equal(sum(row.astype(int) for row in slices), hidden.astype(int)), "every hidden sample once in five epochs"
+
+
+def test_near_means_near_to_the_easy_threshold():
+    columns = {"importance": np.arange(100, dtype=np.float32), "streak": np.full(100, 9, np.uint8), "fresh": np.ones(100, bool)}
+    selection = guard(two_sided, columns, parameters={"low": 0.2, "high": 0.1}, refresh="near", refresh_every=4)
+    assert np.flatnonzero(selection.refresh).tolist() == list(range(15, 20)) and np.flatnonzero(selection.hard).tolist() == list(range(90, 100))
+    assert np.array_equal(guard(two_sided, columns, parameters={"low": 0.2, "high": 0.1}).refresh, selection.hard), "what is hard may come back"
+
+
+def test_class_floor_is_exact():
+    importance = np.full(100, 1, np.float32)
+    importance[1::2] = np.nextafter(np.float32(1), np.float32(2))
+    columns = {"importance": importance, "labels": np.zeros(100, int)}
+    for floor, kept in ((0.55, 55), (0.07, 7), (0.14, 14), (0.28, 28), (0.561, 57)):
+        selection = guard(lambda scores, *_: Selection(np.zeros(100, bool)), columns, class_floor=floor)
+        assert selection.keep.sum() == kept and selection.keep[1::2].sum() == min(kept, 50), "the higher ones first, however near"
+
+
+def test_the_class_floor_brings_back_noise_last():
+    columns = {"importance": np.arange(100, dtype=np.float32), "labels": np.zeros(100, int), "streak": np.full(100, 9, np.uint8),
+               "fresh": np.ones(100, bool)}
+    selection = guard(static, columns, parameters={"epochs": 9, "after": 0.1, "fraction": 0.4}, noise=0.3, class_floor=0.6)
+    assert np.flatnonzero(selection.keep).tolist() == list(range(10, 70))
 
 
 def test_learning_rate_rules():
@@ -377,6 +435,8 @@ def test_a_policy_that_needs_classes_says_so():
     ("forget", {"after": 9}, "filter.after: got 9, expected fewer than the 9 epochs"),
     ("selective_backprop", {"reweight": True}, "filter.reweight: needs filter.least above 0"),
     ("infobatch", {"r": 1.0}, "filter.r: .*less than 1"), ("none", {"fraction": 0.1}, "filter.fraction: unknown key; known: noise"),
+    ("static", {"after": 0.9}, "filter.after: got 0.9 of 9 epochs, so nothing is ever hidden"),
+    ("custom:named_like_a_guard", {}, "has the parameters noise, which are the names of guards"),
     ("seta", {"window": 0}, "filter.window"), ("none", {"refresh": "some"}, "filter.refresh"), ("none", {"class_floor": 1.1}, "filter.class_floor"),
 ])
 def test_parameters_that_do_not_fit_are_refused(name, parameters, message):

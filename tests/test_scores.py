@@ -160,7 +160,7 @@ def test_centroids(form, ranks):
         else:
             for row in range(len(own)):
                 score.add(target[row : row + 1], features[row : row + 1], 4)
-        score.merge(comm, (4, 4))
+        score.merge(comm)
         return score.look(None, target, None, features).numpy()
 
     centres = np.stack([h[y == c].mean(axis=0) if (y == c).any() else h.mean(axis=0) for c in range(4)])

@@ -158,9 +158,7 @@ def stable_by_group(scores, group, n):
 def by_group(scores, group, n, ranks):
     cuts = edges(len(scores), ranks)
     owns = [slice(cuts[rank], cuts[rank + 1]) for rank in range(ranks)]
-    results = run(ranks, lambda comm: lowest_by_group(scores[owns[comm.rank]], group[owns[comm.rank]], n, comm))
-    assert all(np.array_equal(thresholds, results[0][1], equal_nan=True) for _, thresholds in results)
-    return np.concatenate([mask for mask, _ in results]), results[0][1]
+    return np.concatenate(run(ranks, lambda comm: lowest_by_group(scores[owns[comm.rank]], group[owns[comm.rank]], n, comm)))
 
 
 @pytest.mark.parametrize("ranks", RANKS)
@@ -173,10 +171,15 @@ def test_groups_equal_a_stable_sort_of_each(groups, ranks):
         scores[rng.random(size) < 0.1] = rng.choice([np.nan, np.inf, -0.0])
         group = rng.integers(0, groups, size) // 2 * 2 % groups  # some groups are empty
         n = rng.integers(0, 2 + 2 * size // groups, groups)
-        mask, thresholds = by_group(scores, group, n, ranks)
-        assert np.array_equal(mask, stable_by_group(scores, group, n))
-        for g, threshold in enumerate(thresholds):
-            assert np.isnan(threshold) if not mask[group == g].any() else threshold == scores[mask & (group == g)].max()
+        assert np.array_equal(by_group(scores, group, n, ranks), stable_by_group(scores, group, n))
+
+
+def test_groups_of_keys_are_exact():
+    keys = np.arange(2**31, 2**31 + 1000, dtype=np.uint32)[::-1].copy()  # neighbours that float32 cannot tell apart
+    keys[0] = 2**32 - 1  # the key of NaN is a number among keys
+    marked = by_group(keys, np.zeros(1000, int), [300], 3)
+    assert np.flatnonzero(marked).tolist() == list(range(700, 1000))
+    assert by_group(keys, np.zeros(1000, int), [1000], 3).all()
 
 
 def test_a_thousand_classes_in_ten_collectives():
@@ -244,6 +247,26 @@ def test_counts_that_do_not_add_up_stop_everything():
 
     with pytest.raises(BrokenInvariant, match="round 0: ranks 0 to 0 counted .* expected 10 .*rank 0"):
         lowest(np.arange(10, dtype=np.float32), 3, Broken())
+
+
+def test_a_wrong_count_of_ties_stops_everything():
+    class Wrong(SerialComm):
+        def exscan(self, value):
+            return 3
+
+    with pytest.raises(BrokenInvariant, match="threshold: the end: .* counted 147 samples together, expected 150"):
+        lowest(np.ones(300, np.float32), 150, Wrong())
+
+
+def test_a_lost_count_in_groups_and_cells_stops_everything():
+    class Broken(SerialComm):
+        def sum(self, array):
+            return np.array(array) + (np.arange(np.size(array)).reshape(np.shape(array)) == 5) * (np.size(array) > 30)
+
+    with pytest.raises(BrokenInvariant, match="threshold by group: round 0: ranks 0 to 0 counted 51 samples together in 3 groups, expected 50"):
+        lowest_by_group(np.arange(50, dtype=np.float32), np.arange(50) % 3, [5, 5, 5], Broken())
+    with pytest.raises(BrokenInvariant, match="cells: ranks 0 to 0 counted 51 samples together, expected 50"):
+        cells(np.arange(50, dtype=np.float32), range(50), 50, Broken())
 
 
 @pytest.mark.parametrize("call", [0, 1, 2])

@@ -47,13 +47,16 @@ def world():
         return SerialComm()
     from hpcfilter.comm.mpi import MPIComm
 
-    return MPIComm()
+    comm = MPIComm()
+    if placement().size not in (None, comm.size):
+        raise InputError(f"comm: the launcher says {placement().size} ranks, MPI {comm.size}: mpi4py is built with another MPI than the launcher's")
+    return comm
 
 
 def surroundings():
     """The communicator of a script that is at work already: the ranks of torch.distributed if it is initialised, else `world()`.
 
-    Raises InputError when Horovod is initialised and has another number of ranks: it would be the sign of a launch that is not understood.
+    Raises InputError when the launch says another number of ranks, or Horovod does: each rank would take itself for the only one.
     """
     distributed, horovod = sys.modules.get("torch.distributed"), sys.modules.get("horovod.torch")
     if distributed and distributed.is_available() and distributed.is_initialized():
@@ -61,6 +64,13 @@ def surroundings():
 
         return TorchComm()
     comm = world()
-    if horovod and horovod.is_initialized() and horovod.size() != comm.size:
-        raise InputError(f"comm: Horovod has {horovod.size()} ranks, the launch {comm.size}; start the script with mpirun, srun or jsrun")
+    for name in ("WORLD_SIZE", "HOROVOD_SIZE"):  # of torchrun and horovodrun, which MPI knows nothing of
+        if os.environ.get(name, "").isdigit() and int(os.environ[name]) != comm.size:
+            raise InputError(f"comm: {name} is {os.environ[name]}, but there is MPI for {comm.size}; make the filter after init_process_group(), "
+                             "start Horovod scripts with mpirun, srun or jsrun, or give comm=")
+    if horovod and horovod.is_initialized():
+        if horovod.size() != comm.size:
+            raise InputError(f"comm: Horovod has {horovod.size()} ranks, the launch {comm.size}; start the script with mpirun, srun or jsrun")
+        if comm.size > 1:
+            comm.horovod()  # checks that the two can be used side by side
     return comm

@@ -10,12 +10,16 @@ from hpcfilter.comm.base import SerialComm
 
 
 class TorchComm(SerialComm):
-    """All ranks of torch.distributed, on a gloo group of its own, since the numbers live on the host whatever the gradients use."""
+    """The ranks of torch.distributed, on a gloo group of its own, since the numbers live on the host whatever the gradients use.
+
+    group: a process group, such as that of the data-parallel ranks where a network is spread over several; default all ranks.
+    """
 
     backend = "torch"
 
-    def __init__(self):
-        self._group = dist.new_group(backend="gloo")
+    def __init__(self, group=None):
+        self._world = dist.get_process_group_ranks(group) if group is not None else list(range(dist.get_world_size()))
+        self._group = dist.new_group(self._world, backend="gloo", use_local_synchronization=group is not None)
         self.rank, self.size = dist.get_rank(self._group), dist.get_world_size(self._group)
         self.local_rank, self.local_size = int(os.environ.get("LOCAL_RANK", self.rank)), int(os.environ.get("LOCAL_WORLD_SIZE", self.size))
 
@@ -54,8 +58,8 @@ class TorchComm(SerialComm):
         array = np.ascontiguousarray(array)
         if self.rank == 0:
             return self._receive_in_order(array)
-        dist.send(torch.tensor([array.nbytes]), dst=0, group=self._group)
-        dist.send(_bytes(array), dst=0, group=self._group)
+        dist.send(torch.tensor([array.nbytes]), dst=self._world[0], group=self._group)
+        dist.send(_bytes(array), dst=self._world[0], group=self._group)
         self.sent += array.nbytes
         return iter([])
 
@@ -63,14 +67,14 @@ class TorchComm(SerialComm):
         yield first
         for rank in range(1, self.size):
             length = torch.zeros(1, dtype=torch.int64)
-            dist.recv(length, src=rank, group=self._group)
+            dist.recv(length, src=self._world[rank], group=self._group)
             flat = torch.empty(int(length), dtype=torch.uint8)
-            dist.recv(flat, src=rank, group=self._group)
+            dist.recv(flat, src=self._world[rank], group=self._group)
             yield _array(flat, first)
 
     def bcast(self, value, root=0):
         holder = [value]
-        dist.broadcast_object_list(holder, src=root, group=self._group)
+        dist.broadcast_object_list(holder, src=self._world[root], group=self._group)
         return holder[0]
 
     def alltoallv(self, parts):

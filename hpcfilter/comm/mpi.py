@@ -94,7 +94,7 @@ class MPIComm(SerialComm):
     def barrier(self):
         self._mpi.Barrier()
 
-    def _horovod(self):
+    def horovod(self):
         """Horovod, started at the first use."""
         if self._hvd is None:
             with self.together():
@@ -114,16 +114,16 @@ class MPIComm(SerialComm):
         return self._hvd
 
     def distribute(self, optimizer, model):
-        hvd = self._horovod()
+        hvd = self.horovod()
         return hvd.DistributedOptimizer(optimizer, named_parameters=model.named_parameters(), op=hvd.Sum)
 
     def broadcast(self, model):
         for parameter in model.parameters():
             parameter.data = parameter.data.contiguous()  # Horovod refuses other layouts
-        self._horovod().broadcast_parameters(model.state_dict(), root_rank=0)
+        self.horovod().broadcast_parameters(model.state_dict(), root_rank=0)
 
     def average_buffers(self, model, share):
-        hvd = self._horovod()
+        hvd = self.horovod()
         for name, buffer in model.named_buffers():
             if buffer.is_floating_point():
                 buffer.copy_(hvd.allreduce(buffer * share, name=f"buffer.{name}", op=hvd.Sum))

@@ -23,6 +23,11 @@ class Hand:
     stand_ins: int = 0  # in the last row, over all ranks
     first: int = 0  # samples of the epoch, of all ranks, that were trained before this was dealt
 
+    @classmethod
+    def empty(cls):
+        """Nothing is left of the epoch."""
+        return cls(np.zeros(0, np.int64), np.zeros(0, np.float32), np.zeros(0, bool), first=1)
+
     def consumed(self, cursor, ranks):
         """Samples of the epoch, of all ranks, that are trained when each rank has trained `cursor` of its own."""
         return self.first + cursor * ranks - (self.stand_ins if cursor == len(self.index) else 0)

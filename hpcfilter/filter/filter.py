@@ -7,6 +7,8 @@
         for index, (x, y) in loader:
             output = model(x)
             loss = sampler.loss(cross_entropy(output, y, reduction="none"), index, output, y)
+
+What a policy asks for beyond that: `lr_scale` times the scheduled learning rate, `begins_anew`, and a forward pass over `hidden`.
 """
 
 import json
@@ -20,105 +22,118 @@ from hpcfilter.config import choose
 from hpcfilter.data import edges, read_given, shard
 from hpcfilter.errors import InputError, on_all
 from hpcfilter.filter import state as states
-from hpcfilter.filter.deal import DEALS
+from hpcfilter.filter.arguments import count, own_labels, own_rows
+from hpcfilter.filter.deal import DEALS, Hand
+from hpcfilter.filter.indexed import Indexed
 from hpcfilter.filter.seen import Seen, indices
 from hpcfilter.policies import find_policy, given_file, policy_function
-from hpcfilter.sampler import deliver
-from hpcfilter.scores import Scores, make_score
+from hpcfilter.sampler import deliver, table_digest
+from hpcfilter.scores import Scores, known_in_time, make_score
 
 
 class Filter:
     """The sampler of one rank.
 
-    num_samples: of the data set, N. policy, parameters: as in the table [filter]. comm: default the ranks of torch.distributed if it is initialised,
-    else those of the MPI launch. epochs: of the whole training, for the policies that have a schedule. order: "global" (every rank can read every
-    sample) or "shard" (a rank trains only the block of indices that it owns). score: name, or dict with a name and the score's parameters.
-    labels: class of every sample, (N,), for per_class, class_floor and the noise guard. given: what a policy reads from a file, name -> (N,) array.
+    num_samples: of the whole data set, N. policy, parameters: as in the table [filter]. comm: default the ranks of torch.distributed if it is
+    initialised, else those of the MPI launch. epochs: of the whole training, for the policies that have a schedule. order: "global" (every rank can
+    read every sample) or "shard" (a rank trains only the block of indices that it owns). score: name, or dict with a name and the score's
+    parameters. labels: class of every sample, int (N,), for per_class, class_floor and the noise guard. given: what a policy reads from a file,
+    name -> (N,) array.
 
-    All ranks must make one, with equal arguments, and must call `set_epoch`, `state_dict` and `load_state_dict` together; nothing else communicates.
-    Raises InputError for bad arguments.
+    Collective, so that all ranks must call them, in the same order: the constructor, with equal arguments, `set_epoch`, `state_dict` and
+    `load_state_dict`. Nothing else communicates. Make it after hvd.init() or init_process_group(), and start Horovod scripts with `python -m mpi4py`,
+    which ends all ranks when one fails. Raises InputError for bad arguments.
     """
 
-    def __init__(self, num_samples, policy="kakurenbo", *, comm=None, seed=0, epochs=None, order="global", score="auto", labels=None, given=None,
+    def __init__(self, num_samples, policy="infobatch", *, comm=None, seed=0, epochs=None, order="global", score="auto", labels=None, given=None,
                  **parameters):
         self.comm = comm = comm or surroundings()
+        self._warned = set()
         with comm.together():
+            total = count(num_samples, comm)
             function = find_policy(policy)
-            self._policy, bound = policy_function(policy, parameters, True, labels is not None, "none (give labels=...)",
-                                                  **({} if epochs is None else {"epochs": epochs}))
+            schedule = {} if epochs is None else {"epochs": epochs}
+            self._policy, bound = policy_function(policy, parameters, True, labels is not None, "none (give labels=...)", **schedule)
             self._deal = choose(DEALS, order, "order")
             score = {"name": score} if isinstance(score, str) else dict(score)
             score = make_score(score.pop("name", "auto"), score, True, "none", getattr(function, "score", "loss"))
+            known_in_time(score, bound)
             if score.needs_features or score.needs_passes:
                 raise InputError(f"score.name: {score.name} needs more than losses and logits; use `hpcfilter score`")
-            if num_samples < comm.size:
-                raise InputError(f"Filter: got {num_samples} samples on {comm.size} ranks, expected at least one for each")
-            owned = shard(num_samples, comm.rank, comm.size)
-            rows = {"labels": labels, **(given or {})} if labels is not None else dict(given or {})
-            for name, array in rows.items():
-                if len(array) != num_samples:
-                    raise InputError(f"Filter: {name}: got {len(array)} rows, expected {num_samples}")
-            rows = {name: np.asarray(array[owned.start : owned.stop]) for name, array in rows.items()}
-            labels = rows.pop("labels").astype(np.int64) if "labels" in rows else None
-            if labels is not None and labels.min() < 0:
-                raise InputError(f"Filter: labels: got {labels.min()}, expected 0 or more")
-            path, columns = given_file(policy, bound, instead=rows)
+            owned = shard(total, comm.rank, comm.size)
+            labels = None if labels is None else own_labels(labels, owned, total)
+            given = {name: own_rows(name, array, owned, total) for name, array in (given or {}).items()}
+            path, columns = given_file(policy, bound, instead=given)
+            if not set(given) <= set(columns):
+                raise InputError(f"Filter: given: got {', '.join(given)}; {policy} reads {' and '.join(columns) or 'nothing'}")
             if path is not None:
-                rows = read_given(path, columns, owned, num_samples)
+                given = read_given(path, columns, owned, total)
+        free = ("epochs", getattr(function, "given", (None,))[0])  # a training may be lengthened, and a file be moved
+        plain = {key: value for key, value in {**bound, **self._policy.keywords}.items() if key not in free}
+        self._identity = {"samples": total, "policy": policy, "parameters": json.dumps(plain, default=str, sort_keys=True), "score": score.identity(),
+                          "seed": int(seed), "order": order}
+        states.check_equal(self._identity, comm)
         classes = 0 if labels is None else int(comm.max(labels.max())) + 1
-        self.scores = Scores(owned, num_samples, score, labels, classes, rows)
-        self.shards, self.seed, self.epoch = edges(num_samples, comm.size), int(seed), 0
+        self._identity["given"] = table_digest({**given, **({} if labels is None else {"labels": labels})}, owned, comm)
+        self.scores = Scores(owned, total, score, labels, classes, given)
+        self._shards, self._seed, self._order = edges(total, comm.size), int(seed), order
         self._needs_classes = score.needs_classes or getattr(function, "needs_classes", False)
-        parameters = json.dumps({**bound, **self._policy.keywords}, default=str, sort_keys=True)
-        self._identity = {"samples": num_samples, "policy": policy, "parameters": parameters, "score": score.name, "seed": self.seed, "order": order}
-        self.selection = self._hand = None  # of this epoch; not made yet
-        self._cursor = 0  # how many of this rank's hand are trained
         self._trained, self._looked = Seen(score.needs_batches), Seen()
-        self._warned = False
+        self.epoch = 0
+        self._select(consumed=0)
 
     # The sampler
 
     def set_epoch(self, epoch):
         """Begin an epoch: observations go home, the policy selects, the kept samples are dealt to the ranks. All ranks must call.
 
-        Does nothing in an epoch that has only just begun, or been resumed. Raises InputError when the policy keeps nothing or the network has
-        diverged.
+        Does nothing in an epoch that has only just begun, or been resumed. Raises InputError for an epoch that is under way, when the policy keeps
+        nothing, or when the network has diverged.
         """
-        if self._hand is not None and epoch == self.epoch and self._cursor == 0:
+        begun, drawn = self.comm.max(np.array([self._cursor, self._drawn or self._hand.first], np.int64))
+        if epoch == self.epoch and begun:
+            raise on_all(f"Filter: set_epoch({epoch}): that epoch is under way or over, expected another one")
+        if epoch == self.epoch:
             return
-        if self._hand is not None:
+        if begun or drawn:
             self._go_home()
         self.epoch = int(epoch)
         self._select(consumed=0)
 
     def __iter__(self):
-        """The indices that this rank trains, in order; as many on every rank."""
-        if self._hand is None:
-            self.set_epoch(self.epoch)
+        """The indices that this rank trains, in order; as many on every rank. They may be drawn any number of times before the first batch is
+        trained.
+        """
         if self._cursor:
             raise InputError(f"Filter: epoch {self.epoch} is under way or over; call set_epoch({self.epoch + 1}) before the next one")
+        self._drawn = True
         return map(int, self._hand.index)
 
     def __len__(self):
-        if self._hand is None:
-            self.set_epoch(self.epoch)
         return len(self._hand.index)
 
     def indexed(self, dataset):
-        """The data set with each sample's index before it: item i is (i, dataset[i])."""
-        if len(dataset) != self.scores.total:
-            raise InputError(f"Filter: got a data set of {len(dataset)} samples, expected {self.scores.total}")
-        return Indexed(dataset)
+        """The data set with each sample's index before it: item i is (i, sample i).
+
+        dataset: N samples, or in "shard" order only those that this rank owns. A collate_fn of your own then gets pairs (index, sample).
+        """
+        owned, total = self.scores.owned, self.scores.total
+        if len(dataset) == total:
+            return Indexed(dataset, 0)
+        if self._order == "shard" and len(dataset) == len(owned):
+            return Indexed(dataset, owned.start)
+        own = f", or {len(owned)}, those that this rank owns" if self._order == "shard" else ""
+        raise InputError(f"Filter: got a data set of {len(dataset)} samples, expected {total}{own}")
 
     # What training shows
 
     def loss(self, losses, index, output=None, target=None):
         """The loss to go backward from: the weighted mean over the batch, for gradients that are averaged over the ranks.
 
-        losses: tensor (b,), one per sample. index: integer tensor (b,) as the loader gave it: batches come in the sampler's order, and some may be
-        left out. output, target: logits (b, C) and labels (b,), for policies and scores that need them. Returns a scalar tensor; the mean over the
-        ranks is sum of weight * loss over the global batch / number of its samples. Communicates nothing. Raises InputError for an index outside
-        the data set, or not of the sampler's order.
+        losses: tensor (b,), one per sample. index: integers (b,) as the loader gave them: batches come in the sampler's order, and some may be left
+        out. output, target: logits (b, C) and labels (b,), read only if the policy or the score needs them. Returns a scalar tensor; its mean over
+        the ranks is the sum of weight * loss over the global batch / number of its samples. Communicates nothing.
+        Raises InputError for an index outside the data set, or not of the sampler's order.
         """
         hand, index = self._hand, indices(index, self.scores.total)
         if losses.shape != index.shape:
@@ -134,121 +149,132 @@ class Filter:
 
     @property
     def hidden(self):
-        """Own samples whose score wants a forward pass at the end of this epoch: int64 (m,), a sampler for a loader of `indexed`."""
-        refresh = self.selection.refresh & (not self.selection.frozen) & (not self.scores.score.needs_batches)
-        return np.asarray(self.scores.owned)[refresh]
+        """Own samples whose score wants a forward pass at the end of this epoch: int64 (m,), a sampler for a loader of `indexed`.
+
+        Each rank has another number of them, perhaps none: go forward with the bare network (`model.module` of DistributedDataParallel, whose wrapper
+        communicates), in eval mode without gradients, and hand what comes out to `observe`.
+        """
+        return np.asarray(self.scores.owned)[self._wants_a_look()]
 
     def observe(self, losses, index, output=None, target=None):
-        """Take over a forward pass (eval mode, no gradients) over samples of `hidden`. Arguments as of `loss`."""
+        """Take over a forward pass over samples of `hidden`. Arguments as of `loss`. Raises InputError for other samples."""
         index, owned = indices(index, self.scores.total), self.scores.owned
-        if outside := [i for i in index.tolist() if i not in owned]:
-            raise InputError(f"Filter: observe: got index {outside[0]}, expected one of {owned.start} to {owned.stop - 1}, which this rank owns")
+        own = index[(index >= owned.start) & (index < owned.stop)]
+        if len(own) < len(index) or not self._wants_a_look()[own - owned.start].all():
+            raise InputError(f"Filter: observe: got indices from {index.min()} to {index.max()}, expected those of `hidden` on this rank alone")
         self._looked.add(index, np.ones(len(index), bool), self._look(losses, output, target))
 
     # What the selection says
 
     @property
     def lr_scale(self):
-        """The factor that the policy puts on the learning rate in this epoch."""
+        """The factor that the policy puts on the learning rate in this epoch: set rate = scheduled rate * lr_scale, never rate *= lr_scale."""
         return self.selection.lr_scale
 
     @property
     def begins_anew(self):
-        """Whether the network and the learning-rate schedule are to begin anew in this epoch (FORGET, CCS, Dyn-Unc)."""
-        return self.epoch > 0 and self.epoch == self.selection.began
+        """Whether the network and the learning-rate schedule are to begin anew now, at the beginning of this epoch (FORGET, CCS, Dyn-Unc)."""
+        return 0 < self.epoch == self.selection.began and self._hand.first == 0 and self._cursor == 0
 
     @property
     def first_epoch(self):
         """The epoch to go on with after `load_state_dict`: this one if samples of it are left, else the next."""
-        return self.epoch if self._hand is None or len(self._hand.index) > self._cursor else self.epoch + 1
+        return self.epoch if len(self._hand.index) > self._cursor else self.epoch + 1
 
     # Stopping and going on
 
-    def state_dict(self):
+    def state_dict(self, epoch_over=False):
         """Everything that the future depends on, at any moment between two batches. All ranks must call; rank 0 gets the whole, the others an empty
         dict.
 
+        epoch_over: whether the epoch ends here although samples of it are left (drop_last, a break).
         Values are numbers, strings and tensors, some (N,) long: torch.save writes it, torch.load reads it with weights_only=True.
         """
-        consumed = self._hand.consumed(self._cursor, self.comm.size) if self._hand else 0
+        over = epoch_over or self._cursor == len(self._hand.index)
         columns = {f"scores.{name}": array for name, array in self.scores.columns().items()}
         for kind, seen in (("trained", self._trained), ("looked", self._looked)):
             index, rows = seen.settle(self.comm)
             columns |= {f"{kind}.index": index, **{f"{kind}.{name}": array for name, array in rows.items()}}
         whole = states.gather(columns, self.comm)
-        plain = {**self._identity, "epoch": self.epoch, "begun": self._hand is not None, "consumed": consumed, "ranks": self.comm.size}
-        return {**plain, **whole} if self.comm.rank == 0 else {}
+        plain = {"epoch": self.epoch, "over": over, "consumed": self._hand.consumed(self._cursor, self.comm.size), "ranks": self.comm.size}
+        return {**self._identity, **plain, **whole} if self.comm.rank == 0 else {}
 
     def load_state_dict(self, state):
-        """Go on where `state_dict` was taken, on any number of ranks ("shard", once an epoch has begun: on as many). All ranks must call.
+        """Go on where `state_dict` was taken, on any number of ranks ("shard", within an epoch: on as many). All ranks must call.
 
         state: rank 0's counts. Raises InputError on all ranks for the state of another policy, data set, seed, score or order.
         """
         names = [f"scores.{name}" for name in self.scores.columns()]
-        plain = self.comm.on_first(lambda: states.check(state, self._identity, names, self.comm.size))
-        blocks = states.scatter(state, self.comm)
+        plain, arrays = states.check(state, self._identity, names, self.comm)
+        blocks = states.scatter(arrays, self.comm)
         self.scores.restore({name.removeprefix("scores."): blocks.pop(name) for name in names})
-        trained, looked = ({name.removeprefix(kind): array for name, array in blocks.items() if name.startswith(kind)}
-                           for kind in ("trained.", "looked."))
-        self._trained.restore(trained.pop("index"), trained)
-        self._looked.restore(*deliver(looked.pop("index"), looked, self.shards, self.comm))
-        self.epoch, self._hand = plain["epoch"], None
-        if plain["begun"]:
-            self._select(plain["consumed"])
+        for kind, seen in (("trained.", self._trained), ("looked.", self._looked)):
+            rows = {name.removeprefix(kind): array for name, array in blocks.items() if name.startswith(kind)}
+            seen.restore(*deliver(rows.pop("index"), rows, self._shards, self.comm))
+        self.epoch = plain["epoch"]
+        self._select(None if plain["over"] else plain["consumed"])
 
     # Inside
 
     def _select(self, consumed):
-        self.selection = self._policy(self.scores, self.epoch, self.seed, self.comm)
-        self._hand = self._deal(self.selection, self.scores, self.shards, self.comm, self.seed, self.epoch, consumed)
-        self._cursor = 0
+        """The selection of this epoch, and this rank's hand: what is left of it when `consumed` samples are trained; nothing when None are left."""
+        self.selection = self._policy(self.scores, self.epoch, self._seed, self.comm)
+        self._hand = Hand.empty() if consumed is None else \
+            self._deal(self.selection, self.scores, self._shards, self.comm, self._seed, self.epoch, consumed)
+        self._cursor, self._longest = 0, 0  # how many of the hand are trained; the longest batch so far
+        self._drawn = False
+
+    def _wants_a_look(self):
+        return self.selection.refresh & (not self.selection.frozen) & (not self.scores.score.needs_batches)
 
     def _locate(self, index):
         """Where in this rank's hand a batch stands: a slice at or after the cursor."""
-        if self._hand is None:
-            raise InputError("Filter: loss before the first epoch; iterate over a loader with this sampler")
-        ahead = self._hand.index[self._cursor :]
-        starts = [0] if len(index) == 0 else np.flatnonzero(ahead == index[0])
-        for start in starts:
-            if np.array_equal(ahead[start : start + len(index)], index):
-                return slice(self._cursor + int(start), self._cursor + int(start) + len(index))
-        raise InputError(f"Filter: index: got a batch that begins with {index[:3].tolist()}, expected {ahead[:3].tolist()} or what comes later "
-                         f"in epoch {self.epoch}: batches must come in the sampler's order, each once")
+        whole, length = self._hand.index, len(index)
+        self._longest = max(self._longest, length)
+        if np.array_equal(whole[self._cursor : self._cursor + length], index):
+            return slice(self._cursor, self._cursor + length)
+        for start in self._cursor + np.flatnonzero(whole[self._cursor :] == index[0]):  # batches were left out
+            if np.array_equal(whole[start : start + length], index):
+                return slice(int(start), int(start) + length)
+        raise InputError(f"Filter: index: got a batch that begins with {index[:3].tolist()}, expected "
+                         f"{whole[self._cursor : self._cursor + 3].tolist()} or what comes later in epoch {self.epoch}: "
+                         "batches must come in the sampler's order, each once")
 
     def _look(self, losses, output, target):
-        classes = output is not None and target is not None
-        if self._needs_classes and not classes:
+        if not self._needs_classes:
+            return self.scores.score.observe(losses, target, losses, None, classes=False)
+        if output is None or target is None:
             raise InputError(f"Filter: {self._identity['policy']} with the score {self.scores.score.name} needs logits and labels: "
                              "loss(losses, index, output, target)")
-        return self.scores.score.observe(output if classes else losses, target, losses, None, classes)
+        if output.ndim != 2 or target.shape != losses.shape or target.is_floating_point():
+            raise InputError(f"Filter: got an output of shape {tuple(output.shape)} and {target.dtype} targets of shape {tuple(target.shape)}, "
+                             f"expected logits ({len(losses)}, classes) and integers ({len(losses)},)")
+        return self.scores.score.observe(output.float(), target, losses)
 
     def _go_home(self):
         """The observations of the epoch go to the owners of the samples."""
         index, columns = self._trained.settle(self.comm)
-        total, bad = (int(count) for count in self.comm.sum(np.array([len(index), np.count_nonzero(~np.isfinite(columns["value"]))], np.int64)))
-        if total and total == bad:
-            raise on_all(f"Filter: epoch {self.epoch}: not one of {total} losses is finite: the network has diverged")
-        if bad and not self._warned and self.comm.rank == 0:
-            message = f"hpcfilter: epoch {self.epoch}: {bad} of {total} losses are not finite; their samples are kept"
-            warnings.warn(message, RuntimeWarning, stacklevel=3)
-        self._warned |= bad > 0
+        looked, looks = self._looked.settle(self.comm)
+        tail = len(self._hand.index) - self._cursor
+        bad = np.count_nonzero(~np.isfinite(columns["value"]))
+        left = tail >= max(1, self._longest)  # more than drop_last leaves out
+        counts = np.array([len(index), bad, left, np.count_nonzero(self._wants_a_look()), len(looked)], np.int64)
+        seen, bad, left, wanted, looked_at = (int(count) for count in self.comm.sum(counts))
+        if seen and seen == bad:
+            raise on_all(f"Filter: epoch {self.epoch}: not one of {seen} losses is finite: the network has diverged")
+        self._warn("bad", bad, f"{bad} of {seen} losses are not finite; their samples are kept")
+        self._warn("left out", left, f"only {seen} samples came to `loss`; the others keep the scores they had")
+        self._warn("hidden", wanted and not looked_at, f"the policy wants a forward pass over {wanted} hidden samples (`hidden`, `observe`); "
+                   'without it their scores stay as they are (refresh="none" says so)')
+        self.scores.advance(self.selection)
         if not self.selection.frozen:
-            self.scores.observe(*deliver(index, columns, self.shards, self.comm))
-            self.scores.observe(*self._looked.settle(self.comm))
-        if self.selection.streak is not None:
-            self.scores.streak = self.selection.streak
+            self.scores.observe(*deliver(index, columns, self._shards, self.comm))
+            self.scores.observe(looked, looks)
         self._trained.clear()
         self._looked.clear()
 
-
-class Indexed:
-    """A data set whose item i is (i, dataset[i])."""
-
-    def __init__(self, dataset):
-        self.dataset = dataset
-
-    def __len__(self):
-        return len(self.dataset)
-
-    def __getitem__(self, index):
-        return index, self.dataset[index]
+    def _warn(self, kind, condition, message):
+        """Warn once of each kind, from rank 0."""
+        if condition and kind not in self._warned and self.comm.rank == 0:
+            warnings.warn(f"hpcfilter: epoch {self.epoch}: {message}", RuntimeWarning, stacklevel=4)
+            self._warned.add(kind)

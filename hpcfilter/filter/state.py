@@ -5,6 +5,7 @@ import torch
 
 from hpcfilter.data import edges
 from hpcfilter.errors import InputError
+from hpcfilter.filter.seen import COLUMNS
 
 
 def gather(columns, comm):
@@ -17,35 +18,57 @@ def gather(columns, comm):
     return whole
 
 
-def scatter(state, comm):
-    """Cut the tensors of rank 0's state into one block of rows per rank, the blocks of `data.edges`. Returns name -> array of this rank's."""
-    shapes = comm.bcast({name: (len(value), value.numpy().dtype.str) for name, value in state.items() if isinstance(value, torch.Tensor)}
-                        if comm.rank == 0 else None)
+def scatter(arrays, comm):
+    """Cut rank 0's arrays into one block of rows per rank, the blocks of `data.edges`. arrays: name -> array; counts on rank 0. Returns name ->
+    block.
+    """
+    shapes = comm.bcast({name: (len(array), array.dtype.str) for name, array in arrays.items()})
     blocks = {}
     for name in sorted(shapes):
         length, kind = shapes[name]
-        parts = [np.zeros(0, np.dtype(kind))] * comm.size
-        if comm.rank == 0:
-            parts = np.split(state[name].numpy(), edges(length, comm.size)[1:-1])
+        parts = np.split(arrays[name], edges(length, comm.size)[1:-1]) if comm.rank == 0 else [np.zeros(0, np.dtype(kind))] * comm.size
         blocks[name] = comm.alltoallv(parts)[0].copy()
     return blocks
 
 
-def check(state, identity, rows, ranks):
-    """Refuse a state that is not of this filter. identity: what must be equal; rows: names of the columns that must have one row per sample.
+def check_equal(identity, comm):
+    """Raise InputError on all ranks unless all have the same identity. All ranks must call."""
+    first = comm.bcast(identity)
+    with comm.together():
+        for key, value in identity.items():
+            if value != first[key]:
+                raise InputError(f"Filter: {key}: got {value} on rank {comm.rank} and {first[key]} on rank 0, expected the same on all ranks")
 
-    Returns the plain values (dict). Raises InputError.
+
+def check(state, identity, rows, comm):
+    """Refuse a state that is not of this filter; rank 0's state counts. All ranks must call.
+
+    identity: what must be equal. rows: names of the columns that must have one row per sample. Returns (plain values, name -> numpy array, on rank
+    0). Raises InputError on all ranks.
     """
-    try:
-        for key, expected in identity.items():
-            if state[key] != expected:
-                raise InputError(f"Filter: {key}: got a state of {state[key]}, expected {expected}")
-        for name in rows:
-            if state[name].shape != (identity["samples"],):
-                raise InputError(f"Filter: {name}: got a state with shape {tuple(state[name].shape)}, expected ({identity['samples']},)")
-        if state["order"] == "shard" and state["begun"] and state["ranks"] != ranks:
-            raise InputError(f"Filter: got a state of an epoch that was begun on {state['ranks']} ranks, expected {ranks}: in shard order a rank "
-                             "cannot go on with the part of another")
-        return {name: value for name, value in state.items() if not isinstance(value, torch.Tensor)}
-    except (KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"Filter: not a state of a filter: {type(error).__name__} {error}") from None
+    arrays = {}
+
+    def read():
+        try:
+            for key, expected in identity.items():
+                if state[key] != expected:
+                    raise InputError(f"Filter: {key}: got a state of {state[key]}, expected {expected}")
+            arrays.update({name: value.cpu().numpy() for name, value in state.items() if isinstance(value, torch.Tensor)})
+            for name in rows:
+                if arrays[name].shape != (identity["samples"],):
+                    raise InputError(f"Filter: {name}: got a state with shape {arrays[name].shape}, expected ({identity['samples']},)")
+            for kind in ("trained", "looked"):
+                lengths = {name: len(arrays[f"{kind}.{name}"]) for name in ("index", *COLUMNS)}
+                if len(set(lengths.values())) > 1 or not np.all((arrays[f"{kind}.index"] >= 0) & (arrays[f"{kind}.index"] < identity["samples"])):
+                    raise InputError(f"Filter: {kind}: got a state with rows that do not fit: {lengths}")
+            plain = {"epoch": int(state["epoch"]), "over": bool(state["over"]), "consumed": int(state["consumed"]), "ranks": int(state["ranks"])}
+            if min(plain["epoch"], plain["consumed"]) < 0 or (identity["order"] == "global" and plain["consumed"] > identity["samples"]):
+                raise InputError(f"Filter: got a state that makes no sense: {plain}")
+            if identity["order"] == "shard" and plain["consumed"] and not plain["over"] and plain["ranks"] != comm.size:
+                raise InputError(f"Filter: got a state of an epoch that was begun on {plain['ranks']} ranks, expected {comm.size}: in shard order a "
+                                 "rank cannot go on with the part of another")
+            return plain
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise InputError(f"Filter: not a state of a filter: {type(error).__name__} {error}") from None
+
+    return comm.on_first(read), arrays

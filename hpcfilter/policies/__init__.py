@@ -1,11 +1,12 @@
 """Who trains this epoch: a policy is a pure function (scores, epoch, seed, comm) -> Selection. No files, no torch, no clock.
 
+The state that its docstring speaks of comes on top of the 19 B per sample of every run (importance, confidence, correct, seen, streak, fresh).
 A policy's keyword-only parameters are its config schema. Attributes of the function say the rest:
     score            the score it ranks by unless [score] names another; default loss
     needs_classes    it reads class labels
     given            (parameter that names a file, columns of the file that it reads from scores.given)
     needs_given      it cannot do without
-    sums_to_n        the weights of the kept samples claim to sum to N
+    sums_to_n        (parameters) -> whether the weights of the kept samples claim to sum to N
     own_tail         it hides a hard tail itself, so the noise guard would be a second one
     problem          what is wrong with a set of parameters that are right one by one, or None
 """
@@ -64,8 +65,11 @@ def policy_function(name, parameters, classes, labels, target, **defaults):
     dict of the policy's own parameters). Raises InputError for an unknown policy or parameter, and when it needs classes that the data set lacks.
     """
     function = find_policy(name)
+    own, around = ({n for n, p in inspect.signature(f).parameters.items() if p.kind is p.KEYWORD_ONLY} for f in (function, guarded))
+    if own & around:
+        raise InputError(f"filter.policy: {name} has the parameters {', '.join(sorted(own & around))}, which are the names of guards")
     values = bind((function, guarded), parameters, "filter", **defaults)
-    guards = {key: values.pop(key) for key in inspect.signature(guarded).parameters if key in values}
+    guards = {key: values.pop(key) for key in around}
     if not labels and (values.get("per_class") or guards["class_floor"]):
         raise InputError(f"filter.{'per_class' if values.get('per_class') else 'class_floor'}: needs class labels, got {target}")
     if getattr(function, "needs_classes", False) and not classes:

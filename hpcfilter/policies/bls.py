@@ -9,17 +9,18 @@ from hpcfilter.policies.infobatch import infobatch
 from hpcfilter.policies.seta import seta
 
 
-def bls(scores, epoch, seed, comm, *, epochs: Count, base: Literal["infobatch", "seta"] = "infobatch", r: Fraction = 0.5, groups: Count = 5,
-        window: Annotated[float, Field(gt=0, le=1)] = 0.9, delta: Annotated[float, Field(ge=0, le=1)] = 0.875):
+def bls(scores, epoch, seed, comm, *, epochs: Count, base: Literal["infobatch", "seta"] = "infobatch", r: Fraction | None = None,
+        groups: Count = 5, window: Annotated[float, Field(gt=0, le=1)] = 0.9, delta: Annotated[float, Field(ge=0, le=1)] = 0.875):
     """The policy `base` on the score batch_loss, s_i = alpha s_i + (1 - alpha) L_B (the score's alpha, 0.9).
 
     L_B is the mean loss over the whole global batch, so that it is the same on any number of ranks that train the same batches; a sample
-    keeps its own weight. groups and window belong to seta. State: s, 4 B. Unbiased over infobatch, biased over seta. r = 0 is the baseline over
+    keeps its own weight. r is 0.5 over infobatch and 0.1 over seta unless given; groups and window
+    belong to seta. State: s, 4 B. Unbiased over infobatch, biased over seta. r = 0 is the baseline over
     infobatch.
     """
     if base == "infobatch":
-        return infobatch(scores, epoch, seed, comm, epochs=epochs, r=r, delta=delta)
-    return seta(scores, epoch, seed, comm, epochs=epochs, r=r, groups=groups, window=window, delta=delta)
+        return infobatch(scores, epoch, seed, comm, epochs=epochs, r=0.5 if r is None else r, delta=delta)
+    return seta(scores, epoch, seed, comm, epochs=epochs, r=0.1 if r is None else r, groups=groups, window=window, delta=delta)
 
 
-bls.score = "batch_loss"
+bls.score, bls.sums_to_n = "batch_loss", lambda parameters: parameters.get("base") != "seta"

@@ -5,18 +5,20 @@ import numpy as np
 from hpcfilter.config import Count, Fraction
 from hpcfilter.policies.ranking import after_fits, hide_lowest
 from hpcfilter.policies.selection import Selection
+from hpcfilter.randomness import uniform
 
 
 def forget(scores, epoch, seed, comm, *, epochs: Count, fraction: Fraction = 0.3, after: Count = 20, restart: bool = True, per_class: bool = False):
     """After `after` epochs hide the floor(fraction * N) samples with the fewest forgetting events for good; with restart the network and the
     learning-rate schedule begin anew with the other `epochs - after` epochs.
 
-    A sample that was never predicted right counts as the hardest, not as never forgotten. State: that of the score `forgetting`, 6 B. Biased.
-    fraction = 0 is the baseline, without a restart.
+    Equal counts are settled by a draw. A sample that was never predicted right counts as the hardest, not as never forgotten. State: that of the
+    score `forgetting`, 6 B. Biased. fraction = 0 is the baseline, without a restart.
     """
     if epoch < after or not fraction:
         return Selection(np.ones(len(scores.owned), bool))
-    hidden, threshold = hide_lowest(scores, scores.importance, fraction, comm, per_class)
+    tie = uniform(seed, 0, np.asarray(scores.owned), 1, "forget")[:, 0]  # counts are whole numbers: by index, sorted data would lose whole classes
+    hidden, threshold = hide_lowest(scores, (scores.importance + tie).astype(np.float32), fraction, comm, per_class)
     return Selection(~hidden, threshold=threshold, frozen=True, began=after if restart else 0)
 
 

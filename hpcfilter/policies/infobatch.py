@@ -31,4 +31,4 @@ def infobatch(scores, epoch, seed, comm, *, epochs: Count, r: Fraction = 0.5, de
     return Selection(keep, weight, threshold=threshold)
 
 
-infobatch.sums_to_n = True
+infobatch.sums_to_n = lambda parameters: True

@@ -10,4 +10,4 @@ def none(scores, epoch, seed, comm):
     return Selection(np.ones(len(scores.owned), bool))
 
 
-none.sums_to_n = True
+none.sums_to_n = lambda parameters: True

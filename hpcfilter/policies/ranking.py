@@ -3,6 +3,7 @@
 import numpy as np
 
 from hpcfilter.config import share
+from hpcfilter.errors import on_all
 from hpcfilter.randomness import hash64
 from hpcfilter.threshold import cut, lowest_by_group
 
@@ -14,9 +15,9 @@ def hide_lowest(scores, importance, fraction, comm, per_class=False):
     """
     if not per_class:
         return cut(importance, share(fraction, scores.total), comm)
-    sizes = class_sizes(scores, comm)
-    mask, _ = lowest_by_group(importance, scores.labels, [share(fraction, int(size)) for size in sizes], comm)
-    return mask, float("nan")
+    if scores.class_sizes is None:  # labels do not change: once per run
+        scores.class_sizes = class_sizes(scores, comm)
+    return lowest_by_group(importance, scores.labels, [share(fraction, int(size)) for size in scores.class_sizes], comm), float("nan")
 
 
 def class_sizes(scores, comm, mask=True):
@@ -27,6 +28,16 @@ def class_sizes(scores, comm, mask=True):
 def draw(scores, seed, epoch, stream):
     """A random uint32 key for each own sample, a function of (seed, epoch, index). Returns (n_local,)."""
     return (hash64(seed, epoch, np.asarray(scores.owned), stream) >> np.uint64(32)).astype(np.uint32)
+
+
+def hide_for_good(scores, fraction, comm, per_class=False):
+    """`hide_lowest` by the scores' own importance, for a cut that is made once. Raises InputError on all ranks when too few samples have a score
+    yet.
+    """
+    known, wanted = int(comm.sum(np.count_nonzero(~np.isnan(scores.importance)))), share(fraction, scores.total)
+    if known < wanted:
+        raise on_all(f"filter.after: {known} of {scores.total} samples have a score when {wanted} are to be hidden for good; lengthen filter.after")
+    return hide_lowest(scores, scores.importance, fraction, comm, per_class)
 
 
 def after_fits(parameters):

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import numpy as np
+
 from hpcfilter.config import Fraction
 from hpcfilter.policies.ranking import hide_lowest
 from hpcfilter.policies.selection import Selection
@@ -15,7 +17,9 @@ def rho(scores, epoch, seed, comm, *, irreducible: Path | None = None, fraction:
     data set, and the hidden samples get their forward pass at the end of the epoch. State: the last loss and IL, 8 B. Biased. fraction = 0 is the
     baseline.
     """
-    hidden, threshold = hide_lowest(scores, scores.importance - scores.given["loss"], fraction, comm, per_class)
+    given = scores.given["loss"].astype(np.float32)
+    left = scores.importance - np.where(np.isfinite(given), given, np.float32(np.nan))
+    hidden, threshold = hide_lowest(scores, left, fraction, comm, per_class)
     return Selection(~hidden, threshold=threshold, refresh=hidden)
 
 

@@ -12,26 +12,29 @@ class Selection:
     """Who trains this epoch and at which weight; arrays are of this rank's own samples, (n_local,).
 
     keep: bool. weight: float32, factor of the sample's loss. threshold: highest score that was a candidate for hiding; NaN = none.
-    lr_scale: factor of the learning rate. moved_back: bool, candidates that train after all. refresh: bool, samples whose
-    score wants a forward pass at the end of the epoch. frozen: the scores stay as they are in this epoch, so that a cut made once is made again.
+    lr_rule: the paper's rule for the learning rate, "none", "kept" or "effective", which the guards turn into lr_scale, its factor.
+    moved_back: bool, candidates that train after all. refresh: bool, samples whose score wants a forward pass at the end of the epoch.
+    frozen: the scores stay as they are in this epoch, so that a cut made once is made again.
     began: the epoch at which the network and the learning-rate schedule begin anew; 0 = they never do.
-    streak: uint8, what scores.streak is to be after this epoch; None = as it is.
+    hard: bool, samples that are hidden because they are too hard. streak: uint8, what scores.streak is to be after this epoch; None = as it is.
     """
 
     keep: np.ndarray
     weight: np.ndarray = None
     threshold: float = float("nan")
+    lr_rule: str = "none"
     lr_scale: float = 1.0
     moved_back: np.ndarray = None
     refresh: np.ndarray = None
     frozen: bool = False
     began: int = 0
+    hard: np.ndarray = None
     streak: np.ndarray = None
 
     def __post_init__(self):
         if self.weight is None:
             self.weight = np.ones(len(self.keep), np.float32)
-        for name in ("moved_back", "refresh"):
+        for name in ("moved_back", "refresh", "hard"):
             if getattr(self, name) is None:
                 setattr(self, name, np.zeros(len(self.keep), bool))
 

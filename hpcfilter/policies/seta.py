@@ -10,6 +10,7 @@ from hpcfilter.policies.ranking import draw
 from hpcfilter.policies.selection import Selection
 from hpcfilter.threshold import cells, lowest_keys
 
+FLOAT32 = float(np.finfo(np.float32).min), float(np.finfo(np.float32).max)
 ITERATIONS = 100  # of k-means at most; it stops when nothing changes
 
 
@@ -45,7 +46,8 @@ def kmeans(distribution, groups):
     if len(borders) == 0:
         return np.zeros(len(counts), np.int64)
     edges = np.concatenate([borders[:1], borders, borders[-1:]]).astype(np.float64)
-    value = np.nan_to_num((edges[:-1] + edges[1:]) / 2)  # a cell stands for its middle, the first and last for their border
+    edges = np.clip(edges, *FLOAT32)
+    value = (edges[:-1] + edges[1:]) / 2  # a cell stands for its middle, the first and last for their border
     group = np.minimum((np.cumsum(counts) - counts / 2) * groups // max(counts.sum(), 1), groups - 1).astype(np.int64)
     for _ in range(ITERATIONS):
         weight = np.bincount(group, counts, minlength=groups)

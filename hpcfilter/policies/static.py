@@ -7,7 +7,7 @@ import numpy as np
 from pydantic import Field
 
 from hpcfilter.config import Count, Fraction
-from hpcfilter.policies.ranking import hide_lowest
+from hpcfilter.policies.ranking import hide_for_good
 from hpcfilter.policies.selection import Selection
 
 
@@ -19,11 +19,17 @@ def static(scores, epoch, seed, comm, *, epochs: Count, selection: Path | None =
     State: none; the scores stay as they were when the cut was made. Biased towards the kept samples, unless the file's weights make up for it.
     """
     if "keep" in scores.given:
-        return Selection(scores.given["keep"], scores.given["weight"])
+        return Selection(scores.given["keep"], scores.given.get("weight"))
     if epoch < after * epochs:
         return Selection(np.ones(len(scores.owned), bool))
-    hidden, threshold = hide_lowest(scores, scores.importance, fraction, comm, per_class)
+    hidden, threshold = hide_for_good(scores, fraction, comm, per_class)
     return Selection(~hidden, threshold=threshold, frozen=True)
 
 
-static.given = "selection", ("keep", "weight")
+def _cuts_in_time(parameters):
+    after, epochs = parameters["after"], parameters["epochs"]
+    late = parameters["selection"] is None and parameters["fraction"] and after * epochs > epochs - 1
+    return f"filter.after: got {after} of {epochs} epochs, so nothing is ever hidden" if late else None
+
+
+static.given, static.problem = ("selection", ("keep", "weight")), _cuts_in_time

@@ -3,6 +3,8 @@
 Direction, once and for all: higher = more worth training. A new score is a class in one file and an entry in SCORES.
 """
 
+import math
+
 from hpcfilter.config import bind, choose, imported
 from hpcfilter.errors import InputError
 from hpcfilter.scores.centroid import Centroid
@@ -14,10 +16,19 @@ from hpcfilter.scores.margin import AUM, Margin
 from hpcfilter.scores.score import Score
 from hpcfilter.scores.state import Scores
 
-__all__ = ["SCORES", "Score", "Scores", "make_score"]
+__all__ = ["SCORES", "Score", "Scores", "known_in_time", "make_score"]
 
 SCORES = {"loss": Loss, "ema": Ema, "difference": Difference, "batch_loss": BatchLoss, "evolved": Evolved, "el2n": EL2N, "grand": GraNd,
           "confidence": Confidence, "margin": Margin, "aum": AUM, "forgetting": Forgetting, "dyn_unc": DynUnc, "centroid": Centroid}
+
+
+def known_in_time(score, parameters):
+    """Raise InputError when a policy that cuts once does so before its score is known. parameters: of the policy."""
+    after = parameters.get("after")
+    if isinstance(after, float):
+        after = math.ceil(after * parameters["epochs"]) if parameters.get("selection") is None else None
+    if after is not None and parameters.get("fraction") and after < score.warmup:
+        raise InputError(f"filter.after: the score {score.name} is known after {score.warmup} epochs, got a cut after {after}")
 
 
 def make_score(name, parameters, classes, target, default="loss"):
@@ -31,6 +42,7 @@ def make_score(name, parameters, classes, target, default="loss"):
     if kind.needs_classes and not classes:
         free = ", ".join(n for n, k in SCORES.items() if not k.needs_classes)
         raise InputError(f"score.name: {name} needs class labels, got {target}; scores without: {free}")
-    score = kind(**bind(kind, parameters, "score"))
-    score.name = name
+    parameters = bind(kind, parameters, "score")
+    score = kind(**parameters)
+    score.name, score.parameters = name, parameters
     return score

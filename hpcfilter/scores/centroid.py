@@ -29,10 +29,9 @@ class Centroid(Score):
         self.sums = torch.zeros(classes, rows.shape[1], dtype=torch.float64, device=rows.device) if self.sums is None else self.sums
         self.sums.index_add_(0, target, rows)
 
-    def merge(self, comm, shape):
-        """Make the centres from the sums of all ranks. shape: (C, d + 1), for a rank that has none. All ranks must call."""
-        own = np.zeros(shape) if self.sums is None else self.sums.cpu().numpy()
-        sums = comm.sum(own)
+    def merge(self, comm):
+        """Make the centres from the sums of all ranks, each of which has added something. All ranks must call."""
+        sums = comm.sum(self.sums.cpu().numpy())
         means = sums[:, :-1] / np.maximum(sums[:, -1:], 1)
         means[sums[:, -1] == 0] = sums[:, :-1].sum(axis=0) / max(sums[:, -1].sum(), 1)
         self.centres = torch.from_numpy(means)

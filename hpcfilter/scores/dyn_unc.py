@@ -18,6 +18,7 @@ class DynUnc(Score):
     needs_classes = True
 
     def __init__(self, *, window: Annotated[int, Field(ge=2, le=99)] = 10):
+        self.warmup = window
         self.names = [f"past{age:02d}" for age in range(window)]
         self.columns = {**dict.fromkeys(self.names, (np.float32, 0)), **dict.fromkeys(("deviations", "windows", "looks"), (np.float32, 0))}
 

@@ -33,6 +33,7 @@ class Difference(Score):
     observation. Memory: the last five losses, 20 B.
     """
 
+    warmup = 5
     columns: ClassVar = {f"loss{age}": (np.float32, np.nan) for age in range(5)}
 
     def remember(self, memory, value):

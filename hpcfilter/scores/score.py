@@ -11,10 +11,12 @@ class Score:
     The parameters of a score are the keyword-only ones of its constructor: they are the other keys of the table [score].
     """
 
+    name, parameters = "", {}
     needs_classes = False  # reads class labels and logits
     needs_features = False  # reads what goes into the model's last linear layer
     needs_batches = False  # is a number of the whole global batch, which the loop supplies
     needs_passes = False  # cannot be taken from training steps, only from passes over a finished network
+    warmup = 1  # observations after which the importance is known
     columns: ClassVar = {}  # memory of a sample: name -> (numpy type, value before the first observation)
 
     def look(self, output, target, losses, features):
@@ -29,6 +31,10 @@ class Score:
         float32 (m,), higher = more worth training; NaN = not known yet, which no policy hides.
         """
         return value
+
+    def identity(self):
+        """Name and parameters as one word, for checkpoints."""
+        return " ".join([self.name, *(f"{key}={value}" for key, value in sorted(self.parameters.items()))])
 
     @torch.no_grad()
     def observe(self, output, target, losses, features=None, classes=True):

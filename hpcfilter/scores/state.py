@@ -12,22 +12,30 @@ class Scores:
 
     importance: float32, what the score makes of all observations; higher = more worth training; NaN = not known, which no policy hides.
     confidence: float32, softmax probability of the label; NaN = never observed, or no classes. correct: bool, whether the label was the
-    prediction. seen: int64, observations so far. streak: uint8, epochs that the sample has now spent among the hardest, as the noise guard counts.
+    prediction. seen: int64, observations so far. fresh: bool, whether there was one since the last selection. streak: uint8, observations in a row at
+    which the sample was among the hardest, as the noise guard counts.
     memory: name -> array, what the score itself remembers.
     labels: int64, the classes of the owned samples, or None. classes: how many there are. given: columns of the file that a policy works with.
     """
 
     # name -> (type, value of a sample that was never observed)
     COLUMNS: ClassVar = {"importance": (np.float32, np.nan), "confidence": (np.float32, np.nan), "correct": (np.bool_, False),
-                         "seen": (np.int64, 0), "streak": (np.uint8, 0)}
+                         "seen": (np.int64, 0), "fresh": (np.bool_, False), "streak": (np.uint8, 0)}
 
     def __init__(self, owned, total, score=None, labels=None, classes=0, given=None):
         """owned: range of global indices. total: samples of all ranks. score: scores.Score, default the loss."""
         self.owned, self.total, self.score = owned, total, score or Score()
         self.labels, self.classes, self.given = labels, classes, given or {}
+        self.class_sizes = None  # int64 (classes,), of all ranks, once a policy has asked for them
         for name, (dtype, unknown) in self.COLUMNS.items():
             setattr(self, name, np.full(len(owned), unknown, dtype))
         self.memory = {name: np.full(len(owned), unknown, dtype) for name, (dtype, unknown) in self.score.columns.items()}
+
+    def advance(self, selection):
+        """End an epoch of this Selection, before what was observed in it arrives."""
+        self.fresh[:] = False
+        if selection.streak is not None:
+            self.streak = selection.streak
 
     def observe(self, index, columns):
         """Take over observations of owned samples.
@@ -37,6 +45,7 @@ class Scores:
         """
         position = np.asarray(index) - self.owned.start
         self.seen += np.bincount(position, minlength=len(self.owned))
+        self.fresh[position] = True
         backwards, first = np.unique(position[::-1], return_index=True)
         position, last = backwards, len(position) - 1 - first
         for name in ("confidence", "correct"):

@@ -7,7 +7,7 @@ import numpy as np
 from hpcfilter import checkpoint
 from hpcfilter.config import load
 from hpcfilter.data import open_packed, shard
-from hpcfilter.errors import InputError
+from hpcfilter.errors import InputError, on_all
 from hpcfilter.network import Network
 from hpcfilter.scores import Scores
 from hpcfilter.static.tables import write
@@ -37,16 +37,23 @@ def score(run_dir, comm, settings=(), epoch=None, output=None):
         checkpoint.check(stamp, path, model=network.fingerprint(), data=dataset.digest)
         network.try_out(dataset.train, np.asarray(owned[:2]))
     scores = Scores(owned, len(dataset.train), network.score)
-    if network.score.columns and stamp.get("score") == network.score.name:
+    of_the_run = stamp.get("score") == network.score.identity()
+    if network.score.needs_batches and not of_the_run:
+        raise on_all(f"score.name: {network.score.name} is taken while a network trains; the run {run_dir} has trained with {stamp.get('score')}")
+    if network.score.columns and of_the_run:
         checkpoint.load(path, network, comm, scores=scores)  # the run's own memory, and this look on top
     else:
         checkpoint.load(path, network, comm)
     if network.score.needs_passes:
         for _, y in network.forward_all(dataset.train, np.asarray(owned), LOOK_BATCH):
             network.score.add(y, network.features.last, network.classes)
-        network.score.merge(comm, (network.classes, network.features.width))
+        network.score.merge(comm)
     seen, losses = network.look(dataset.train, np.asarray(owned), LOOK_BATCH)
-    scores.observe(np.asarray(owned), seen)
+    if not network.score.needs_batches:
+        scores.observe(np.asarray(owned), seen)
+    if not comm.max(int(np.isfinite(scores.importance).any() or np.isposinf(scores.importance).any())):
+        raise on_all(f"score.name: {network.score.name} is not known after one look; it needs {network.score.warmup}, in a run with score.name = "
+                     f"\"{network.score.name}\"")
     columns = {name: getattr(scores, name) for name in ("importance", *(("confidence", "correct") if network.classes else ()))}
     columns = {name: values.astype(np.uint8) if values.dtype == bool else values for name, values in {**columns, "loss": losses}.items()}
     about = {"score": network.score.name, "checkpoint": str(path), "epoch": stamp["epoch"], "data": dataset.digest}

@@ -6,7 +6,7 @@ import numpy as np
 
 from hpcfilter.config import share
 from hpcfilter.data import read_table, shard
-from hpcfilter.errors import InputError
+from hpcfilter.errors import InputError, on_all
 from hpcfilter.static.tables import write
 from hpcfilter.threshold import cut
 
@@ -34,7 +34,9 @@ def select(scores_path, comm, fraction, output=None, highest=0.0):
     hidden, threshold = cut(importance, share(fraction, rows), comm)
     hard, top = cut(np.where(hidden, np.float32(np.nan), -importance), share(highest, rows), comm)
     hidden |= hard
-    kept = rows - int(comm.sum(np.count_nonzero(hidden)))
+    kept, wanted = rows - int(comm.sum(np.count_nonzero(hidden))), share(fraction, rows) + share(highest, rows)
+    if rows - kept < wanted:
+        raise on_all(f"{scores_path}: {rows - kept} of {rows} samples have an importance, expected at least the {wanted} that are to be hidden")
     about = {"policy": "static", "parameters": {"fraction": fraction, "highest": highest}, "kept": kept, "score": about.get("score", "unknown"),
              "threshold": threshold, "highest threshold": -top, "data": about["data"]}
     write(output, rows, {"keep": (~hidden).astype(np.uint8), "weight": np.ones(len(hidden), np.float32)}, about, comm)

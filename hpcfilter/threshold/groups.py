@@ -3,7 +3,7 @@
 import numpy as np
 
 from hpcfilter.errors import BrokenInvariant, InputError
-from hpcfilter.threshold.keys import TOP, key_score, order_keys
+from hpcfilter.threshold.keys import TOP, order_keys
 
 BINS = 1 << 14  # counters per round and rank, about: 128 KiB
 
@@ -11,18 +11,17 @@ BINS = 1 << 14  # counters per round and rank, about: 128 KiB
 def lowest_by_group(scores, group, n, comm):
     """Mark in each group the n[g] lowest scores, ties by global index, as a stable sort of each group would put them first.
 
-    scores: float32 (n_local,). group: int (n_local,) in [0, groups). n: int64 (groups,), the same on all ranks; NaN scores are never marked,
-    so n[g] is cut to the number of others in the group. comm: all its ranks must call.
-    Returns (mask bool (n_local,), thresholds float32 (groups,): the highest marked score, NaN where nothing is marked).
-    Payload per rank for 1000 groups: 8 rounds of 128 KiB and two small collectives; for few groups 4 rounds of at most 128 KiB.
+    scores: float32 (n_local,), or uint32 keys that are numbers as they are. group: int (n_local,) in [0, groups). n: int64 (groups,), the same on
+    all ranks; NaN scores are never marked, so n[g] is cut to the number of others in the group. comm: all its ranks must call. Returns bool
+    (n_local,). Payload per rank for 1000 groups: 8 rounds of 128 KiB and two small collectives; for few groups 3 or 4 rounds of at most 128 KiB.
     Raises InputError for a negative n and BrokenInvariant when the ranks' counts do not add up.
     """
     n = np.array(n, np.int64)
     if n.min(initial=0) < 0:
         raise InputError(f"lowest_by_group: n: got {n.min()}, expected 0 or more")
     groups, group = len(n), np.asarray(group, np.intp)
-    keys = order_keys(scores)
-    absent = keys == TOP
+    keys = scores if scores.dtype == np.uint32 else order_keys(scores)
+    absent = (keys == TOP) & (scores.dtype != np.uint32)
     totals, absent = comm.sum(np.stack([np.bincount(group, minlength=groups), np.bincount(group[absent], minlength=groups)]).astype(np.int64))
     n = np.minimum(n, totals - absent)
     threshold, wanted, ties = _nth_smallest(keys, group, np.maximum(n, 1), totals, comm)
@@ -34,7 +33,7 @@ def lowest_by_group(scores, group, n, comm):
         before = comm.exscan(np.bincount(group[tied], minlength=groups).astype(np.int64))
         tied = tied[_rank_in_group(group[tied]) + before[group[tied]] < wanted[group[tied]]]
     mask[tied] = True
-    return mask, np.array([key_score(key) if on else np.nan for key, on in zip(threshold, active, strict=True)], np.float32)
+    return mask
 
 
 def _nth_smallest(keys, group, n, totals, comm):

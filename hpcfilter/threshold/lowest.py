@@ -62,19 +62,19 @@ def _lowest(values, n, comm, order, guess=None):
     if n < 0:
         raise InputError(f"lowest: n: got {n}, expected 0 or more")
     if guess is not None and (found := _inside(values, n, comm, order, max(0, guess - WARM), min(order.last, guess + WARM), None)):
-        return _finish(*found, comm)
+        return _finish(n, *found, comm)
     total, low, high = _sampled(values, n, comm, order)
     n = min(n, total)
     if n == 0:
         return np.zeros(len(values), bool), None
     if high is not None and (found := _inside(values, n, comm, order, low, high, total)):
-        return _finish(*found, comm)
+        return _finish(n, *found, comm)
     keys = order.keys(values)
     absent = int(comm.sum(np.count_nonzero(keys == TOP))) if order is _SCORES else 0
     n = min(n, total - absent)  # no number has the top key, so the threshold stays below it
     if n == 0:
         return np.zeros(len(values), bool), None
-    return _finish(np.zeros(len(values), bool), np.arange(len(values)), keys, 0, int(TOP), n, total, comm)
+    return _finish(n, np.zeros(len(values), bool), np.arange(len(values)), keys, 0, int(TOP), n, total, comm)
 
 
 def _sampled(values, n, comm, order):
@@ -117,12 +117,16 @@ def _inside(values, n, comm, order, low, high, total):
     return below, inside, order.keys(values[inside]), low, high, n - int(counts[0]), int(counts[1])
 
 
-def _finish(mask, position, keys, low, high, n, total, comm):
-    """Mark the n lowest of `total` keys between low and high, which stand at `position` of the mask. Returns (mask, the n-th smallest key)."""
+def _finish(wanted, mask, position, keys, low, high, n, total, comm):
+    """Mark the n lowest of `total` keys between low and high, which stand at `position` of the mask, so that all ranks have `wanted` marks.
+
+    Returns (mask, the n-th smallest key).
+    """
     threshold, n, ties = _nth_smallest(keys, low, high, n, total, comm)
     mask[position[keys < threshold]] = True
     own = position[keys == threshold]
     mask[own if n == ties else own[: max(0, n - int(comm.exscan(len(own))))]] = True
+    _check("the end", int(comm.sum(np.count_nonzero(mask))), wanted, comm)
     return mask, np.uint32(threshold)
 
 

@@ -8,7 +8,7 @@ from fractions import Fraction
 
 import numpy as np
 
-_PIECE = 1 << 28  # numbers whose 24-bit integers a float64 adds up without rounding
+_PIECE = 1 << 16  # numbers at a time: they stay in the cache, and a float64 adds up their 24-bit integers without rounding
 
 
 def exact_sum(values, comm):
