@@ -76,7 +76,8 @@ def test_no_collective_is_forgotten():
     collectives = {"sum", "max", "min", "exscan", "allgather", "gather", "bcast", "alltoallv", "barrier"}
     training = {"distribute", "broadcast", "average_buffers", "abort", "close"}
     assert methods("base.py") == collectives | training | {"together", "on_first"}
-    assert methods("threads.py") == collectives and methods("mpi.py") == collectives | training
+    assert methods("threads.py") == methods("distributed.py") == collectives
+    assert methods("mpi.py") == collectives | training | {"horovod"}
 
 
 def test_a_mismatched_collective_is_named():
