@@ -10,6 +10,7 @@ import hashlib
 import importlib
 import inspect
 import json
+import math
 import re
 import tomllib
 from contextlib import contextmanager
@@ -26,9 +27,18 @@ Fraction = Annotated[float, Field(ge=0, lt=1)]  # a share of the samples that ma
 Count = Annotated[int, Field(ge=1)]
 
 
-def share(fraction, total):
-    """How many samples a fraction of `total` is: floor of the exact product of the number as written, so that 0.29 of 100 is 29."""
-    return int(fractions.Fraction(repr(float(fraction))) * total)
+def share(fraction, total, factor=1.0):
+    """How many samples a fraction of `total` is: floor of the exact product of the numbers as written, so that 0.29 of 100 is 29."""
+    return math.floor(_exact(fraction) * _exact(factor) * total)
+
+
+def share_up(fraction, total):
+    """The same, rounded up."""
+    return math.ceil(_exact(fraction) * total)
+
+
+def _exact(number):
+    return fractions.Fraction(repr(float(number)))
 
 
 class _Table(BaseModel):

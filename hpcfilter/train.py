@@ -11,10 +11,10 @@ from hpcfilter.data import augmentation, edges, open_packed, read_batches, read_
 from hpcfilter.errors import InputError, on_all
 from hpcfilter.network import Columns, Network, seed_of
 from hpcfilter.optim import learning_rate, sgd
-from hpcfilter.policies import given_file, policy_function
+from hpcfilter.policies import check_score, given_file, policy_function
 from hpcfilter.record import Record, Stopwatch, finite
 from hpcfilter.sampler import ORDERS, batch_means, check_steps, deliver, selection_digest, table_digest
-from hpcfilter.scores import Scores, known_in_time
+from hpcfilter.scores import Scores
 
 LOOK_FACTOR = 4  # a forward pass without gradients takes batches this much larger
 
@@ -66,7 +66,7 @@ class Run:
             raise InputError(f"score.name: {network.score.name} is taken of a finished network, by `hpcfilter score`, not while it trains")
         owned = shard(len(dataset.train), self.comm.rank, self.comm.size)
         labels = np.asarray(dataset.train.labels[owned.start : owned.stop], np.int64) if network.classes else None
-        known_in_time(network.score, parameters)
+        check_score(config.filter.policy, parameters, self.policy.keywords, network.score)
         path, columns = given_file(config.filter.policy, parameters)
         given = read_given(path, columns, owned, len(dataset.train), dataset.digest) if path else {}
         return Scores(owned, len(dataset.train), network.score, labels, network.classes, given)

@@ -44,6 +44,8 @@ CASES = {name: (name, parameters) for name, parameters in CASES.items()} | {
     "selective_backprop reweighted": ("selective_backprop", {"reweight": True, "least": 0.2}),
     "kakurenbo guarded": ("kakurenbo", {"per_class": True, "noise": 0.2, "noise_warmup": 1, "noise_patience": 2, "class_floor": 0.7,
                                         "refresh": "near", "lr": "kept"}),
+    "forget guarded": ("forget", {"after": 2, "noise": 0.1, "noise_warmup": 0, "noise_patience": 1, "class_floor": 0.7, "refresh": "all",
+                                  "lr": "effective"}),
     "infobatch guarded": ("infobatch", {"noise": 0.2, "noise_warmup": 1, "noise_patience": 1, "class_floor": 0.5,
                                         "refresh": "slice", "lr": "effective"}),
 }

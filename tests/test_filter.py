@@ -185,7 +185,8 @@ def test_mistakes_in_the_making(arguments, message):
 
 
 def test_ranks_that_are_told_different_things():
-    for changes in ({"seed": 3}, {"r": 0.4}, {"order": "shard"}, {"num_samples": 202}):
+    for changes in ({"seed": 3}, {"r": 0.4}, {"order": "shard"}, {"num_samples": 202}, {"epochs": 10},
+                    {"labels": LABELS}, {"policy": "static", "given": {"keep": LABELS > 0}}):
         with pytest.raises(InputError, match=rf"{next(iter(changes))[-7:]}.*: got .* on rank 1 and .* on rank 0"):
             run(3, lambda comm, changes=changes: Filter(**{"num_samples": SAMPLES, "epochs": 9, "comm": comm, **(changes if comm.rank else {})}))
 
@@ -233,8 +234,31 @@ def sampler_after(state):
     return of
 
 
-def test_a_longer_training_may_go_on_from_a_state():
-    sampler(epochs=50).load_state_dict(sampler(epochs=5).state_dict())
+def test_a_longer_training_may_go_on_between_two_epochs():
+    of = sampler(epochs=5)
+    sampler(epochs=50).load_state_dict(of.state_dict())
+    step(of, list(of)[:100])
+    with pytest.raises(InputError, match="epochs: got a state from the middle of an epoch of 5, expected 50"):
+        sampler(epochs=50).load_state_dict(of.state_dict())
+    sampler(epochs=50).load_state_dict(of.state_dict(epoch_over=True))
+
+
+def test_batches_left_out_in_the_middle_are_warned_of():
+    of = sampler("none")
+    index = list(of)
+    step(of, index[:10])
+    step(of, index[60:])
+    with pytest.warns(RuntimeWarning, match="only 153 samples came"):
+        of.set_epoch(1)
+
+
+def test_static_with_arrays():
+    keep = np.arange(SAMPLES) % 2 == 0
+    assert len(sampler("static", epochs=1, given={"keep": keep}, score="difference")) == keep.sum()
+    with pytest.raises(InputError, match="given: got weight; static reads keep and weight"):
+        sampler("static", given={"weight": np.ones(SAMPLES, np.float32)})
+    with pytest.raises(InputError, match="both given= and the file x.h5"):
+        sampler("static", given={"keep": keep}, selection="x.h5")
 
 
 def test_more_ranks_than_samples():

@@ -114,7 +114,7 @@ def test_guards_in_a_run(tmp_path, case):
 def test_every_score_in_training_and_in_a_forward_pass(tmp_path, case, name):
     """A run with the score, and a look with `hpcfilter score`, whose memory goes on from the run's."""
     epochs = 6 if name == "difference" else 3
-    path = case("two_sided", train={**TRAIN, "epochs": epochs})
+    path = case("two_sided", filter={"policy": "two_sided", "high": 0.0}, train={**TRAIN, "epochs": epochs})
     words = ["--set", f"score.name={name}", *(["--set", "score.window=2"] if name == "dyn_unc" else [])]
     assert train(path, tmp_path / "run", *words)[1][-1]["hidden"] > 0
     assert main(["score", str(tmp_path / "run")]) == 0

@@ -26,9 +26,9 @@ from hpcfilter.filter.arguments import count, own_labels, own_rows
 from hpcfilter.filter.deal import DEALS, Hand
 from hpcfilter.filter.indexed import Indexed
 from hpcfilter.filter.seen import Seen, indices
-from hpcfilter.policies import find_policy, given_file, policy_function
+from hpcfilter.policies import check_score, find_policy, given_file, policy_function
 from hpcfilter.sampler import deliver, table_digest
-from hpcfilter.scores import Scores, known_in_time, make_score
+from hpcfilter.scores import Scores, make_score
 
 
 class Filter:
@@ -53,26 +53,29 @@ class Filter:
             total = count(num_samples, comm)
             function = find_policy(policy)
             schedule = {} if epochs is None else {"epochs": epochs}
-            self._policy, bound = policy_function(policy, parameters, True, labels is not None, "none (give labels=...)", **schedule)
+            self._policy, bound = policy_function(policy, parameters, True, labels is not None, "none (give labels=...)", given or (), **schedule)
             self._deal = choose(DEALS, order, "order")
             score = {"name": score} if isinstance(score, str) else dict(score)
             score = make_score(score.pop("name", "auto"), score, True, "none", getattr(function, "score", "loss"))
-            known_in_time(score, bound)
+            check_score(policy, bound, self._policy.keywords, score, given or ())
             if score.needs_features or score.needs_passes:
                 raise InputError(f"score.name: {score.name} needs more than losses and logits; use `hpcfilter score`")
             owned = shard(total, comm.rank, comm.size)
             labels = None if labels is None else own_labels(labels, owned, total)
             given = {name: own_rows(name, array, owned, total) for name, array in (given or {}).items()}
             path, columns = given_file(policy, bound, instead=given)
-            if not set(given) <= set(columns):
+            if given and not (set(columns[:1]) <= set(given) <= set(columns)):
                 raise InputError(f"Filter: given: got {', '.join(given)}; {policy} reads {' and '.join(columns) or 'nothing'}")
+            if given and path is not None:
+                raise InputError(f"Filter: got both given= and the file {path}, expected one of them")
             if path is not None:
                 given = read_given(path, columns, owned, total)
         free = ("epochs", getattr(function, "given", (None,))[0])  # a training may be lengthened, and a file be moved
         plain = {key: value for key, value in {**bound, **self._policy.keywords}.items() if key not in free}
         self._identity = {"samples": total, "policy": policy, "parameters": json.dumps(plain, default=str, sort_keys=True), "score": score.identity(),
                           "seed": int(seed), "order": order}
-        states.check_equal(self._identity, comm)
+        self._epochs = bound.get("epochs")
+        states.check_equal({**self._identity, "epochs": self._epochs, "labels": labels is not None, "given": sorted(given)}, comm)
         classes = 0 if labels is None else int(comm.max(labels.max())) + 1
         self._identity["given"] = table_digest({**given, **({} if labels is None else {"labels": labels})}, owned, comm)
         self.scores = Scores(owned, total, score, labels, classes, given)
@@ -140,6 +143,7 @@ class Filter:
             raise InputError(f"Filter: losses: got shape {tuple(losses.shape)}, expected one per index, {index.shape}")
         here = self._locate(index)
         self._trained.add(index, hand.real[here], self._look(losses, output, target))
+        self._skipped += here.start - self._cursor
         self._cursor = here.stop
         weight = torch.from_numpy(hand.weight[here]).to(losses.device)
         if here.stop < len(hand.index) or not hand.stand_ins:
@@ -196,7 +200,8 @@ class Filter:
             index, rows = seen.settle(self.comm)
             columns |= {f"{kind}.index": index, **{f"{kind}.{name}": array for name, array in rows.items()}}
         whole = states.gather(columns, self.comm)
-        plain = {"epoch": self.epoch, "over": over, "consumed": self._hand.consumed(self._cursor, self.comm.size), "ranks": self.comm.size}
+        plain = {"epoch": self.epoch, "epochs": self._epochs, "over": over, "consumed": self._hand.consumed(self._cursor, self.comm.size),
+                 "ranks": self.comm.size, "longest": self._longest}
         return {**self._identity, **plain, **whole} if self.comm.rank == 0 else {}
 
     def load_state_dict(self, state):
@@ -205,7 +210,7 @@ class Filter:
         state: rank 0's counts. Raises InputError on all ranks for the state of another policy, data set, seed, score or order.
         """
         names = [f"scores.{name}" for name in self.scores.columns()]
-        plain, arrays = states.check(state, self._identity, names, self.comm)
+        plain, arrays = states.check(state, self._identity, self._epochs, names, self.comm)
         blocks = states.scatter(arrays, self.comm)
         self.scores.restore({name.removeprefix("scores."): blocks.pop(name) for name in names})
         for kind, seen in (("trained.", self._trained), ("looked.", self._looked)):
@@ -213,6 +218,7 @@ class Filter:
             seen.restore(*deliver(rows.pop("index"), rows, self._shards, self.comm))
         self.epoch = plain["epoch"]
         self._select(None if plain["over"] else plain["consumed"])
+        self._longest = plain["longest"]
 
     # Inside
 
@@ -221,7 +227,7 @@ class Filter:
         self.selection = self._policy(self.scores, self.epoch, self._seed, self.comm)
         self._hand = Hand.empty() if consumed is None else \
             self._deal(self.selection, self.scores, self._shards, self.comm, self._seed, self.epoch, consumed)
-        self._cursor, self._longest = 0, 0  # how many of the hand are trained; the longest batch so far
+        self._cursor, self._skipped, self._longest = 0, 0, 0  # how far in the hand, how many of it were left out, the longest batch so far
         self._drawn = False
 
     def _wants_a_look(self):
@@ -257,7 +263,7 @@ class Filter:
         looked, looks = self._looked.settle(self.comm)
         tail = len(self._hand.index) - self._cursor
         bad = np.count_nonzero(~np.isfinite(columns["value"]))
-        left = tail >= max(1, self._longest)  # more than drop_last leaves out
+        left = self._skipped > 0 or tail >= max(1, self._longest)  # more than drop_last leaves out
         counts = np.array([len(index), bad, left, np.count_nonzero(self._wants_a_look()), len(looked)], np.int64)
         seen, bad, left, wanted, looked_at = (int(count) for count in self.comm.sum(counts))
         if seen and seen == bad:

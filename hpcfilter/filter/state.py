@@ -40,11 +40,11 @@ def check_equal(identity, comm):
                 raise InputError(f"Filter: {key}: got {value} on rank {comm.rank} and {first[key]} on rank 0, expected the same on all ranks")
 
 
-def check(state, identity, rows, comm):
+def check(state, identity, epochs, rows, comm):
     """Refuse a state that is not of this filter; rank 0's state counts. All ranks must call.
 
-    identity: what must be equal. rows: names of the columns that must have one row per sample. Returns (plain values, name -> numpy array, on rank
-    0). Raises InputError on all ranks.
+    identity: what must be equal. epochs: of the training, which may differ only between two epochs. rows: names of the columns that must have one
+    row per sample. Returns (plain values, name -> numpy array, on rank 0). Raises InputError on all ranks.
     """
     arrays = {}
 
@@ -61,7 +61,11 @@ def check(state, identity, rows, comm):
                 lengths = {name: len(arrays[f"{kind}.{name}"]) for name in ("index", *COLUMNS)}
                 if len(set(lengths.values())) > 1 or not np.all((arrays[f"{kind}.index"] >= 0) & (arrays[f"{kind}.index"] < identity["samples"])):
                     raise InputError(f"Filter: {kind}: got a state with rows that do not fit: {lengths}")
-            plain = {"epoch": int(state["epoch"]), "over": bool(state["over"]), "consumed": int(state["consumed"]), "ranks": int(state["ranks"])}
+            plain = {"epoch": int(state["epoch"]), "over": bool(state["over"]), "consumed": int(state["consumed"]), "ranks": int(state["ranks"]),
+                     "longest": int(state["longest"])}
+            if state["epochs"] != epochs and plain["consumed"] and not plain["over"]:
+                raise InputError(f"Filter: epochs: got a state from the middle of an epoch of {state['epochs']}, expected {epochs}; the number "
+                                 "of epochs may change only between two epochs")
             if min(plain["epoch"], plain["consumed"]) < 0 or (identity["order"] == "global" and plain["consumed"] > identity["samples"]):
                 raise InputError(f"Filter: got a state that makes no sense: {plain}")
             if identity["order"] == "shard" and plain["consumed"] and not plain["over"] and plain["ranks"] != comm.size:

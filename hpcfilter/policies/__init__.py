@@ -7,6 +7,7 @@ A policy's keyword-only parameters are its config schema. Attributes of the func
     given            (parameter that names a file, columns of the file that it reads from scores.given)
     needs_given      it cannot do without
     sums_to_n        (parameters) -> whether the weights of the kept samples claim to sum to N
+    cuts_after       (parameters) -> the epochs of scoring before a cut that is made once, or None
     own_tail         it hides a hard tail itself, so the noise guard would be a second one
     problem          what is wrong with a set of parameters that are right one by one, or None
 """
@@ -33,7 +34,7 @@ from hpcfilter.policies.seta import seta
 from hpcfilter.policies.static import static
 from hpcfilter.policies.two_sided import two_sided
 
-__all__ = ["POLICIES", "Selection", "find_policy", "given_file", "policy_function"]
+__all__ = ["POLICIES", "Selection", "check_score", "find_policy", "given_file", "policy_function"]
 
 POLICIES = {function.__name__: function for function in (
     none, random, static, two_sided, kakurenbo, infobatch, seta, bls, selective_backprop, forget, ccs, rho, es, dyn_unc)}
@@ -57,12 +58,23 @@ def given_file(name, values, instead=()):
     return path, columns
 
 
-def policy_function(name, parameters, classes, labels, target, **defaults):
+def check_score(name, values, guards, score, given=()):
+    """Raise InputError when a policy cannot work with a score. values, guards: parameters of the two. given: columns that the caller has already."""
+    function = find_policy(name)
+    after = getattr(function, "cuts_after", lambda values: None)(values)
+    if after is not None and after < score.warmup and not given:
+        raise InputError(f"filter.after: the score {score.name} is known after {score.warmup} epochs, got a cut after {after}")
+    if score.needs_batches and (guards["noise"] or (getattr(function, "own_tail", False) and values["high"])):
+        raise InputError(f"score.name: {score.name} is taken while a network trains, so what is hidden as too hard could never come back")
+
+
+def policy_function(name, parameters, classes, labels, target, given=(), **defaults):
     """The policy that `filter.policy` names, its parameters and those of the guards checked and bound.
 
     classes: whether the targets are classes. labels: whether the classes of the owned samples are known beforehand. target: what there is instead, in
-    words. defaults: values for parameters of that name that are not given (epochs). Returns (function (scores, epoch, seed, comm) -> Selection,
-    dict of the policy's own parameters). Raises InputError for an unknown policy or parameter, and when it needs classes that the data set lacks.
+    words. given: columns that the caller has already, so that no file is needed. defaults: values for parameters of that name that are not given
+    (epochs). Returns (function (scores, epoch, seed, comm) -> Selection, dict of the policy's own parameters). Raises InputError for an unknown
+    policy or parameter, and when it needs classes that the data set lacks.
     """
     function = find_policy(name)
     own, around = ({n for n, p in inspect.signature(f).parameters.items() if p.kind is p.KEYWORD_ONLY} for f in (function, guarded))
@@ -77,6 +89,6 @@ def policy_function(name, parameters, classes, labels, target, **defaults):
         raise InputError(f"filter.policy: {name} needs class labels, got {target}; policies without: {free}")
     if guards["noise"] and getattr(function, "own_tail", False):
         raise InputError(f"filter.noise: {name} hides a hard tail of its own; set that")
-    if problem := getattr(function, "problem", lambda values: None)(values):
+    if not given and (problem := getattr(function, "problem", lambda values: None)(values)):
         raise InputError(problem)
     return partial(guarded, partial(function, **values), **guards), values

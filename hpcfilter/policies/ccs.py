@@ -6,7 +6,7 @@ import numpy as np
 from pydantic import Field
 
 from hpcfilter.config import Count, Fraction, share
-from hpcfilter.policies.ranking import after_fits, draw, hide_lowest
+from hpcfilter.policies.ranking import after_fits, cuts_after, draw, hide_lowest
 from hpcfilter.policies.selection import Selection
 from hpcfilter.threshold import lowest_by_group
 
@@ -68,4 +68,4 @@ def shares(counts, budget):
     return taken
 
 
-ccs.score, ccs.problem, ccs.needs_classes = "aum", after_fits, True
+ccs.score, ccs.problem, ccs.needs_classes, ccs.cuts_after = "aum", after_fits, True, cuts_after

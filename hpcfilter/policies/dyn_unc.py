@@ -3,7 +3,7 @@
 import numpy as np
 
 from hpcfilter.config import Count, Fraction
-from hpcfilter.policies.ranking import after_fits, hide_for_good
+from hpcfilter.policies.ranking import after_fits, cuts_after, hide_for_good
 from hpcfilter.policies.selection import Selection
 
 
@@ -16,8 +16,8 @@ def dyn_unc(scores, epoch, seed, comm, *, epochs: Count, fraction: Fraction = 0.
     """
     if epoch < after or not fraction:
         return Selection(np.ones(len(scores.owned), bool))
-    hidden, threshold = hide_for_good(scores, fraction, comm, per_class)
+    hidden, threshold = hide_for_good(scores, scores.importance, fraction, comm, per_class)
     return Selection(~hidden, threshold=threshold, frozen=True, began=after if restart else 0)
 
 
-dyn_unc.score, dyn_unc.problem, dyn_unc.needs_classes = "dyn_unc", after_fits, True
+dyn_unc.score, dyn_unc.problem, dyn_unc.needs_classes, dyn_unc.cuts_after = "dyn_unc", after_fits, True, cuts_after

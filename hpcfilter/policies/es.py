@@ -1,12 +1,11 @@
 """Evolved Sampling: draw samples in proportion to an evolved loss, without replacement (ES and its set-level form ESWP, arXiv 2509.23461)."""
 
-import math
 from typing import Annotated
 
 import numpy as np
 from pydantic import Field
 
-from hpcfilter.config import Count, Fraction
+from hpcfilter.config import Count, Fraction, share_up
 from hpcfilter.policies.ranking import hide_lowest
 from hpcfilter.policies.selection import Selection
 from hpcfilter.randomness import uniform
@@ -20,7 +19,7 @@ def es(scores, epoch, seed, comm, *, epochs: Count, fraction: Fraction = 0.3, en
     one exact threshold. ES draws within each batch; this is its epoch-level form. The value of `ends` is not verified against the paper. State:
     that of the score, 4 B. Weights 1: biased. fraction = 0 is the baseline. Samples never observed are kept.
     """
-    whole = math.ceil(ends * epochs)
+    whole = share_up(ends, epochs)
     if not whole <= epoch < epochs - whole:
         return Selection(np.ones(len(scores.owned), bool))
     u = uniform(seed, epoch, np.asarray(scores.owned), 1, "es")[:, 0]

@@ -3,9 +3,11 @@
 import numpy as np
 
 from hpcfilter.config import Count, Fraction
-from hpcfilter.policies.ranking import after_fits, hide_lowest
+from hpcfilter.policies.ranking import after_fits, cuts_after, hide_for_good
 from hpcfilter.policies.selection import Selection
 from hpcfilter.randomness import uniform
+
+NEVER = 2.0**16  # events that stand for those of a sample that was never predicted right
 
 
 def forget(scores, epoch, seed, comm, *, epochs: Count, fraction: Fraction = 0.3, after: Count = 20, restart: bool = True, per_class: bool = False):
@@ -18,8 +20,9 @@ def forget(scores, epoch, seed, comm, *, epochs: Count, fraction: Fraction = 0.3
     if epoch < after or not fraction:
         return Selection(np.ones(len(scores.owned), bool))
     tie = uniform(seed, 0, np.asarray(scores.owned), 1, "forget")[:, 0]  # counts are whole numbers: by index, sorted data would lose whole classes
-    hidden, threshold = hide_lowest(scores, (scores.importance + tie).astype(np.float32), fraction, comm, per_class)
-    return Selection(~hidden, threshold=threshold, frozen=True, began=after if restart else 0)
+    count = np.where(np.isposinf(scores.importance), NEVER, scores.importance)
+    hidden, threshold = hide_for_good(scores, (count + tie).astype(np.float32), fraction, comm, per_class)
+    return Selection(~hidden, threshold=np.floor(threshold), frozen=True, began=after if restart else 0)
 
 
-forget.score, forget.problem, forget.needs_classes = "forgetting", after_fits, True
+forget.score, forget.problem, forget.needs_classes, forget.cuts_after = "forgetting", after_fits, True, cuts_after

@@ -1,20 +1,18 @@
 """What stands around every policy, off by default: a noise guard, a class floor, cheaper refreshes, a rule for the learning rate."""
 
 from dataclasses import replace
-from fractions import Fraction
 from typing import Annotated, Literal
 
 import numpy as np
 from pydantic import Field
 
-from hpcfilter.config import Count
-from hpcfilter.config import Fraction as Share
+from hpcfilter.config import Count, Fraction, share_up
 from hpcfilter.policies.ranking import class_sizes, hide_lowest
 from hpcfilter.threshold import exact_sum, lowest_by_group, lowest_keys, order_keys
 
 
 def guarded(policy, scores, epoch, seed, comm, *,
-            noise: Share = 0.0,
+            noise: Fraction = 0.0,
             noise_warmup: Annotated[int, Field(ge=0)] = 2,
             noise_patience: Annotated[int, Field(ge=1, le=255)] = 3,
             class_floor: Annotated[float, Field(ge=0, le=1)] = 0.0,
@@ -29,7 +27,8 @@ def guarded(policy, scores, epoch, seed, comm, *,
     class_floor: of each class at least this share trains; the highest scores that were hidden come back, at weight 1, noise last.
     refresh: which hidden samples get a forward pass at the end of the epoch: as the paper says, none, all, a slice of 1 in refresh_every that
     moves on with the epoch, or the 1 in refresh_every that are nearest to being kept, of those that are hidden as easy.
-    lr: factor of the learning rate: the paper's own rule, N / kept, the effective batch (sum w)^2 / (kept * sum w^2), or 1; of what is really kept.
+    lr: factor of the learning rate: the paper's own rule, N / kept, the effective batch (sum w)^2 / (kept * sum w^2), or 1; of what is really kept,
+    and, in `hpcfilter train`, once the warm-up of the schedule is over.
     State: scores.streak, 1 B, for the noise guard.
     """
     selection = policy(scores, epoch, seed, comm)
@@ -62,7 +61,7 @@ def hard_tail(scores, importance, fraction, epoch, comm, warmup, patience, per_c
 
 def _keep_floor(scores, selection, floor, comm):
     sizes, kept = class_sizes(scores, comm), class_sizes(scores, comm, selection.keep)
-    wanted = np.array([-(-Fraction(repr(floor)) * int(size) // 1) for size in sizes], np.int64)  # rounded up, exactly
+    wanted = np.array([share_up(floor, int(size)) for size in sizes], np.int64)
     missing = np.maximum(wanted - kept, 0)
     if not missing.any():
         return selection

@@ -21,14 +21,14 @@ def kakurenbo(scores, epoch, seed, comm, *,
     Candidates are the floor(F_e N) lowest last losses; a candidate moves back unless it was predicted right with a confidence
     (softmax over the classes) of at least tau. F_e = fraction * factors[m], with m the number of `milestones` (shares of
     `epochs`, default train.epochs) that lie behind, the last factor for all further ones; the published schedule is 30/60/80 of 90
-    epochs. Learning rate base * N / kept, with what is really kept. At the end of the epoch the hidden samples get a forward pass in eval mode, the
+    epochs. Learning rate base * N / kept once its warm-up is over. At the end of the epoch the hidden samples get a forward pass in eval mode, the
     others keep the loss of their training step.
 
     State: the last loss, correctness and confidence of each sample. Biased: hidden samples are not made up for by weights.
     Never observed samples are never hidden, so nothing is hidden in the first epoch. fraction = 0 is the baseline.
     """
-    ceiling = fraction * factors[min(sum(epoch >= m * epochs for m in milestones), len(factors) - 1)]
-    candidates, threshold = hide_lowest(scores, scores.importance, ceiling, comm, per_class)
+    factor = factors[min(sum(epoch >= m * epochs for m in milestones), len(factors) - 1)]
+    candidates, threshold = hide_lowest(scores, scores.importance, fraction, comm, per_class, factor)
     moved_back = candidates & ~(scores.correct & (scores.confidence >= tau))
     hidden = candidates & ~moved_back
     return Selection(~hidden, threshold=threshold, lr_rule="kept", moved_back=moved_back, refresh=hidden)

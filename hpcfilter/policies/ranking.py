@@ -8,16 +8,16 @@ from hpcfilter.randomness import hash64
 from hpcfilter.threshold import cut, lowest_by_group
 
 
-def hide_lowest(scores, importance, fraction, comm, per_class=False):
-    """Mark the floor(fraction * N) lowest, or with per_class the floor(fraction * N_c) lowest of each class c. NaN is never marked.
+def hide_lowest(scores, importance, fraction, comm, per_class=False, factor=1.0):
+    """Mark the floor(fraction * factor * N) lowest, or with per_class as many of the N_c of each class c. NaN is never marked.
 
     importance: float32 (n_local,). Returns (mask bool (n_local,), the highest marked score; NaN when there is none, or with per_class).
     """
     if not per_class:
-        return cut(importance, share(fraction, scores.total), comm)
+        return cut(importance, share(fraction, scores.total, factor), comm)
     if scores.class_sizes is None:  # labels do not change: once per run
         scores.class_sizes = class_sizes(scores, comm)
-    return lowest_by_group(importance, scores.labels, [share(fraction, int(size)) for size in scores.class_sizes], comm), float("nan")
+    return lowest_by_group(importance, scores.labels, [share(fraction, int(size), factor) for size in scores.class_sizes], comm), float("nan")
 
 
 def class_sizes(scores, comm, mask=True):
@@ -30,17 +30,22 @@ def draw(scores, seed, epoch, stream):
     return (hash64(seed, epoch, np.asarray(scores.owned), stream) >> np.uint64(32)).astype(np.uint32)
 
 
-def hide_for_good(scores, fraction, comm, per_class=False):
-    """`hide_lowest` by the scores' own importance, for a cut that is made once. Raises InputError on all ranks when too few samples have a score
+def hide_for_good(scores, importance, fraction, comm, per_class=False):
+    """`hide_lowest` for a cut that is made once. Raises InputError on all ranks when too few samples have a score
     yet.
     """
-    known, wanted = int(comm.sum(np.count_nonzero(~np.isnan(scores.importance)))), share(fraction, scores.total)
+    known, wanted = int(comm.sum(np.count_nonzero(~np.isnan(importance)))), share(fraction, scores.total)
     if known < wanted:
         raise on_all(f"filter.after: {known} of {scores.total} samples have a score when {wanted} are to be hidden for good; lengthen filter.after")
-    return hide_lowest(scores, scores.importance, fraction, comm, per_class)
+    return hide_lowest(scores, importance, fraction, comm, per_class)
 
 
 def after_fits(parameters):
     """What is wrong with `after` epochs of scoring in a run of `epochs`, or None."""
     after, epochs = parameters["after"], parameters["epochs"]
     return None if after < epochs else f"filter.after: got {after}, expected fewer than the {epochs} epochs of the run, or nothing is ever hidden"
+
+
+def cuts_after(parameters):
+    """The epochs of scoring before a cut that is made once, or None when there is none."""
+    return parameters["after"] if parameters["fraction"] else None

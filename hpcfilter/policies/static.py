@@ -6,7 +6,7 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field
 
-from hpcfilter.config import Count, Fraction
+from hpcfilter.config import Count, Fraction, share_up
 from hpcfilter.policies.ranking import hide_for_good
 from hpcfilter.policies.selection import Selection
 
@@ -20,16 +20,19 @@ def static(scores, epoch, seed, comm, *, epochs: Count, selection: Path | None =
     """
     if "keep" in scores.given:
         return Selection(scores.given["keep"], scores.given.get("weight"))
-    if epoch < after * epochs:
+    if epoch < share_up(after, epochs):
         return Selection(np.ones(len(scores.owned), bool))
-    hidden, threshold = hide_for_good(scores, fraction, comm, per_class)
+    hidden, threshold = hide_for_good(scores, scores.importance, fraction, comm, per_class)
     return Selection(~hidden, threshold=threshold, frozen=True)
 
 
+def _cuts_after(parameters):
+    return share_up(parameters["after"], parameters["epochs"]) if parameters["selection"] is None and parameters["fraction"] else None
+
+
 def _cuts_in_time(parameters):
-    after, epochs = parameters["after"], parameters["epochs"]
-    late = parameters["selection"] is None and parameters["fraction"] and after * epochs > epochs - 1
-    return f"filter.after: got {after} of {epochs} epochs, so nothing is ever hidden" if late else None
+    after, epochs = _cuts_after(parameters), parameters["epochs"]
+    return f"filter.after: got {parameters['after']} of {epochs} epochs, so nothing is ever hidden" if after and after >= epochs else None
 
 
-static.given, static.problem = ("selection", ("keep", "weight")), _cuts_in_time
+static.given, static.problem, static.cuts_after = ("selection", ("keep", "weight")), _cuts_in_time, _cuts_after

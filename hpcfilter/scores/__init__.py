@@ -3,8 +3,6 @@
 Direction, once and for all: higher = more worth training. A new score is a class in one file and an entry in SCORES.
 """
 
-import math
-
 from hpcfilter.config import bind, choose, imported
 from hpcfilter.errors import InputError
 from hpcfilter.scores.centroid import Centroid
@@ -16,19 +14,10 @@ from hpcfilter.scores.margin import AUM, Margin
 from hpcfilter.scores.score import Score
 from hpcfilter.scores.state import Scores
 
-__all__ = ["SCORES", "Score", "Scores", "known_in_time", "make_score"]
+__all__ = ["SCORES", "Score", "Scores", "make_score"]
 
 SCORES = {"loss": Loss, "ema": Ema, "difference": Difference, "batch_loss": BatchLoss, "evolved": Evolved, "el2n": EL2N, "grand": GraNd,
           "confidence": Confidence, "margin": Margin, "aum": AUM, "forgetting": Forgetting, "dyn_unc": DynUnc, "centroid": Centroid}
-
-
-def known_in_time(score, parameters):
-    """Raise InputError when a policy that cuts once does so before its score is known. parameters: of the policy."""
-    after = parameters.get("after")
-    if isinstance(after, float):
-        after = math.ceil(after * parameters["epochs"]) if parameters.get("selection") is None else None
-    if after is not None and parameters.get("fraction") and after < score.warmup:
-        raise InputError(f"filter.after: the score {score.name} is known after {score.warmup} epochs, got a cut after {after}")
 
 
 def make_score(name, parameters, classes, target, default="loss"):
