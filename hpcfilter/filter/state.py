@@ -50,29 +50,41 @@ def check(state, identity, epochs, rows, comm):
 
     def read():
         try:
-            for key, expected in identity.items():
-                if state[key] != expected:
-                    raise InputError(f"Filter: {key}: got a state of {state[key]}, expected {expected}")
-            arrays.update({name: value.cpu().numpy() for name, value in state.items() if isinstance(value, torch.Tensor)})
-            for name in rows:
-                if arrays[name].shape != (identity["samples"],):
-                    raise InputError(f"Filter: {name}: got a state with shape {arrays[name].shape}, expected ({identity['samples']},)")
-            for kind in ("trained", "looked"):
-                lengths = {name: len(arrays[f"{kind}.{name}"]) for name in ("index", *COLUMNS)}
-                if len(set(lengths.values())) > 1 or not np.all((arrays[f"{kind}.index"] >= 0) & (arrays[f"{kind}.index"] < identity["samples"])):
-                    raise InputError(f"Filter: {kind}: got a state with rows that do not fit: {lengths}")
-            plain = {"epoch": int(state["epoch"]), "over": bool(state["over"]), "consumed": int(state["consumed"]), "ranks": int(state["ranks"]),
-                     "longest": int(state["longest"])}
-            if state["epochs"] != epochs and plain["consumed"] and not plain["over"]:
-                raise InputError(f"Filter: epochs: got a state from the middle of an epoch of {state['epochs']}, expected {epochs}; the number "
-                                 "of epochs may change only between two epochs")
-            if min(plain["epoch"], plain["consumed"]) < 0 or (identity["order"] == "global" and plain["consumed"] > identity["samples"]):
-                raise InputError(f"Filter: got a state that makes no sense: {plain}")
-            if identity["order"] == "shard" and plain["consumed"] and not plain["over"] and plain["ranks"] != comm.size:
-                raise InputError(f"Filter: got a state of an epoch that was begun on {plain['ranks']} ranks, expected {comm.size}: in shard order a "
-                                 "rank cannot go on with the part of another")
-            return plain
+            plain = _plain(state, identity, epochs, comm.size)
+            arrays.update(_arrays(state, identity["samples"], rows))
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise InputError(f"Filter: not a state of a filter: {type(error).__name__} {error}") from None
+        return plain
 
     return comm.on_first(read), arrays
+
+
+def _plain(state, identity, epochs, ranks):
+    """The numbers of a state, checked."""
+    for key, expected in identity.items():
+        if state[key] != expected:
+            raise InputError(f"Filter: {key}: got a state of {state[key]}, expected {expected}")
+    plain = {key: int(state[key]) for key in ("epoch", "over", "consumed", "ranks", "longest")}
+    under_way = plain["consumed"] and not plain["over"]
+    if under_way and state["epochs"] != epochs:
+        raise InputError(f"Filter: epochs: got a state from the middle of an epoch of {state['epochs']}, expected {epochs}; the number of epochs may "
+                         "change only between two epochs")
+    if min(plain.values()) < 0 or (identity["order"] == "global" and plain["consumed"] > identity["samples"]):
+        raise InputError(f"Filter: got a state that makes no sense: {plain}")
+    if under_way and identity["order"] == "shard" and plain["ranks"] != ranks:
+        raise InputError(f"Filter: got a state of an epoch that was begun on {plain['ranks']} ranks, expected {ranks}: in shard order a rank cannot "
+                         "go on with the part of another")
+    return plain
+
+
+def _arrays(state, samples, rows):
+    """The columns of a state as numpy arrays, checked."""
+    arrays = {name: value.cpu().numpy() for name, value in state.items() if isinstance(value, torch.Tensor)}
+    for name in rows:
+        if arrays[name].shape != (samples,):
+            raise InputError(f"Filter: {name}: got a state with shape {arrays[name].shape}, expected ({samples},)")
+    for kind in ("trained", "looked"):
+        index, lengths = arrays[f"{kind}.index"], {len(arrays[f"{kind}.{name}"]) for name in ("index", *COLUMNS)}
+        if len(lengths) > 1 or not np.all((index >= 0) & (index < samples)):
+            raise InputError(f"Filter: {kind}: got a state whose rows do not fit: lengths {sorted(lengths)}, indices up to {index.max(initial=0)}")
+    return arrays
