@@ -1,9 +1,9 @@
 """The conformance suite: every policy, alone and with everything switched on, in both orders, on 1, 2, 3, 4 and 8 simulated ranks."""
 
 import pytest
+from laws import CASES, LAWS, NOTHING, ORDERS
 
 from hpcfilter.policies import POLICIES
-from tests.laws import CASES, LAWS, NOTHING, ORDERS
 
 
 @pytest.mark.parametrize("order", ORDERS)
