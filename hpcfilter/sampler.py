@@ -126,7 +126,6 @@ def batch_means(values, cuts, comm):
     """The mean over each global batch of a value per trained sample. All ranks must call.
 
     values: float32 (m,), in the order of training. cuts: int (steps + 1,), where this rank's batches begin and end, as many on all ranks.
-
     Returns float32 (m,): each sample's batch mean over the finite values, NaN for a sample whose own value is not. Summed as integers of 2^-20,
     with values beyond 2^20 cut off, so that the order of the ranks does not matter. Payload: 16 B per step.
     """

@@ -92,7 +92,7 @@ class Epoch(NamedTuple):
     lr_scale: float
     began: int
     trained: np.ndarray  # indices, in order
-    losses: list  # per batch: (loss that was returned, samples, sum of weight * loss as the selection wants it)
+    losses: list  # per batch: (loss that goes backward, samples)
 
 
 class Data:
@@ -106,8 +106,8 @@ class Data:
 
 
 def make(comm, case, order, **changes):
-    policy, parameters = CASES[case] if case in CASES else (case, NOTHING[case])
-    given = None if case == "static cut" or (case in NOTHING and case not in CASES) else GIVEN.get(policy)
+    policy, parameters = CASES[case]
+    given = None if case == "static cut" else GIVEN.get(policy)
     return Filter(N, policy, comm=comm, order=order, **{"seed": SEED, "epochs": EPOCHS, "labels": LABELS, "given": given, **parameters, **changes})
 
 
@@ -117,10 +117,10 @@ class History(list):
     state = None
 
 
-def train(sampler, epochs=None, stop=None):
-    """Train epochs of one rank with a DataLoader. stop: (epoch, batch) at which to leave, batch None = when the epoch is over. Returns a History."""
+def train(sampler, stop=None):
+    """Train one rank to the end, with a DataLoader. stop: (epoch, batch) at which to leave, batch None = once it is over. Returns a History."""
     history, batch = History(), max(1, GLOBAL_BATCH // sampler.comm.size)
-    for epoch in range(sampler.first_epoch, EPOCHS) if epochs is None else epochs:
+    for epoch in range(sampler.first_epoch, EPOCHS):
         sampler.set_epoch(epoch)
         trained, losses, table = [], [], network(epoch)
         for number, (index, value) in enumerate(DataLoader(sampler.indexed(Data()), batch_size=batch, sampler=sampler)):
@@ -130,9 +130,9 @@ def train(sampler, epochs=None, stop=None):
             own, logits, labels = (part[index] for part in table)
             losses.append((float(sampler.loss(own, index, logits, labels)), len(index)))
             trained.append(index.numpy())
-        selection = sampler.selection
         if stop and stop[0] == epoch and stop[1] is not None:
             break
+        selection = sampler.selection
         if hidden := sampler.hidden.tolist():
             own, logits, labels = (part[hidden] for part in table)
             sampler.observe(own, hidden, logits, labels)

@@ -31,9 +31,7 @@ def draw(scores, seed, epoch, stream):
 
 
 def hide_for_good(scores, importance, fraction, comm, per_class=False):
-    """`hide_lowest` for a cut that is made once. Raises InputError on all ranks when too few samples have a score
-    yet.
-    """
+    """`hide_lowest` for a cut that is made once. Raises InputError on all ranks when too few samples have a score yet."""
     known, wanted = int(comm.sum(np.count_nonzero(~np.isnan(importance)))), share(fraction, scores.total)
     if known < wanted:
         raise on_all(f"filter.after: {known} of {scores.total} samples have a score when {wanted} are to be hidden for good; lengthen filter.after")
