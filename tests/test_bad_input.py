@@ -2,10 +2,11 @@
 
 import json
 
+import numpy as np
 import pytest
 
 from hpcfilter.cli import main
-from hpcfilter.data import read_table, write_table
+from hpcfilter.data import open_packed, read_table, write_table
 
 
 def refused(done, message):
@@ -34,21 +35,19 @@ def corrupt(tmp_path, digits):
 
 @pytest.mark.parametrize("ranks", [1, 2, 3])
 def test_missing_truncated_corrupt_data(tmp_path, config, hpcfilter, truncated, corrupt, ranks):
-    for data, message in ((tmp_path / "nowhere.h5", "nowhere.h5: cannot open the packed file"), (truncated, "short.h5"), (corrupt, "corrupt.h5")):
+    for data, message in ((tmp_path / "nowhere.h5", "nowhere.h5: cannot read"), (truncated, "short.h5"), (corrupt, "corrupt.h5")):
         refused(hpcfilter(ranks, "train", config(data), "--run-dir", tmp_path / "run"), message)
     assert not (tmp_path / "run").exists()
 
 
 def test_labels_out_of_range_where_only_one_rank_sees_them(tmp_path, digits, config, hpcfilter):
-    import h5py
-
     path = tmp_path / "labels.h5"
     path.write_bytes(digits.read_bytes())
-    with h5py.File(path, "r+") as file:
-        file["train/labels"][1437] = 12
+    labels = open_packed(path).train.labels
+    np.memmap(path, labels.dtype, "r+", labels.offset, labels.shape)[1437] = 12
     done = hpcfilter(2, "train", config(path, data={"verify": False}), "--run-dir", tmp_path / "run")
     refused(done, "train/labels: label 12 in row 1437, expected 0 to 9 (10 classes)")
-    refused(hpcfilter(2, "train", config(path), "--run-dir", tmp_path / "run"), "train/labels: rows 0 to 1437 differ from their checksum")
+    refused(hpcfilter(2, "train", config(path), "--run-dir", tmp_path / "run"), "train/labels: rows 0 to 1437")
 
 
 @pytest.mark.parametrize("tables, message", [
@@ -101,8 +100,6 @@ def test_what_needs_classes_says_so(tmp_path, regression, config, capsys):
 
 
 def test_more_ranks_than_samples(tmp_path, config, hpcfilter):
-    import numpy as np
-
     from hpcfilter.data.pack import pack
 
     np.savez(tmp_path / "s.npz", x=np.zeros((4, 3), np.float32), y=np.array([0, 1, 0, 1]))
@@ -142,8 +139,6 @@ def test_a_checkpoint_of_another_model_data_or_seed(tmp_path, digits, regression
 
 
 def test_a_selection_of_another_data_set(tmp_path, digits, config, hpcfilter):
-    import numpy as np
-
     columns = {"keep": (np.uint8, [np.ones(1438, np.uint8)]), "weight": (np.float32, [np.ones(1438, np.float32)])}
     write_table(tmp_path / "s.h5", 1438, columns, {"data": "0123456789abcdef", "kept": 1438})
     path = config(digits, filter={"policy": "static", "selection": str(tmp_path / "s.h5")})
@@ -152,8 +147,6 @@ def test_a_selection_of_another_data_set(tmp_path, digits, config, hpcfilter):
 
 
 def test_select_refuses_bad_fractions_and_tables(tmp_path, digits, capsys):
-    import numpy as np
-
     write_table(tmp_path / "s.h5", 3, {"x": (np.float32, [np.ones(3, np.float32)])}, {})
     for words, message in ((["s.h5", "--fraction", "1"], "fraction: got 1.0, expected within [0, 1)"),
                            (["s.h5", "--fraction", "-0.5"], "fraction: got -0.5"),

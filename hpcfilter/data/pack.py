@@ -4,16 +4,21 @@ Each source row is read once, in the source's own order, and written to its plac
 memory stays at one slice whatever the size. The shuffle is what makes contiguous blocks of the file fair shares of the data.
 """
 
+import hashlib
 import json
 import os
+import zlib
 from pathlib import Path
 
 import h5py
 import numpy as np
 
 from hpcfilter.config import share
-from hpcfilter.data.packed import FORMAT, Split, check_labels, checksums, content_digest, reason, rows_per_block
-from hpcfilter.data.sources import DAMAGE, open_source
+from hpcfilter.data.distrust import DAMAGE, one_line
+from hpcfilter.data.hdf5 import create_hdf5, write_attribute
+from hpcfilter.data.packed import FORMAT, check_labels
+from hpcfilter.data.seal import seal
+from hpcfilter.data.sources import open_source
 from hpcfilter.errors import InputError
 from hpcfilter.randomness import Permutation
 from hpcfilter.record import progress
@@ -44,10 +49,11 @@ def pack(source, target, seed=0, test_fraction=0.2, size=None, regression=False,
         mean, std = _fill(temporary, splits, opened, classes).mean_std(each=layout == "HWC" or len(opened.train[0].shape) == 2)
         about = {"name": opened.name, "classes": classes, "layout": layout, "mean": mean, "std": std, "seed": seed,
                  "source": Path(source).name, "rows": {name: split["rows"] for name, split in splits.items()}}
-        _seal(temporary, about)
+        _describe(temporary, about)
+        seal(temporary)
         os.replace(temporary, target)
     except DAMAGE as error:
-        raise InputError(f"{source} to {target}: {type(error).__name__}: {reason(error)}") from None
+        raise InputError(f"{source} to {target}: {type(error).__name__}: {one_line(error)}") from None
     finally:
         temporary.unlink(missing_ok=True)
     return about
@@ -117,14 +123,12 @@ def _create(path, splits, classes):
         kind, space = h5py.h5t.py_create(np.dtype(dtype)), h5py.h5s.create_simple(tuple(int(n) for n in shape))
         h5py.h5d.create(group.id, name.encode(), kind, space, dcpl=early)
 
-    with h5py.File(path, "w", locking=False) as file:
+    with create_hdf5(path) as file:
         for name, split in splits.items():
             group, (images, labels), rows = file.create_group(name), split["arrays"], split["rows"]
             label_shape = () if classes else labels.shape[1:]
             for part, shape, dtype in (("images", images.shape[1:], _stored(images)), ("labels", label_shape, _stored(labels, classes))):
                 reserve(group, part, (rows, *shape), dtype)
-                blocks = -(-rows // rows_per_block(np.empty((1, *shape), dtype)))
-                reserve(group, f"{part}_crc32", (blocks,), np.uint32)
             reserve(group, "origin", (rows,), np.int64)
 
 
@@ -150,10 +154,8 @@ def _fill(path, splits, opened, classes):
                     if name == "train" and here.any():
                         moments.add(x[here].reshape(-1, x.shape[-1] if x.ndim > 1 else 1))
                 advance(len(number))
-    for name in splits:
-        for part in ("images", "labels"):
-            maps[name][f"{part}_crc32"][:] = checksums(maps[name][part])
-        for array in maps[name].values():
+    for split in maps.values():
+        for array in split.values():
             array.flush()
     return moments
 
@@ -169,7 +171,7 @@ def _place(maps, split, number, x, y):
 
 def _slices(images):
     """Slices of about SLICE_BYTES that keep to the source's own chunks, so that each chunk is decoded once."""
-    rows, chunk = images.shape[0], getattr(images, "chunk_rows", None) or (getattr(images, "chunks", None) or (1,))[0]
+    rows, chunk = images.shape[0], getattr(images, "chunk_rows", 1)
     row_bytes = max(1, int(np.prod(images.shape[1:])) * images.dtype.itemsize)
     step = max(chunk, SLICE_BYTES // row_bytes // chunk * chunk, 1)
     return [slice(start, min(start + step, rows)) for start in range(0, rows, step)]
@@ -198,13 +200,13 @@ class Moments:
         return mean.tolist(), np.sqrt(np.where(variance > 0, variance, 1)).tolist()
 
 
-def _seal(path, about):
-    """Write what the file says of itself, the digest last, and bring all of it to the disk."""
-    with h5py.File(path, "r+", locking=False) as file:
-        content = {name: Split(name, file[name]["images"], file[name]["labels"],
-                               {part: file[name][f"{part}_crc32"][:] for part in ("images", "labels")}) for name in about["rows"]}
-        file.attrs["about"] = json.dumps(about)
-        file.attrs["hpcfilter"] = FORMAT
-        file.attrs["digest"] = content_digest(about, content)
-    with open(path, "rb") as file:
-        os.fsync(file.fileno())
+def _describe(path, about):
+    """Write what the file says of itself, and the digest of that and of the type, shape and checksum of all images and labels."""
+    state = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
+    for name in sorted(about["rows"]):
+        maps = _maps(path, name)
+        for part in ("images", "labels"):
+            state.update(f"{name}/{part} {maps[part].dtype.str} {maps[part].shape} {zlib.crc32(maps[part]):08x}".encode())
+    with create_hdf5(path, "r+") as file:
+        for name, value in (("about", json.dumps(about)), ("hpcfilter", FORMAT), ("digest", state.hexdigest()[:16])):
+            write_attribute(file, name, value)

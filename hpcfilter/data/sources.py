@@ -4,24 +4,23 @@ Every source is found by what stands at the path: the word `digits`, an .npz fil
 """
 
 import gzip
-import io
-import json
+import math
+import os
 import struct
 import zipfile
-import zlib
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import h5py
 import numpy as np
 
-from hpcfilter.data.packed import reason
+from hpcfilter.data.distrust import check_declared, damage, one_line
+from hpcfilter.data.foreign import open_foreign
+from hpcfilter.data.images import SUFFIXES, ImageFiles
 from hpcfilter.errors import InputError
 
-# What numpy, h5py, zlib and Pillow raise on files that are damaged or not what they seem.
-DAMAGE = (OSError, ValueError, KeyError, IndexError, TypeError, AttributeError, EOFError, RuntimeError, struct.error, zipfile.BadZipFile, zlib.error)
 _IDX_TYPES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
-_IMAGE_FILES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".webp"}
 _NPZ_NAMES = {  # split -> (images, labels) in the spellings met in the wild
     "train": (("x_train", "y_train"), ("train_images", "train_labels"), ("X_train", "y_train"),
               ("images", "labels"), ("x", "y"), ("X", "y"), ("data", "target")),
@@ -49,17 +48,16 @@ def open_source(path, size=None):
     path = Path(path)
     if not path.exists():
         raise InputError(f"{path}: no such file or folder; expected digits, .npz, .h5, idx files or a folder of images by class")
-    try:
+    with damage(path):
         if path.is_dir():
             return _idx_folder(path) if list(_idx_files(path)) else _image_folder(path, size)
         if path.suffix == ".npz":
             return _npz(path)
         if h5py.is_hdf5(path):
-            return _hdf5(path)
+            train, test, name, classes = open_foreign(path)
+            return Source(name or path.stem, train, test, classes)
         if "idx" in path.name or "ubyte" in path.name:
             return _idx_folder(path.parent, path)
-    except DAMAGE as error:
-        raise InputError(f"{path}: cannot read: {reason(error)}") from None
     raise InputError(f"{path}: not a data set that pack knows: expected digits, .npz, .h5, idx files or a folder of images by class")
 
 
@@ -73,66 +71,30 @@ def _digits():
 
 
 def _npz(path):
-    with np.load(path, allow_pickle=False) as file:
-        splits = {split: next(((file[x], file[y]) for x, y in names if x in file and y in file), None)
-                  for split, names in _NPZ_NAMES.items()}
-        found = ", ".join(file.files)
+    with zipfile.ZipFile(path) as archive:
+        members = {member.filename.removesuffix(".npy"): member for member in archive.infolist()}
+        splits = {split: next(((_member(path, archive, members[x]), _member(path, archive, members[y])) for x, y in names
+                               if x in members and y in members), None) for split, names in _NPZ_NAMES.items()}
     if splits["train"] is None:
         known = "; ".join(f"{x}, {y}" for x, y in _NPZ_NAMES["train"])
-        raise InputError(f"{path}: found the arrays {found}; expected a pair of: {known}")
+        raise InputError(f"{path}: found the arrays {one_line(', '.join(islice(members, 20)))}; expected a pair of: {known}")
     return Source(path.stem, splits["train"], splits["test"])
 
 
-def _hdf5(path):
-    """An HDF5 file with images and labels at its root or under train/ and test/; it stays open while it is packed."""
-    file = h5py.File(path, "r", locking=False)
-
-    def split(group):
-        images = _Mosaics(group) if "mosaics_jpeg" in group else _own_array(group, "images")
-        labels = _own_array(group, "labels")
-        return (images, labels) if images is not None and labels is not None else None
-
-    train = split(file["train"]) if "train" in file else split(file)
-    test = split(file["test"]) if "test" in file else None
-    if train is None:
-        raise InputError(f"{path}: found {', '.join(file)} at the root; expected images and labels there, or under train/ and test/")
-    classes = file.attrs.get("class_names", file.attrs.get("classes"))
-    if isinstance(classes, (str, bytes)):
-        classes = json.loads(classes)
-    return Source(str(file.attrs.get("name", path.stem)), train, test, None if classes is None else [_text(name) for name in classes])
-
-
-def _own_array(group, name):
-    """A data set of numbers that lies in this very file, or None. A file must not make us read another one."""
-    link = group.get(name, getlink=True)
-    if link is None:
-        return None
-    array = group[name] if isinstance(link, h5py.HardLink) else None
-    if not isinstance(array, h5py.Dataset) or array.is_virtual or array.id.get_create_plist().get_external_count() or array.ndim == 0:
-        raise InputError(f"{group.file.filename}: {group.name}/{name}: expected an array in the file itself, got a group, a link or external storage")
-    return array
-
-
-class _Mosaics:
-    """Images of 32 x 32 pixels kept as JPEG mosaics, 25 rows of 40 each: `mosaics_jpeg` end to end, cut at `offsets`."""
-
-    ROWS, COLUMNS, TILE = 25, 40, 32
-    chunk_rows = ROWS * COLUMNS
-
-    def __init__(self, group):
-        self._bytes, self._offsets = group["mosaics_jpeg"], group["offsets"][:]
-        self.shape, self.dtype = (len(group["labels"]), self.TILE, self.TILE, 3), np.dtype(np.uint8)
-
-    def __getitem__(self, rows):
-        first, last = rows.start // self.chunk_rows, -(-rows.stop // self.chunk_rows)
-        images = np.concatenate([self._decode(number) for number in range(first, last)])
-        return images[rows.start - first * self.chunk_rows : rows.stop - first * self.chunk_rows]
-
-    def _decode(self, number):
-        jpeg = self._bytes[self._offsets[number] : self._offsets[number + 1]].tobytes()
-        tiles = _pillow().open(io.BytesIO(jpeg)).convert("RGB")
-        grid = np.asarray(tiles).reshape(self.ROWS, self.TILE, self.COLUMNS, self.TILE, 3)
-        return grid.swapaxes(1, 2).reshape(-1, self.TILE, self.TILE, 3)
+def _member(path, archive, member):
+    """One array of an .npz file, of which no more is read than the archive says and the array needs."""
+    where = f"{path}: {member.filename}"
+    check_declared(where, member.file_size, min(member.compress_size, os.path.getsize(path)))
+    if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise InputError(f"{where}: got compression {member.compress_type}, expected none or deflate, as numpy writes them")
+    with archive.open(member) as file:
+        version = np.lib.format.read_magic(file)
+        shape, _, dtype = (np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0)(file)
+        size = file.tell() + math.prod(shape) * dtype.itemsize
+        if size != member.file_size:
+            raise InputError(f"{where}: got {member.file_size} bytes, expected {size} for {dtype} of shape {shape}")
+        file.seek(0)
+        return np.lib.format.read_array(file, allow_pickle=False)
 
 
 def _idx_files(folder):
@@ -154,17 +116,20 @@ def _idx_folder(folder, only=None):
 
 def _idx(path):
     """One idx file (Y. LeCun's format: two zero bytes, type, number of axes, big-endian lengths, numbers)."""
-    with gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as file:
-        data = file.read()
-    zero, kind, axes = struct.unpack_from(">HBB", data)
-    if zero or kind not in _IDX_TYPES:
-        raise InputError(f"{path}: not an idx file: it begins with {data[:4].hex()}")
-    shape = struct.unpack_from(f">{axes}I", data, 4)
-    dtype = np.dtype(_IDX_TYPES[kind])
-    expected = 4 + 4 * axes + int(np.prod(shape)) * dtype.itemsize
-    if len(data) != expected:
-        raise InputError(f"{path}: got {len(data)} bytes, expected {expected} for shape {shape}; the file is truncated or damaged")
-    return np.frombuffer(data, dtype, offset=4 + 4 * axes).reshape(shape)
+    stored, packed = os.path.getsize(path), path.suffix == ".gz"
+    with gzip.open(path) if packed else open(path, "rb") as file:
+        head = file.read(4)
+        zero, kind, axes = struct.unpack(">HBB", head)
+        if zero or kind not in _IDX_TYPES or not axes:
+            raise InputError(f"{path}: not an idx file: it begins with {head.hex()}")
+        shape, dtype = struct.unpack(f">{axes}I", file.read(4 * axes)), np.dtype(_IDX_TYPES[kind])
+        begin, size = file.tell(), math.prod(shape) * dtype.itemsize
+        check_declared(path, size, stored)
+        data = file.read(size + 1 if packed else min(size + 1, stored))
+    if len(data) != size:
+        raise InputError(f"{path}: got {begin + len(data)} bytes{' or more' * (len(data) > size)}, expected {begin + size} for shape {shape}; "
+                         "the file is truncated or damaged")
+    return np.frombuffer(data, dtype).reshape(shape)
 
 
 def _image_folder(folder, size):
@@ -182,45 +147,7 @@ def _images(folder, classes, size):
     if unknown:
         raise InputError(f"{folder}: class folder '{unknown[0]}' is not among the training classes: {', '.join(classes)}")
     files = [(file, label) for label, name in enumerate(classes) if (folder / name).is_dir()
-             for file in sorted((folder / name).iterdir()) if file.suffix.lower() in _IMAGE_FILES]
+             for file in sorted((folder / name).iterdir()) if file.suffix.lower() in SUFFIXES]
     if not files:
-        raise InputError(f"{folder}: found no image files ({', '.join(sorted(_IMAGE_FILES))}) in its class folders")
-    return _ImageFiles([file for file, _ in files], size), np.array([label for _, label in files], np.int64)
-
-
-class _ImageFiles:
-    """Image files as rows (height, width, 3), or (height, width) when the first one is grey."""
-
-    chunk_rows = 256
-
-    def __init__(self, files, size):
-        self._files, self._size = files, size
-        with _pillow().open(files[0]) as first:
-            self._mode = "L" if first.mode in ("L", "1", "I;16") else "RGB"
-            height, width = size or first.size[::-1]
-        self.shape = (len(files), height, width) + ((3,) if self._mode == "RGB" else ())
-        self.dtype = np.dtype(np.uint8)
-
-    def __getitem__(self, rows):
-        return np.stack([self._read(file) for file in self._files[rows]])
-
-    def _read(self, file):
-        with _pillow().open(file) as image:
-            converted = image.convert(self._mode)
-        pixels = np.asarray(converted.resize(self._size[::-1]) if self._size else converted)
-        if pixels.shape != self.shape[1:]:
-            raise InputError(f"{file}: got {pixels.shape[1]} x {pixels.shape[0]} pixels, expected {self.shape[2]} x {self.shape[1]} "
-                             f"as {self._files[0].name}; give --size HEIGHTxWIDTH")
-        return pixels
-
-
-def _pillow():
-    try:
-        from PIL import Image
-    except ImportError:
-        raise InputError("images: needs Pillow: pip install pillow") from None
-    return Image
-
-
-def _text(value):
-    return value.decode() if isinstance(value, bytes) else str(value)
+        raise InputError(f"{folder}: found no image files ({', '.join(sorted(SUFFIXES))}) in its class folders")
+    return ImageFiles([file for file, _ in files], size), np.array([label for _, label in files], np.int64)

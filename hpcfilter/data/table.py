@@ -1,21 +1,22 @@
 """Per-sample tables by global index (scores.h5, selection.h5, the filter state of a checkpoint).
 
-A table is an HDF5 file with one contiguous array (N, ...) per column and attributes that say where it comes from. Ranks write
-it one after the other through rank 0, so no rank ever holds N rows, and read only the rows they own.
+A table is an HDF5 file with one contiguous array (N, ...) per column, attributes that say where it comes from, and a seal behind its end. Ranks
+write it one after the other through rank 0, so no rank ever holds N rows, and read only the rows they own.
 """
 
 import json
 import os
 
-import h5py
 import numpy as np
 
-from hpcfilter.data.packed import map_dataset, reason
+from hpcfilter.data.hdf5 import create_hdf5, open_hdf5, own_array, read_attribute, write_attribute
+from hpcfilter.data.seal import check_seal, seal
+from hpcfilter.data.shard import shard
 from hpcfilter.errors import InputError
 
 
 def write_table(path, rows, columns, about):
-    """Write a table under a temporary name, then rename it.
+    """Write a table under a temporary name, seal it, then rename it.
 
     columns: name -> (dtype, iterable of arrays that together are the `rows` rows). about: name -> str, int, float, or a dict that becomes JSON;
     each one an attribute of the file.
@@ -24,9 +25,9 @@ def write_table(path, rows, columns, about):
     path = str(path)
     temporary = f"{path}.part{os.getpid()}"
     try:
-        with h5py.File(temporary, "w", locking=False) as file:
+        with create_hdf5(temporary) as file:
             for name, value in about.items():
-                file.attrs[name] = json.dumps(value) if isinstance(value, dict) else value
+                write_attribute(file, name, json.dumps(value) if isinstance(value, dict) else value)
             for name, (dtype, pieces) in columns.items():
                 data, done = file.create_dataset(name, shape=(rows,), dtype=dtype), 0
                 for piece in pieces:
@@ -34,31 +35,29 @@ def write_table(path, rows, columns, about):
                     done += len(piece)
                 if done != rows:
                     raise ValueError(f"{path}: column {name}: got {done} rows, expected {rows}")
-        with open(temporary, "rb") as file:
-            os.fsync(file.fileno())
+        seal(temporary)
         os.replace(temporary, path)
     finally:
         if os.path.exists(temporary):
             os.remove(temporary)
 
 
-def read_table(path, owned=None):
-    """Read a table. owned: range of the rows wanted, default all. Returns (columns: name -> array, attributes: dict, rows in the file).
+def read_table(path, owned=None, part=(0, 1)):
+    """Read a table. Returns (columns: name -> array, attributes: dict, rows in the file).
 
+    owned: range of the rows wanted, default this part's shard of them. part: (rank, ranks) that together check the seal of the whole file, each its
+    share, before they read; None for a file that the caller has checked.
     Raises InputError when the file is missing, damaged or holds anything but plain arrays.
     """
     path = str(path)
-    try:
-        with h5py.File(path, "r", locking=False) as file:
-            about = {name: value.item() if isinstance(value, np.generic) else value for name, value in file.attrs.items()}
-            arrays = {name: map_dataset(file, name) for name in file}
-    except InputError:
-        raise
-    except (OSError, KeyError, ValueError, RuntimeError) as error:
-        raise InputError(f"{path}: cannot read: {reason(error)}") from None
-    lengths = {len(array) for array in arrays.values() if array.ndim}
-    if len(lengths) != 1 or not all(array.ndim for array in arrays.values()):
-        raise InputError(f"{path}: not a table: got columns of {sorted(lengths)} rows, expected as many in each")
+    if part is not None:
+        check_seal(path, *part)
+    with open_hdf5(path) as file:
+        about = {name: read_attribute(file, name) for name in file.attrs}
+        arrays = {name: own_array(file, name) for name in file}
+    lengths = {len(array) for array in arrays.values()}
+    if len(lengths) != 1 or sum(array.nbytes for array in arrays.values()) > os.path.getsize(path):
+        raise InputError(f"{path}: not a table: got columns of {sorted(lengths)} rows, expected as many in each, and each a place of its own")
     rows = lengths.pop()
-    owned = range(rows) if owned is None else owned
+    owned = shard(rows, *(part or (0, 1))) if owned is None else owned
     return {name: np.array(array[owned.start : owned.stop]) for name, array in arrays.items()}, about, rows

@@ -69,7 +69,7 @@ class Filter:
             if given and path is not None:
                 raise InputError(f"Filter: got both given= and the file {path}, expected one of them")
             if path is not None:
-                given = read_given(path, columns, owned, total)
+                given = read_given(path, columns, owned, total, part=(comm.rank, comm.size))
         free = ("epochs", getattr(function, "given", (None,))[0])  # a training may be lengthened, and a file be moved
         plain = {key: value for key, value in {**bound, **self._policy.keywords}.items() if key not in free}
         self._identity = {"samples": total, "policy": policy, "parameters": json.dumps(plain, default=str, sort_keys=True), "score": score.identity(),

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from hpcfilter.config import share
-from hpcfilter.data import read_table, shard
+from hpcfilter.data import read_table
 from hpcfilter.errors import InputError, on_all
 from hpcfilter.static.tables import write
 from hpcfilter.threshold import cut
@@ -25,8 +25,8 @@ def select(scores_path, comm, fraction, output=None, highest=0.0):
                 raise InputError(f"select: {name}: got {value}, expected within [0, 1)")
         if output.exists() and output.samefile(scores_path):
             raise InputError(f"{output}: the selection would overwrite the scores it is made from; give another --output")
-        columns, about, rows = _own_rows(scores_path, comm)
-        if "importance" not in columns or "data" not in about:
+        columns, about, rows = read_table(scores_path, part=(comm.rank, comm.size))
+        if "importance" not in columns or columns["importance"].ndim > 1 or "data" not in about:
             raise InputError(f"{scores_path}: not a score table: got the columns {', '.join(columns)}, expected importance")
         if comm.size > rows:
             raise InputError(f"{scores_path}: got {comm.size} ranks for {rows} samples, expected at most one rank per sample")
@@ -41,9 +41,3 @@ def select(scores_path, comm, fraction, output=None, highest=0.0):
              "threshold": threshold, "highest threshold": -top, "data": about["data"]}
     write(output, rows, {"keep": (~hidden).astype(np.uint8), "weight": np.ones(len(hidden), np.float32)}, about, comm)
     return output, about
-
-
-def _own_rows(path, comm):
-    """read_table of the rows that this rank owns."""
-    rows = read_table(path, range(0))[2]
-    return read_table(path, shard(rows, comm.rank, comm.size))

@@ -1,0 +1,124 @@
+"""HDF5 files, of which nothing is believed: what is checked before anything is read.
+
+Left to itself, the library follows links and storage into other files, allocates whatever size a file declares, and reads texts of variable length
+without end when they are damaged (HDF5 2.0). What we write has none of these, and the library's own checksums over all that it must interpret.
+"""
+
+import math
+import os
+from contextlib import contextmanager
+
+import h5py
+import numpy as np
+
+from hpcfilter.data.distrust import FREE, check_declared, damage, one_line
+from hpcfilter.errors import InputError
+
+FILTERS = {h5py.h5z.FILTER_DEFLATE: "gzip", h5py.h5z.FILTER_SHUFFLE: "shuffle", h5py.h5z.FILTER_FLETCHER32: "fletcher32", h5py.h5z.FILTER_LZF: "lzf"}
+_NUMBERS = (h5py.h5t.INTEGER, h5py.h5t.FLOAT, h5py.h5t.ENUM)  # h5py stores booleans as an enumeration
+_LAYOUTS = {h5py.h5d.COMPACT: "compact", h5py.h5d.CONTIGUOUS: "contiguous", h5py.h5d.CHUNKED: "chunked"}
+
+
+def create_hdf5(path, mode="w"):
+    """Open a file to write. Returns h5py.File: arrays begin at multiples of 64 bytes, metadata carry checksums (the format of HDF5 1.10)."""
+    return h5py.File(path, mode, locking=False, libver=("v110", "v110"), alignment_threshold=1, alignment_interval=64)
+
+
+@contextmanager
+def open_hdf5(path):
+    """Open a file to read, as h5py.File. Whatever damage makes h5py raise within the block becomes an InputError."""
+    with damage(path), h5py.File(path, "r", locking=False) as file:
+        yield file
+
+
+def find_array(file, name):
+    """An array of numbers in an open file, checked and not yet read. Returns h5py.Dataset, or None where nothing stands.
+
+    Raises InputError for what is not in the file itself, is no array of numbers, was never written in full, has another filter than those of
+    FILTERS, or declares more bytes than it can honestly hold.
+    """
+    where, found = _where(file, name), file
+    for step in name.split("/"):
+        link = found.get(step, getlink=True) if isinstance(found, h5py.Group) else None
+        if link is None:
+            return None
+        if not isinstance(link, h5py.HardLink):
+            raise InputError(f"{where}: expected an array in the file itself, got a link")
+        found = found[step]
+    if not isinstance(found, h5py.Dataset):
+        raise InputError(f"{where}: expected an array, got a group or a type")
+    creation = found.id.get_create_plist()
+    if creation.get_layout() not in _LAYOUTS or creation.get_external_count():  # asked first: the shape of a virtual one is read from other files
+        raise InputError(f"{where}: expected an array in the file itself, got a virtual or external one")
+    kind = found.id.get_type()
+    if kind.get_class() not in _NUMBERS or kind != h5py.h5t.py_create(found.dtype, logical=True):
+        raise InputError(f"{where}: expected numbers of a common type, got texts, records, references or an odd type")
+    if not found.shape or 0 in found.shape:
+        raise InputError(f"{where}: expected an array of at least one row, got shape {found.shape}")
+    _check_size(found, where, creation)
+    return found
+
+
+def _check_size(data, where, creation):
+    """Whether the declared sizes of a data set can be true. Sizes are ints of Python, as products of what a file declares overflow others."""
+    item, length = data.dtype.itemsize, os.path.getsize(data.file.filename)
+    if data.chunks:
+        names = [FILTERS.get(code, f"{code} ({one_line(name.decode(errors='replace'))})") for code, _, _, name in
+                 map(creation.get_filter, range(creation.get_nfilters()))]
+        if not set(names) <= set(FILTERS.values()) or len(set(names)) < len(names):
+            raise InputError(f"{where}: got the filters {', '.join(names)}, expected none but {', '.join(FILTERS.values())}, each once")
+        chunks = math.prod(-(-side // chunk) for side, chunk in zip(data.shape, data.chunks, strict=True))
+        if chunks > length or data.id.get_num_chunks() != chunks:
+            raise InputError(f"{where}: expected {chunks} chunks in a file of {length} bytes, which holds fewer; it was never written in full")
+    stored = min(data.id.get_storage_size(), length)
+    if not stored:
+        raise InputError(f"{where}: was never written")
+    for size in (math.prod(data.shape) * item, math.prod(data.chunks or ()) * item):
+        check_declared(where, size, stored)
+
+
+def map_array(data):
+    """Memory-map what `find_array` has found, read-only. Raises InputError unless it is contiguous and inside the file."""
+    where, layout = _where(data.file, data.name[1:]), data.id.get_create_plist().get_layout()
+    if layout != h5py.h5d.CONTIGUOUS:
+        raise InputError(f"{where}: expected one contiguous array, got a {_LAYOUTS[layout]} one; pack it first")
+    offset, size, length = data.id.get_offset(), math.prod(data.shape) * data.dtype.itemsize, os.path.getsize(data.file.filename)
+    if offset + size > length:
+        raise InputError(f"{where}: its {size} bytes at {offset} do not lie within the file's {length} bytes; it is truncated")
+    return np.memmap(data.file.filename, data.dtype, "r", offset, data.shape)
+
+
+def own_array(file, name):
+    """Memory-map an array of a file that we have written. Raises InputError unless it is as we write them."""
+    data = find_array(file, name)
+    if data is None:
+        raise InputError(f"{_where(file, name)}: missing")
+    array = map_array(data)
+    if not (array.dtype.isnative and array.flags.aligned):
+        raise InputError(f"{_where(file, name)}: expected native and aligned numbers, got {array.dtype} at byte {array.offset}; make it anew")
+    return array
+
+
+def write_attribute(file, name, value):
+    """Let a file say something of itself. value: number, or text, which is kept at a fixed length."""
+    file.attrs[name] = np.bytes_(value.encode(errors="surrogateescape")) if isinstance(value, str) else value
+
+
+def read_attribute(file, name):
+    """What a file that we have written says of itself: number, text, or None where nothing stands.
+
+    Raises InputError unless it is as we write them.
+    """
+    if name not in file.attrs:
+        return None
+    attribute = file.attrs.get_id(name)
+    kind = attribute.get_type()
+    plain = kind.get_class() in _NUMBERS[:2] or (kind.get_class() == h5py.h5t.STRING and not kind.is_variable_str())
+    if attribute.shape != () or not plain or attribute.get_storage_size() > FREE:
+        raise InputError(f"{file.filename}: attribute {one_line(name)}: expected a number or a text of fixed length; made by another program")
+    value = file.attrs[name]
+    return value.decode(errors="surrogateescape") if isinstance(value, bytes) else value.item()
+
+
+def _where(file, name):
+    return f"{file.filename}: {one_line(name)}"
