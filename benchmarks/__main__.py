@@ -12,6 +12,10 @@ CASES = {
     "selection": "cost of one threshold, alone and by class, against all-gather and allreduce",
     "conformance": "every policy against every law, as a table",
     "staleness": "KAKURENBO with cheaper refreshes: how stale the scores become, and what that does",
+    "leaving": "seconds until a job ends whose rank fails or hangs, and until it has saved when it is told to leave",
+    "checkpoint": "what saving costs, and what equal bits on three ranks and more cost",
+    "faults": "ranks killed at random again and again: every checkpoint readable, every resumed run equal bits",
+    "corruption": "single corruptions of checkpoints, packed data and tables: how many are detected",
     "order": "cost of the epoch's order: keyed bijection against a permutation array",
 }
 

@@ -23,15 +23,15 @@ def write(path, case, parameters, **values):
     return result
 
 
-def train(ranks, config, run_dir, settings, timeout, capture=True, resume=False):
-    """Run `hpcfilter train` on local ranks. settings: key -> value of --set. timeout: seconds.
+def train(ranks, config, run_dir, settings, timeout, capture=True, resume=False, **more):
+    """Run `hpcfilter train` on local ranks. settings: key -> value of --set. timeout: seconds. more: extra environment variables.
 
     Returns (run, epochs, end) of its record. Raises InputError when it fails.
     """
     words = ["-m", "hpcfilter", "train", config, "--run-dir", run_dir, *(["--resume"] if resume else [])]
     for key, value in settings.items():
         words += ["--set", f"{key}={value}"]
-    done = run_local(ranks, words, timeout, capture=capture)
+    done = run_local(ranks, words, timeout, capture=capture, **more)
     if done.returncode:
         raise InputError(f"training on {ranks} ranks ended with {done.returncode}: {(done.stderr or '').strip()}")
     return read_run(run_dir)

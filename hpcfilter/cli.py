@@ -4,10 +4,14 @@ import argparse
 import os
 import re
 import sys
+import time
 import traceback
 
+from hpcfilter import faults, notice
 from hpcfilter.comm import placement, world
-from hpcfilter.errors import InputError
+from hpcfilter.errors import Failure, InputError, Refusal
+
+FIRST_WORD = 1  # seconds that rank 0 has to report a failure before the others do
 
 
 class _Parser(argparse.ArgumentParser):
@@ -16,34 +20,42 @@ class _Parser(argparse.ArgumentParser):
 
 
 def main(argv=None):
-    """Run one command. Returns the exit code: 0 done, 2 bad input (one line on the error output of rank 0)."""
-    comm = None
+    """Run one command. Returns the exit code: 0 done, or stopped in time; 2 bad input (one line on the error output of rank 0); 1 else."""
+    comm, problem = None, None
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())  # the user's own package.module is found here, as under python -m
     try:
         words = _parser().parse_args(argv)
+        if words.run is _train:
+            notice.listen()  # early: notice to leave may come while torch is being imported
         comm = world()
+        if text := os.environ.get("HPCFILTER_FAULT"):
+            faults.arm(text, comm.rank)
         words.run(words, comm)
-        problem = None
-    except InputError as error:
+    except Refusal as error:
         problem = error
         if comm is not None and comm.size > 1 and not error.shared:
             print(f"hpcfilter: rank {comm.rank}: {error}", file=sys.stderr, flush=True)
-            comm.abort(2)  # the others wait for this rank, and know of nothing
+            comm.abort(error.code)  # the others wait for this rank, and know of nothing
     except ModuleNotFoundError as error:
         if error.name not in ("torch", "mpi4py"):  # the site's own, which an installation of hpcfilter does not bring
             raise
-        problem = f"{error.name} is not installed for {sys.executable}; this verb needs it"
+        problem = InputError(f"{error.name} is not installed for {sys.executable}; this verb needs it")
     except Exception:
         if comm is None or comm.size == 1:
             raise
+        time.sleep(min(comm.rank, FIRST_WORD))  # when all ranks fail alike, rank 0 speaks and its abort silences the others
         print(f"hpcfilter: rank {comm.rank} of {comm.size} failed:\n{traceback.format_exc()}", file=sys.stderr, flush=True)
         comm.abort(1)
     if problem and placement().rank == 0:
         print(f"hpcfilter: {problem}", file=sys.stderr, flush=True)
+    if isinstance(problem, Failure):
+        sys.stdout.flush()
+        os._exit(problem.code)  # the HDF5 library crashes when it is closed after a write that the disk has refused
     if comm is not None:
         comm.close()
-    return 2 if problem else 0
+    notice.ignore()  # the process ends here
+    return problem.code if problem else 0
 
 
 def _parser():

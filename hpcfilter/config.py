@@ -21,6 +21,7 @@ import pydantic
 import tomli_w
 from pydantic import BaseModel, ConfigDict, Field
 
+from hpcfilter import notice
 from hpcfilter.errors import InputError
 
 Fraction = Annotated[float, Field(ge=0, lt=1)]  # a share of the samples that may be hidden
@@ -81,6 +82,7 @@ class Train(_Table):
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     precision: Literal["float32", "bfloat16"] = "float32"
     channels_last: bool = False
+    deterministic: bool = False  # equal bits in every run on as many ranks, three and more too; costs a little
     device: Literal["auto", "cpu", "cuda"] = "auto"
 
     @pydantic.model_validator(mode="after")
@@ -102,7 +104,28 @@ class Score(_NamedTable):
 
 class Checkpoint(_Table):
     every: Count = 1  # epochs
-    keep: Count = 2  # generations
+    seconds: Annotated[float, Field(gt=0)] | Literal["auto"] | None = None  # inside an epoch too; auto: Young/Daly, from what a save costs
+    keep: Count = 2  # generations, and with them always the last that ended an epoch
+    mtbf_hours: Annotated[float, Field(gt=0)] | None = None  # mean time between failures of the whole job
+
+    @pydantic.model_validator(mode="after")
+    def _auto_needs_mtbf(self):
+        if self.seconds == "auto" and self.mtbf_hours is None:
+            raise ValueError('seconds = "auto" needs mtbf_hours, the mean time between failures of the whole job')
+        return self
+
+
+class Stop(_Table):
+    signals: list[str] = list(notice.SIGNALS)  # notice to leave: save and exit 0 with the marker REQUEUE
+    stall_seconds: Annotated[float, Field(ge=0)] = 300.0  # without any progress, after which the job is ended; 0: never
+
+    @pydantic.field_validator("signals")
+    @classmethod
+    def _can_be_caught(cls, names):
+        for name in names:
+            if not notice.can_be_caught(name):
+                raise ValueError(f"{name} is no signal that can be caught; expected names such as {', '.join(notice.SIGNALS)}")
+        return names
 
 
 class Config(_Table):
@@ -115,6 +138,7 @@ class Config(_Table):
     filter: Filter = Filter()
     score: Score = Score()
     checkpoint: Checkpoint = Checkpoint()
+    stop: Stop = Stop()
 
     _path: str = ""
     _text: str = ""
@@ -132,7 +156,7 @@ class Config(_Table):
 
     def fixed(self):
         """The settings that a resumed run must share with its beginning: flat, "table.key" -> value."""
-        tables = self.model_dump(mode="json", exclude={"checkpoint": True, "data": {"path", "verify"}, "train": {"epochs", "device"}})
+        tables = self.model_dump(mode="json", exclude={"checkpoint": True, "stop": True, "data": {"path", "verify"}, "train": {"epochs", "device"}})
         seed = tables.pop("seed")
         return {"seed": seed, **{f"{table}.{key}": value for table, values in tables.items() for key, value in values.items()}}
 

@@ -1,13 +1,24 @@
-"""The two ways in which hpcfilter refuses to go on."""
+"""The ways in which hpcfilter refuses to go on."""
 
 
-class InputError(Exception):
-    """Bad input of the user: one line that says what, got, expected and where. The command line exits with 2.
+class Refusal(Exception):
+    """One line that says what, got, expected and where; the command line shows it without a traceback and exits with `code`.
 
     shared: all ranks raise it together (`comm.together`), so that they can leave in order; else the job must be aborted.
     """
 
+    code = 1
     shared = False
+
+
+class InputError(Refusal):
+    """Bad input of the user."""
+
+    code = 2
+
+
+class Failure(Refusal):
+    """The surroundings fail: a full disk, a folder that cannot be written."""
 
 
 def on_all(message):

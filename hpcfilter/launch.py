@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 
 from hpcfilter.errors import InputError
@@ -33,21 +34,44 @@ def environment(ranks):
             "OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
 
 
-def run_local(ranks, words, timeout, capture=False, **more):
-    """Run `python WORDS` on `ranks` ranks (mpi4py's runner, so that one failed rank ends all); 1 rank is a plain process.
+@contextmanager
+def started(ranks, words, capture=False, **more):
+    """`python WORDS` on `ranks` ranks (mpi4py's runner, so that one failed rank ends all), under way; 1 rank is a plain process.
 
-    timeout: seconds, after which everything is ended and subprocess.TimeoutExpired raised.
-    more: extra environment variables. Returns subprocess.CompletedProcess, with text output when `capture`.
+    capture: whether its text output is to be read. more: extra environment variables. Yields the Popen of the launcher, which is ended,
+    and all ranks with it, when the block is left.
     """
     python = [sys.executable] if ranks == 1 else [*mpirun(ranks), sys.executable, "-m", "mpi4py"]
     pipe = subprocess.PIPE if capture else None
     process = subprocess.Popen([*python, *map(str, words)], env={**environment(ranks), **more}, stdout=pipe, stderr=pipe,
                                text=True, start_new_session=True)
     try:
-        out, err = process.communicate(timeout=timeout)
+        yield process
     finally:
         _end(process)
+
+
+def run_local(ranks, words, timeout, capture=False, **more):
+    """Run what `started` starts to its end. timeout: seconds, after which everything is ended and subprocess.TimeoutExpired raised.
+
+    Returns subprocess.CompletedProcess, with text output when `capture`.
+    """
+    with started(ranks, words, capture, **more) as process:
+        out, err = process.communicate(timeout=timeout)
     return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+
+def ranks_of(launcher):
+    """The processes of the ranks that a launcher (the Popen of `started`, of Open MPI) has started so far, as psutil.Process in rank order."""
+    import psutil
+
+    ranks = {}
+    for process in psutil.Process(launcher.pid).children(recursive=True):
+        try:
+            ranks[int(process.environ()["OMPI_COMM_WORLD_RANK"])] = process
+        except (KeyError, psutil.Error):
+            continue  # a helper of the launcher, or gone meanwhile
+    return [ranks[rank] for rank in sorted(ranks)]
 
 
 def _end(process):

@@ -12,6 +12,7 @@ from hpcfilter import models
 from hpcfilter.config import choose, imported
 from hpcfilter.errors import InputError
 from hpcfilter.policies import find_policy
+from hpcfilter.pulse import beat
 from hpcfilter.randomness import hash64
 from hpcfilter.scores import make_score
 
@@ -37,6 +38,7 @@ class Network:
         train = config.train
         self.reconstructs = train.loss == "reconstruction"  # the target is the sample itself, and labels play no part
         self.classes, self.layout = 0 if self.reconstructs else len(dataset.classes), dataset.layout
+        _set_determinism(train.deterministic)
         self.device = _device(train.device, local_rank)
         self.channels_last, self.precision = train.channels_last, getattr(torch, train.precision)
         _set_threads(self.device, local_size)
@@ -115,6 +117,7 @@ class Network:
         """Forward pass over rows in eval mode, without gradients. Yields ((output, losses), y) per batch; `features.last` belongs to it."""
         with self.evaluating():
             for start in range(0, len(index), batch):
+                beat()
                 x, y = self.tensors(*split.rows(index[start : start + batch]))
                 yield self.forward(x, y), y
 
@@ -129,10 +132,21 @@ class Network:
 
     def digest(self):
         """Hex digest of all parameters and buffers, bit for bit."""
-        state = hashlib.sha256()
-        for name, tensor in self.model.state_dict().items():
-            state.update(name.encode() + tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-        return state.hexdigest()[:32]
+        return _digest(self.model.state_dict().items())
+
+    def parameter_digest(self):
+        """Hex digest of the parameters alone, which are the same on all ranks after every step."""
+        return _digest(self.model.named_parameters())
+
+    def buffers(self):
+        """The bits of all buffers, end to end, uint8 (K,). Inside an epoch each rank has its own."""
+        return np.concatenate([np.zeros(0, np.uint8), *(_bytes(buffer) for buffer in self.model.buffers())])
+
+    def set_buffers(self, bits):
+        """Put back what `buffers` gave."""
+        ends = np.cumsum([buffer.nbytes for buffer in self.model.buffers()])
+        for buffer, part in zip(self.model.buffers(), np.split(bits, ends[:-1]), strict=True):
+            buffer.copy_(torch.from_numpy(part.copy()).view(buffer.dtype).reshape(buffer.shape))
 
 
 class Features:
@@ -154,10 +168,24 @@ class Features:
 _TYPES = {"value": np.float32, "loss": np.float32, "confidence": np.float32, "correct": np.bool_}
 
 
+def _bytes(tensor):
+    return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
+
+
+def _digest(tensors):
+    """Hex digest of (name, tensor) pairs, bit for bit."""
+    state = hashlib.sha256()
+    for name, tensor in tensors:
+        state.update(name.encode() + _bytes(tensor).tobytes())
+    return state.hexdigest()[:32]
+
+
 class Columns:
     """Observations of many batches, kept on the device until they are wanted: no wait for the device in every step."""
 
-    def __init__(self, classes):
+    def __init__(self, classes, before=None):
+        """classes: whether the targets are classes. before: name -> array, what `arrays` gave when it was put away."""
+        self._before = before or {}
         self._parts = {name: [] for name in ("loss", "value", *(("confidence", "correct") if classes else ()))}
 
     def add(self, seen, losses):
@@ -167,8 +195,10 @@ class Columns:
 
     def arrays(self):
         """(observations: name -> numpy (m,), losses float32 (m,)), in the order of the batches."""
-        columns = {name: torch.cat(parts).cpu().numpy().astype(_TYPES[name]) if parts else np.zeros(0, _TYPES[name])
-                   for name, parts in self._parts.items()}
+        columns = {}
+        for name, parts in self._parts.items():
+            now = [torch.cat(parts).cpu().numpy()] if parts else []
+            columns[name] = np.concatenate([np.asarray(self._before.get(name, []), _TYPES[name]), *now]).astype(_TYPES[name])
         losses = columns.pop("loss")
         return columns, losses
 
@@ -186,6 +216,13 @@ def _device(wanted, local_rank):
     device = torch.device("cuda", local_rank % torch.cuda.device_count())  # a launcher may show a rank only its own GPU
     torch.cuda.set_device(device)
     return device
+
+
+def _set_determinism(wanted):
+    """Have torch refuse what does not give the same bits every time; the sums over the ranks are the communicator's part."""
+    if wanted:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it when the GPU is first used
+    torch.use_deterministic_algorithms(wanted)
 
 
 def _set_threads(device, local_size):

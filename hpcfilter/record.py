@@ -68,7 +68,7 @@ def versions():
 class Record:
     """The metrics.jsonl of one run folder and the console line beside each row.
 
-    Only rank 0 (`speaks`) writes. Rows are flushed as they come, so a killed run keeps what it had.
+    Only rank 0 (`speaks`) writes. Rows are brought to the disk as they come, so a killed run keeps what it had.
     """
 
     def __init__(self, run_dir, speaks):
@@ -85,7 +85,7 @@ class Record:
         kept = []
         for line in self.path.read_text().split("\n")[:-1]:  # behind the last line end: nothing, or what a killed run did not finish
             there = json.loads(line)
-            if there["kind"] == "run" or (there["kind"] == "epoch" and there["epoch"] < epoch):
+            if there["kind"] in ("run", "stop") or (there["kind"] == "epoch" and there["epoch"] < epoch):
                 kept.append(line)
                 row = None if there["kind"] == "epoch" and there["epoch"] == epoch - 1 else row
         if row is not None:
@@ -99,6 +99,8 @@ class Record:
         if self.speaks:
             with open(self.path, "a") as file:
                 file.write(json.dumps({"kind": kind, **finite(values)}, allow_nan=False) + "\n")
+                file.flush()
+                os.fsync(file.fileno())
 
     def run(self, config, comm, **values):
         """The row of provenance that opens a run and each resumption."""
@@ -124,18 +126,21 @@ def finite(values):
 
 
 class Stopwatch:
-    """Seconds by phase: `with watch("train"): ...`; `seconds` is name -> float."""
+    """Seconds by phase: `with watch("train"): ...`; `seconds` is name -> float. A phase inside another one is not counted twice."""
 
-    def __init__(self, *phases):
-        self.seconds = dict.fromkeys(phases, 0.0)
-        self._start = time.perf_counter()
+    def __init__(self, *phases, spent=None):
+        """spent: name -> seconds that have been spent before, by a part of the same work."""
+        self.seconds = {**dict.fromkeys(phases, 0.0), **(spent or {})}
+        self._start, self._inner = time.perf_counter() - sum(self.seconds.values()), 0.0
 
     @contextmanager
     def __call__(self, phase):
-        start = time.perf_counter()
+        start, outer, self._inner = time.perf_counter(), self._inner, 0.0
         yield
-        self.seconds[phase] += time.perf_counter() - start
+        whole = time.perf_counter() - start
+        self.seconds[phase] += whole - self._inner
+        self._inner = outer + whole
 
     def total(self):
-        """Seconds since the watch was made."""
+        """Seconds since the watch was made, and those spent before."""
         return time.perf_counter() - self._start

@@ -15,6 +15,7 @@ from hpcfilter.data import begin, edges
 from hpcfilter.errors import BrokenInvariant, InputError
 from hpcfilter.kept import KeptSet
 from hpcfilter.randomness import Permutation, digest
+from hpcfilter.spans import by_value
 
 
 @dataclass
@@ -28,7 +29,7 @@ class Batch:
 
 @dataclass
 class Plan:
-    """One rank's part of an epoch: iterating gives a Batch per step, any number of times."""
+    """One rank's part of an epoch: `batches` gives a Batch per step, any number of times."""
 
     index: np.ndarray  # int64 (m,), this rank's samples in the order of training
     weight: np.ndarray  # float32 (m,)
@@ -40,15 +41,21 @@ class Plan:
     def steps(self):
         return len(self.totals)
 
-    def __iter__(self):
-        for step, total in enumerate(self.totals):
+    def batches(self, first=0):
+        """Yields the batches from step `first` on."""
+        for step in range(first, self.steps):
             mine = slice(self.cuts[step], self.cuts[step + 1])
-            yield Batch(self.index[mine], self.weight[mine], float(total))
+            yield Batch(self.index[mine], self.weight[mine], float(self.totals[step]))
+
+    def trained(self, first, last):
+        """Which samples this rank trains in the steps first to last - 1. Returns name -> int64 (m,): index, and the step of each."""
+        steps = np.arange(first, last)
+        return {"index": self.index[self.cuts[first] : self.cuts[last]], "step": np.repeat(steps, np.diff(self.cuts[first : last + 1]))}
 
     def digest(self, comm):
         """Hex digest of which samples meet in which global batch, the same on any number of ranks. All ranks must call."""
-        step = np.repeat(np.arange(self.steps), np.diff(self.cuts))
-        return hexdigest(comm.sum(digest(self.index, step + 1)))
+        whole = self.trained(0, self.steps)
+        return hexdigest(comm.sum(digest(whole["index"], whole["step"] + 1)))
 
 
 def hexdigest(lanes):
@@ -116,25 +123,27 @@ def check_steps(plan, comm):
     """Raise on all ranks unless all plan the same steps, and some: uneven steps would hang the allreduce of the gradients."""
     steps = [int(part[0]) for part in comm.allgather(np.array([plan.steps], np.int64))]
     if len(set(steps)) > 1:
-        raise BrokenInvariant(f"sampler: the ranks planned different numbers of steps: {dict(enumerate(steps))}")
+        raise BrokenInvariant(f"sampler: the ranks planned different numbers of steps: {by_value(dict(enumerate(steps)))}")
     with comm.together():
         if plan.steps == 0:
             raise InputError("filter: the policy keeps no sample in this epoch")
 
 
-def batch_means(values, cuts, comm):
+def batch_means(values, step, steps, comm):
     """The mean over each global batch of a value per trained sample. All ranks must call.
 
-    values: float32 (m,), in the order of training. cuts: int (steps + 1,), where this rank's batches begin and end, as many on all ranks.
+    values: float32 (m,). step: int (m,), in which batch each was trained, in [0, steps). steps: as many on all ranks.
     Returns float32 (m,): each sample's batch mean over the finite values, NaN for a sample whose own value is not. Summed as integers of 2^-20,
     with values beyond 2^20 cut off, so that the order of the ranks does not matter. Payload: 16 B per step.
     """
     finite = np.isfinite(values)
     units = np.rint(np.clip(np.where(finite, values, 0), -(2.0**20), 2.0**20) * 2**20).astype(np.int64)
-    running = np.concatenate([np.zeros((2, 1), np.int64), np.cumsum([units, finite], axis=1)], axis=1)
-    sums, counts = comm.sum(np.diff(running[:, cuts], axis=1))
+    own = np.zeros((2, steps), np.int64)
+    np.add.at(own[0], step, units)
+    np.add.at(own[1], step, finite)
+    sums, counts = comm.sum(own)
     means = (sums / np.maximum(counts, 1) / 2**20).astype(np.float32)
-    return np.where(finite, np.repeat(means, np.diff(cuts)), np.float32(np.nan))
+    return np.where(finite, means[step], np.float32(np.nan))
 
 
 def deliver(index, columns, shards, comm):

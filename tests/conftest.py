@@ -9,6 +9,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # nets this small gain nothing fr
 import numpy as np
 import pytest
 
+from hpcfilter import notice
 from hpcfilter.data.pack import pack
 from hpcfilter.errors import InputError
 from hpcfilter.launch import mpirun, run_local
@@ -16,6 +17,13 @@ from hpcfilter.launch import mpirun, run_local
 CHECKOUT = Path(__file__).parent.parent
 RANKS = (1, 2, 3, 4, 8)
 TIMEOUT = 90  # seconds for anything that starts ranks
+
+
+@pytest.fixture(autouse=True)
+def own_signals():
+    """After a command in this process its signals are as they were."""
+    yield
+    notice.listen(())
 
 
 @pytest.fixture(scope="session")

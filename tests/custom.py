@@ -1,5 +1,7 @@
 """What a user brings: a model, a loss and an augmentation of their own."""
 
+import time
+
 import numpy as np
 from torch import nn
 
@@ -20,6 +22,24 @@ def fails_on_the_last_rank(inputs, outputs):
     if placement().rank == placement().size - 1:
         raise KeyError("this node is broken")
     return perceptron(inputs, outputs)
+
+
+class Hangs(nn.Module):
+    """On the last rank the tenth training pass never ends."""
+
+    def __init__(self, inputs, outputs):
+        super().__init__()
+        self.net, self.passes = nn.Sequential(nn.Flatten(), nn.Linear(int(np.prod(inputs)), outputs)), 0
+
+    def forward(self, x):
+        self.passes += self.training
+        while self.passes == 10 and placement().rank == placement().size - 1:
+            time.sleep(0.01)
+        return self.net(x)
+
+
+def hangs_on_the_last_rank(inputs, outputs):
+    return Hangs(inputs, outputs)
 
 
 def pixels(inputs, outputs):

@@ -55,7 +55,7 @@ def test_every_policy_has_a_case():
 
 
 @pytest.mark.parametrize("policy", CASES)
-def test_a_run_and_the_same_run_stopped_and_resumed(tmp_path, case, policy):
+def test_a_run_and_the_same_run_stopped_and_resumed(tmp_path, case, policy, monkeypatch):
     """Laws 5 and 8: the weights are the same, bit for bit; every observation has arrived."""
     path = case(policy)
     _, epochs, end = train(path, tmp_path / "run")
@@ -64,8 +64,14 @@ def test_a_run_and_the_same_run_stopped_and_resumed(tmp_path, case, policy):
     assert columns["seen"].sum() == sum(row["kept"] + row["refreshed"] for row in epochs[: FROZEN.get(policy)])
     for epoch in range(3, EPOCHS):
         shutil.rmtree(tmp_path / "run" / "checkpoints" / f"epoch-{epoch:05d}")
-    _, resumed, again = train(path, tmp_path / "run", "--resume")
-    assert again["weights"] == end["weights"] and [row["selection"] for row in resumed] == [row["selection"] for row in epochs]
+    shutil.copytree(tmp_path / "run", tmp_path / "inside")
+    with monkeypatch.context() as job:  # whose deadline has passed: it leaves inside the epoch, where some networks begin anew
+        job.setenv("HPCFILTER_DEADLINE", "1")
+        train(path, tmp_path / "inside", "--resume")
+    assert list((tmp_path / "inside" / "checkpoints").glob("epoch-00003-step-0000*"))
+    for folder in ("run", "inside"):
+        _, resumed, again = train(path, tmp_path / folder, "--resume")
+        assert again["weights"] == end["weights"] and [row["selection"] for row in resumed] == [row["selection"] for row in epochs]
 
 
 @pytest.mark.parametrize("policy", [policy for policy in NOTHING if policy != "none"])

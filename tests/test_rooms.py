@@ -12,8 +12,9 @@ import hpcfilter
 
 PACKAGE = Path(hpcfilter.__file__).parent
 FLOORS = (
-    {"errors", "randomness"},  # foundation
-    {"config", "comm", "record"},
+    {"errors", "randomness", "pulse", "spans"},  # foundation
+    {"faults", "notice"},
+    {"config", "comm", "record", "watchdog"},
     {"data", "threshold", "models", "kept"},
     {"scores", "policies", "launch"},
     {"sampler", "checkpoint", "optim", "network"},
@@ -26,7 +27,7 @@ SPEAKERS = {  # module -> the only rooms that import it
     "mpi4py": {"comm"},
     "horovod": {"comm"},
     "h5py": {"data"},
-    "subprocess": {"launch"},
+    "subprocess": {"launch", "data"},
     "torch": {"comm", "models", "scores", "checkpoint", "optim", "network", "train", "filter"},
 }
 FILES = sorted(PACKAGE.rglob("*.py"))

@@ -4,7 +4,7 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from hpcfilter.errors import InputError
+from hpcfilter.errors import Refusal
 
 
 class SerialComm:
@@ -56,25 +56,30 @@ class SerialComm:
     def barrier(self):
         """Wait for all ranks."""
 
+    def channel(self):
+        """A line of its own between the ranks, for a thread beside the work. All ranks must call. Returns Channel."""
+        return Channel()
+
     @contextmanager
     def together(self):
-        """Bad input on any rank is bad input on all: the first rank's InputError is raised everywhere, no rank hangs.
+        """A refusal on any rank (bad input, a full disk) is one of all: the first rank's is raised everywhere, no rank hangs.
 
         All ranks must enter the block; nothing inside it may communicate.
         """
         error = None
         try:
             yield
-        except InputError as caught:
-            error = str(caught)
+        except Refusal as caught:
+            error = type(caught), str(caught)
         first = int(self.min(self.size if error is None else self.rank))
         if first < self.size:
-            shared = InputError(self.bcast(error, root=first))
+            kind, text = self.bcast(error, root=first)
+            shared = kind(text)
             shared.shared = True
             raise shared
 
     def on_first(self, action):
-        """Run `action` on rank 0 alone and give its result (a small Python object) to all; its InputError too."""
+        """Run `action` on rank 0 alone and give its result (a small Python object) to all; its refusal too."""
         result = None
         with self.together():
             if self.rank == 0:
@@ -83,8 +88,11 @@ class SerialComm:
 
     # What follows is for training; the tensors are torch's.
 
-    def distribute(self, optimizer, model):
-        """Make `optimizer.step()` add up the gradients of all ranks first. Returns the optimizer to use."""
+    def distribute(self, optimizer, model, deterministic=False):
+        """Make `optimizer.step()` add up the gradients of all ranks first. Returns the optimizer to use.
+
+        deterministic: always in the same order, so that the sums are the same bits in every run on as many ranks.
+        """
         return optimizer
 
     def broadcast(self, model):
@@ -99,3 +107,14 @@ class SerialComm:
 
     def close(self):
         """Leave the communicator, so that a process may then exit with any code without being taken for a crash."""
+
+
+class Channel:
+    """Short words from rank to rank that nobody waits for. With one process there is nobody to talk to."""
+
+    def post(self, text, rank):
+        """Send a text to a rank; does not wait for it."""
+
+    def received(self):
+        """What has arrived since the last call. Returns rank -> text."""
+        return {}

@@ -3,13 +3,16 @@
 mpi4py must be imported before torch (on some machines the other order fails), so `world()` comes first in every verb.
 """
 
+import os
+
 import numpy as np
 from mpi4py import MPI
 
-from hpcfilter.comm.base import SerialComm
+from hpcfilter.comm.base import Channel, SerialComm
 from hpcfilter.errors import InputError
 
 _LENGTH, _DATA = 1, 2  # message tags
+GROUPS = 4  # messages that the gradients are cut into when their sums are to be the same bits every time
 
 
 class MPIComm(SerialComm):
@@ -94,9 +97,14 @@ class MPIComm(SerialComm):
     def barrier(self):
         self._mpi.Barrier()
 
-    def horovod(self):
-        """Horovod, started at the first use."""
+    def channel(self):
+        return MPIChannel(self._mpi.Dup())
+
+    def horovod(self, deterministic=False):
+        """Horovod, started at the first use. deterministic: as in `distribute`; counts at the first use only."""
         if self._hvd is None:
+            if deterministic:
+                os.environ["HOROVOD_DISABLE_GROUP_FUSION"] = "1"  # else what is summed in one message depends on timing
             with self.together():
                 try:
                     import horovod.torch as hvd
@@ -113,9 +121,10 @@ class MPIComm(SerialComm):
             self._hvd = hvd
         return self._hvd
 
-    def distribute(self, optimizer, model):
-        hvd = self.horovod()
-        return hvd.DistributedOptimizer(optimizer, named_parameters=model.named_parameters(), op=hvd.Sum)
+    def distribute(self, optimizer, model, deterministic=False):
+        hvd = self.horovod(deterministic)
+        groups = {"num_groups": min(GROUPS, len(list(model.parameters())))} if deterministic else {}
+        return hvd.DistributedOptimizer(optimizer, named_parameters=model.named_parameters(), op=hvd.Sum, **groups)
 
     def broadcast(self, model):
         for parameter in model.parameters():
@@ -137,6 +146,25 @@ class MPIComm(SerialComm):
         self._mpi.Barrier()
         if not MPI.Is_finalized():
             MPI.Finalize()
+
+
+class MPIChannel(Channel):
+    """Messages on a communicator of their own, which another thread may use while the work waits in MPI."""
+
+    def __init__(self, mpi):
+        self._mpi, self._sent = mpi, []
+
+    def post(self, text, rank):
+        data = text.encode()
+        self._sent.append((data, self._mpi.Isend([data, MPI.BYTE], dest=rank)))  # the bytes must stay until they are gone
+
+    def received(self):
+        texts, status = {}, MPI.Status()
+        while self._mpi.Iprobe(status=status):
+            data = bytearray(status.Get_count(MPI.BYTE))
+            self._mpi.Recv([data, MPI.BYTE], source=status.Get_source())
+            texts[status.Get_source()] = data.decode()
+        return texts
 
 
 def _offsets(lengths):

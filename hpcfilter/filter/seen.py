@@ -32,8 +32,8 @@ class Seen:
         index, columns = _joined(parts)
         if self._batch_values:
             steps = int(comm.max(len(parts)))
-            cuts = np.cumsum([0, *(len(part) for part, _ in parts), *[0] * (steps - len(parts))])
-            columns["value"] = batch_means(columns["value"], cuts, comm)
+            step = np.repeat(np.arange(len(parts)), np.array([len(part) for part, _ in parts], np.int64))
+            columns["value"] = batch_means(columns["value"], step, steps, comm)
         self.restore(*_joined([*self._settled, (index, columns)]))
         return self._settled[0]
 

@@ -1,6 +1,8 @@
 """What a policy decides."""
 
+import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -18,6 +20,9 @@ class Selection:
     began: the epoch at which the network and the learning-rate schedule begin anew; 0 = they never do.
     hard: bool, samples that are hidden because they are too hard. streak: uint8, what scores.streak is to be after this epoch; None = as it is.
     """
+
+    _TRUTHS: ClassVar = ("keep", "moved_back", "refresh", "hard")
+    _ARRAYS: ClassVar = (*_TRUTHS, "weight", "streak")
 
     keep: np.ndarray
     weight: np.ndarray = None
@@ -37,6 +42,22 @@ class Selection:
         for name in ("moved_back", "refresh", "hard"):
             if getattr(self, name) is None:
                 setattr(self, name, np.zeros(len(self.keep), bool))
+
+    def columns(self):
+        """The arrays by name, as a table stores them (truth values as uint8)."""
+        arrays = {name: getattr(self, name) for name in self._ARRAYS}
+        return {name: array.astype(np.uint8) if array.dtype == bool else array for name, array in arrays.items() if array is not None}
+
+    def numbers(self):
+        """Everything else by name, as JSON stores it (no threshold is null)."""
+        numbers = {name: value for name, value in vars(self).items() if name not in self._ARRAYS}
+        return {**numbers, "threshold": None if math.isnan(self.threshold) else float(self.threshold)}
+
+    @classmethod
+    def of(cls, columns, numbers):
+        """The selection that gave these columns and numbers."""
+        arrays = {name: array.astype(bool) if name in cls._TRUTHS else array for name, array in columns.items()}
+        return cls(**{**numbers, "threshold": math.nan if numbers["threshold"] is None else numbers["threshold"]}, **arrays)
 
     def check(self, samples, name):
         """Raise InputError unless every own sample has a truth value and a weight that is a number of at least 0. name: of the policy."""

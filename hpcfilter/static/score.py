@@ -11,6 +11,7 @@ from hpcfilter.errors import InputError, on_all
 from hpcfilter.network import Network
 from hpcfilter.scores import Scores
 from hpcfilter.static.tables import write
+from hpcfilter.watchdog import watching
 
 LOOK_BATCH = 512
 
@@ -24,11 +25,16 @@ def score(run_dir, comm, settings=(), epoch=None, output=None):
     output: path of the table to write, default scores.h5 in the run folder.
     Returns (path, names of the columns). Raises InputError on all ranks.
     """
-    run_dir = Path(run_dir)
-    output = Path(output or run_dir / "scores.h5")
-    path, stamp = comm.on_first(lambda: _generation(run_dir, epoch))
+    path, stamp = comm.on_first(lambda: _generation(Path(run_dir), epoch))
     with comm.together():
-        config = load(run_dir / "config.toml", settings)
+        config = load(Path(run_dir) / "config.toml", settings)
+    with watching(comm, config.stop.stall_seconds):
+        return _score(config, path, stamp, Path(output or Path(run_dir) / "scores.h5"), comm)
+
+
+def _score(config, path, stamp, output, comm):
+    """The score of a checked generation, written to `output`."""
+    with comm.together():
         dataset = open_packed(config.data.path)
         owned = shard(len(dataset.train), comm.rank, comm.size)
         dataset.check(comm.rank, comm.size, config.data.verify)
@@ -39,7 +45,7 @@ def score(run_dir, comm, settings=(), epoch=None, output=None):
     scores = Scores(owned, len(dataset.train), network.score)
     of_the_run = stamp.get("score") == network.score.identity()
     if network.score.needs_batches and not of_the_run:
-        raise on_all(f"score.name: {network.score.name} is taken while a network trains; the run {run_dir} has trained with {stamp.get('score')}")
+        raise on_all(f"score.name: {network.score.name} is taken while a network trains; the run of {path} has trained with {stamp.get('score')}")
     if network.score.columns and of_the_run:
         checkpoint.load(path, network, comm, scores=scores)  # the run's own memory, and this look on top
     else:
@@ -62,10 +68,10 @@ def score(run_dir, comm, settings=(), epoch=None, output=None):
 
 
 def _generation(run_dir, epoch):
-    """(path, stamp) of the wanted generation of a run, checked."""
-    found = {int(path.name.removeprefix("epoch-")): path for path in checkpoint.generations(run_dir / "checkpoints")}
+    """(path, stamp) of the wanted generation of a run, checked; one that ended an epoch, since inside of it each rank has buffers of its own."""
+    found = {checkpoint.position(path)[0]: path for path in checkpoint.generations(run_dir / "checkpoints") if checkpoint.ends_epoch(path)}
     if not found:
-        raise InputError(f"{run_dir}: no checkpoints there; expected a run folder that `hpcfilter train` has written")
+        raise InputError(f"{run_dir}: no checkpoints there of a finished epoch; expected a run folder that `hpcfilter train` has written")
     if epoch is not None and epoch not in found:
         raise InputError(f"{run_dir}: no checkpoint of epoch {epoch}; there are: {', '.join(map(str, sorted(found)))}")
     path = found[max(found) if epoch is None else epoch]

@@ -1,13 +1,13 @@
 """Writing a per-sample table from the rows of all ranks."""
 
 from hpcfilter.data import write_table
-from hpcfilter.errors import InputError
+from hpcfilter.errors import Failure, InputError
 
 
 def write(path, rows, columns, about, comm):
     """Write a table of `rows` rows through rank 0. columns: name -> this rank's own rows. All ranks must call.
 
-    Raises InputError on all ranks when the folder is not there.
+    Raises InputError on all ranks when the folder is not there, Failure on rank 0 when the disk refuses; what stood at `path` is then untouched.
     """
     def check():
         if not path.parent.is_dir() or path.is_dir():
@@ -16,5 +16,8 @@ def write(path, rows, columns, about, comm):
     comm.on_first(check)
     gathered = {name: (array.dtype, comm.gather(array)) for name, array in columns.items()}
     if comm.rank == 0:
-        write_table(path, rows, gathered, about)
+        try:
+            write_table(path, rows, gathered, about)
+        except OSError as error:
+            raise Failure(f"{path}: cannot be written: {' '.join(str(error).split())}") from error
     comm.barrier()

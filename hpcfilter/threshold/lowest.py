@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from hpcfilter import faults
 from hpcfilter.errors import BrokenInvariant, InputError
 from hpcfilter.threshold.keys import TOP, key_score, order_keys
 
@@ -140,6 +141,7 @@ def _nth_smallest(keys, low, high, n, total, comm):
         bits -= width
         digits = (inside >> np.uint32(bits)) & np.uint32((1 << width) - 1)
         own = np.bincount(digits, minlength=1 << width).astype(np.int64)
+        faults.point("histogram", own)
         counts = comm.sum(own)
         _check(f"round {number}", int(counts.sum()), total, comm)
         below = np.cumsum(counts)

@@ -1,0 +1,134 @@
+"""What a generation holds, and its way back.
+
+    model.pt     weights and optimiser; loaded with weights_only
+    scores.h5    the columns of Scores, (N,) each; inside an epoch also its selection
+    trained.h5   inside an epoch: what was observed of each sample trained in it so far, rank after rank
+    buffers.h5   inside an epoch: the buffers of each rank's model (statistics of BatchNorm), which are averaged only at its end
+    stamp.json   epoch, step, ranks, digests of model and data, settings, counts, the row of the last finished epoch
+
+The samples are known by global index, so any other number of ranks can resume.
+"""
+
+import json
+import pickle
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from hpcfilter import faults
+from hpcfilter.checkpoint.generation import STAMP, writing
+from hpcfilter.data import read_table, shard, write_table
+from hpcfilter.errors import InputError
+from hpcfilter.policies import Selection
+
+SELECTION = "selection."  # prefix of the columns of a selection
+SAFE_TORCH = 2, 10  # before it, weights_only could be made to run code (CVE-2025-32434, CVE-2026-24747)
+
+
+@dataclass
+class UnderWay:
+    """An epoch that is not over, as far as this rank knows it."""
+
+    epoch: int
+    selection: Selection = None  # None: still to be made
+    step: int = 0  # steps done
+    rate: float = 0.0  # learning rate of the last step
+    seconds: dict = field(default_factory=dict)  # phase -> spent so far
+    rows: dict = field(default_factory=dict)  # name -> array (m,): index, step and observations of the samples trained so far
+
+
+def save(folder, network, optimizer, scores, comm, keep, epoch, under_way=None, **stamp):
+    """Write a generation, then drop the oldest ones. All ranks must call; rank 0 writes.
+
+    folder: the run's checkpoints folder. keep: as in `writing`. epoch: the one that has ended, or that is under way.
+    stamp: what else the stamp is to say, JSON-able. Raises Failure on rank 0 when the disk refuses.
+    """
+    tables = {"scores.h5": scores.columns()}
+    stamp = {"epoch": epoch, "step": None, "ranks": comm.size, "model": network.fingerprint(), **stamp}
+    if under_way:
+        tables["scores.h5"] |= {f"{SELECTION}{name}": array for name, array in under_way.selection.columns().items()}
+        rows = {name: array.view(np.uint8) if array.dtype == bool else array for name, array in under_way.rows.items()}
+        tables |= {"trained.h5": rows, "buffers.h5": {"bytes": network.buffers()}}
+        parts = [int(length[0]) for length in comm.allgather(np.array([len(rows["index"])]))]
+        stamp |= {"step": under_way.step, "rate": under_way.rate, "seconds": under_way.seconds, "selection": under_way.selection.numbers(),
+                  "trained_rows": parts}
+    lengths = {name: int(comm.sum(len(next(iter(table.values()))))) for name, table in tables.items()}
+    gathered = {name: {column: (array.dtype, comm.gather(array)) for column, array in tables[name].items()} for name in tables if lengths[name]}
+    if comm.rank == 0:
+        with writing(folder, epoch, stamp["step"], keep) as temporary:
+            torch.save({"model": network.model.state_dict(), "optimizer": optimizer.state_dict()}, temporary / "model.pt")
+            faults.point("after_weights")
+            for name, table in gathered.items():
+                write_table(temporary / name, lengths[name], table, {"epoch": epoch})
+            faults.point("after_samples")
+            (temporary / STAMP).write_text(json.dumps(stamp, indent=1))
+    comm.barrier()
+
+
+def load(path, network, comm, optimizer=None, scores=None):
+    """Put a generation in place: weights, and the optimiser's state and the owned samples' scores when they are given. All ranks must call.
+
+    Rank 0 reads the weights for all; every rank reads the rows that it owns. Raises InputError on all ranks when something does not fit.
+    """
+    state = comm.on_first(lambda: _read_model(path))
+    with comm.together():
+        try:
+            network.model.load_state_dict(state["model"])
+            if optimizer is not None:
+                optimizer.load_state_dict(state["optimizer"])
+        except (RuntimeError, KeyError, ValueError) as error:
+            raise InputError(f"{path}: does not fit: {' '.join(str(error).split())[:300]}") from None
+        if scores is not None:
+            _load_scores(path, scores)
+
+
+def resume_epoch(path, stamp, network, scores, comm):
+    """The epoch that a generation was taken in, at this rank. All ranks must call, after the weights have been made equal on all.
+
+    On as many ranks as it was taken on, each gets back its own observations and the buffers of its model. On another number the observations are
+    shared out, to go home with the rest at the end of the epoch, and all keep the buffers of the first rank. Raises InputError on all ranks.
+    """
+    same = stamp["ranks"] == comm.size
+    with comm.together():
+        columns, _, _ = _table(path, "scores.h5", scores.owned)
+        selection = Selection.of({name.removeprefix(SELECTION): array for name, array in columns.items() if name.startswith(SELECTION)},
+                                 stamp["selection"])
+        lengths = stamp["trained_rows"]
+        rows, _, _ = _table(path, "trained.h5", _block(lengths, comm.rank) if same else shard(sum(lengths), comm.rank, comm.size))
+        length = network.buffers().size
+        if same and length:
+            network.set_buffers(_table(path, "buffers.h5", range(comm.rank * length, (comm.rank + 1) * length))[0]["bytes"])
+    return UnderWay(stamp["epoch"], selection, stamp["step"], stamp["rate"], stamp["seconds"], rows)
+
+
+def _block(lengths, rank):
+    start = sum(lengths[:rank])
+    return range(start, start + lengths[rank])
+
+
+def _read_model(path):
+    file = Path(path) / "model.pt"
+    version = tuple(int(part) for part in torch.__version__.split(".")[:2])
+    if version < SAFE_TORCH:
+        raise InputError(f"{file}: torch {torch.__version__} cannot read it safely; expected torch {SAFE_TORCH[0]}.{SAFE_TORCH[1]} or newer")
+    try:
+        return torch.load(file, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        raise InputError(f"{file}: cannot be loaded: {' '.join(str(error).split())[:300]}") from None
+
+
+def _load_scores(path, scores):
+    columns, _, rows = _table(path, "scores.h5", scores.owned)
+    if rows != scores.total:
+        raise InputError(f"{path}: got {rows} samples, expected {scores.total}")
+    try:
+        scores.restore({name: array for name, array in columns.items() if not name.startswith(SELECTION)})
+    except KeyError as error:
+        raise InputError(f"{path}: {error.args[0]}") from None
+
+
+def _table(path, name, owned):
+    """The wanted rows of one of the tables, all of whose bytes `newest` has checked."""
+    return read_table(Path(path) / name, owned, part=None)

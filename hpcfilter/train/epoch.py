@@ -1,0 +1,159 @@
+"""One epoch: select, train on what is kept, take the observations home, refresh, evaluate, save."""
+
+import numpy as np
+import torch
+
+from hpcfilter import faults
+from hpcfilter.checkpoint import UnderWay
+from hpcfilter.data import read_batches
+from hpcfilter.errors import on_all
+from hpcfilter.network import Columns, seed_of
+from hpcfilter.pulse import beat
+from hpcfilter.record import Stopwatch
+from hpcfilter.sampler import batch_means, check_steps, deliver, selection_digest
+
+LOOK_FACTOR = 4  # a forward pass without gradients takes batches this much larger
+
+
+def run_epoch(run):
+    """Train the epoch `run.work`, or the rest of it, and set `run.work` to the next one. All ranks must call.
+
+    Returns whether the ranks stay; if not, they were told to leave, and everything is saved.
+    """
+    config, comm, network, work = run.config, run.comm, run.network, run.work
+    epoch, first = work.epoch, work.step
+    watch = Stopwatch("train", "select", "score", "evaluate", "checkpoint", spent=work.seconds)
+    with watch("select"):
+        faults.point("before_select")
+        selection = work.selection = work.selection or run.policy(run.scores, epoch, config.seed, comm)
+        plan = run.plan(selection, run.shards, comm, config.seed, epoch, run.global_batch)
+        check_steps(plan, comm)
+        faults.point("after_select")
+        if first == 0 and epoch and epoch == selection.began:
+            run.begin_anew(epoch)
+    with watch("train"):
+        seen = Columns(network.classes > 0, work.rows)
+        batches = read_batches(run.dataset.train, plan.batches(first), run.augment, config.seed, epoch)
+        for step, (batch, images, labels) in enumerate(batches, first):
+            faults.point("before_step")
+            torch.manual_seed(seed_of(config.seed, epoch, f"dropout {step}", comm.rank))
+            work.rate = run.rate(selection, epoch - selection.began + step / plan.steps)
+            _step(run, batch, images, labels, work.rate, seen)
+            faults.point("after_step")
+            beat()
+            if what := run.boundary.reached():
+                with watch("checkpoint"):
+                    run.work = UnderWay(epoch, selection, step + 1, work.rate, dict(watch.seconds), _rows(plan, first, step + 1, work, seen))
+                    run.save(epoch, run.work)
+                if what == "leave":
+                    return False
+        rows = _rows(plan, first, plan.steps, work, seen)
+        index, losses = rows["index"], rows["loss"]
+    with watch("score"):
+        faults.point("before_score")
+        if network.score.needs_batches:
+            rows["value"] = batch_means(losses, rows["step"], plan.steps, comm)
+        _take_home(run, selection, rows)
+        comm.average_buffers(network.model, len(index) / int(comm.sum(len(index))))
+        refreshed = _refresh(run, selection)
+        run.check_weights(f"after epoch {epoch}")
+        faults.point("after_score")
+    with watch("evaluate"):
+        faults.point("before_evaluate")
+        run.test_result = test_loss, accuracy = evaluate(run)
+    counts = _count(run, kept=selection.keep, moved_back=selection.moved_back, refreshed=refreshed,
+                    trained=np.ones(len(index), bool), nan=~np.isfinite(losses))
+    row = {"epoch": epoch, **counts, "hidden": run.scores.total - counts["kept"], "steps": plan.steps, "threshold": selection.threshold,
+           "train_loss": _mean(comm, losses), "test_loss": test_loss, "accuracy": accuracy, "lr": work.rate, "imbalance": plan.imbalance,
+           "passes": run.trained / run.scores.total, "looks": run.looked / run.scores.total,
+           "selection": selection_digest(selection, run.scores.owned, comm), "batches": plan.digest(comm)}
+    run.last_row = {**row, "seconds": {"total": watch.total(), **watch.seconds}}
+    run.work, last, what = UnderWay(epoch + 1), epoch + 1 == config.train.epochs, run.boundary.agree()
+    with watch("checkpoint"):
+        if what or last or (epoch + 1) % config.checkpoint.every == 0:
+            run.save(epoch)
+    _report(run, {**row, "seconds": {"total": watch.total(), **watch.seconds}})
+    return what != "leave" or last
+
+
+def _step(run, batch, images, labels, rate, seen):
+    """Forward, backward, step. Each rank's loss is its part of the sum over the global batch, divided by the global count."""
+    network, optimizer = run.network, run.optimizer
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+    optimizer.zero_grad()
+    if len(batch.index):  # a rank without samples in this step still takes part in the sum of the gradients, with zeros
+        x, y = network.tensors(images, labels)
+        faults.point("samples", x)
+        output, losses = network.forward(x, y)
+        weight = torch.from_numpy(batch.weight).to(x.device)
+        (losses * weight).sum().div(batch.total).backward()
+        seen.add(network.observe(output, y, losses), losses)
+    optimizer.step()
+    faults.point("weights", next(network.model.parameters()))
+
+
+def _rows(plan, first, last, work, seen):
+    """What this rank has trained in the epoch up to step `last`. Returns name -> array (m,): index, step, loss and the other observations.
+
+    first: the step at which this process has begun. work: the epoch as it was then. seen: Columns that go on from work.rows.
+    """
+    columns, losses = seen.arrays()
+    trained = {name: np.concatenate([np.asarray(work.rows.get(name, []), np.int64), array]) for name, array in plan.trained(first, last).items()}
+    return {**trained, **columns, "loss": losses}
+
+
+def _take_home(run, selection, rows):
+    """The observations of the epoch go to the owners of the samples, unless the scores are to stay as they are."""
+    run.scores.advance(selection)
+    if not selection.frozen:
+        columns = {name: array for name, array in rows.items() if name not in ("index", "step", "loss")}
+        run.scores.observe(*deliver(rows["index"], columns, run.shards, run.comm))
+
+
+def _refresh(run, selection):
+    """A forward pass over the hidden samples that the selection names. Returns their mask."""
+    refresh = selection.refresh & (not selection.frozen) & (not run.network.score.needs_batches)  # a batch loss comes from training alone
+    hidden = np.asarray(run.scores.owned)[refresh]
+    run.scores.observe(hidden, run.network.look(run.dataset.train, hidden, _look_batch(run))[0])
+    return refresh
+
+
+def evaluate(run):
+    """Test loss and accuracy (None without classes) over all ranks' parts of the test split. All ranks must call."""
+    seen, losses = run.network.look(run.dataset.test, np.asarray(run.test_rows), _look_batch(run))
+    right = seen["correct"].sum() if run.network.classes else 0
+    loss, right, count = run.comm.sum(np.array([losses.sum(dtype=np.float64), right, len(losses)], np.float64))
+    return float(loss / count), float(right / count) if run.network.classes else None
+
+
+def _look_batch(run):
+    return LOOK_FACTOR * -(-run.global_batch // run.comm.size)
+
+
+def _count(run, **masks):
+    """Count truth values over all ranks; keep the running totals. masks: name -> bool array. Returns name -> int."""
+    totals = run.comm.sum(np.array([np.count_nonzero(mask) for mask in masks.values()], np.int64))
+    counts = dict(zip(masks, map(int, totals), strict=True))
+    trained = counts.pop("trained")
+    run.trained += trained
+    if trained and counts["nan"] == trained:
+        raise on_all(f"train: not one of {trained} losses is finite: the network has diverged; lower train.lr or lengthen train.warmup_epochs")
+    run.looked += counts["refreshed"]
+    return counts
+
+
+def _report(run, row):
+    """The epoch's row, and its line on the console."""
+    run.record.row("epoch", **row)
+    if row["nan"] and not run.warned:
+        run.record.warn(f"epoch {row['epoch']}: {row['nan']} losses are not finite; their samples are kept (counted in every row)")
+        run.warned = True
+    score = f"test loss {row['test_loss']:.4f}" if row["accuracy"] is None else f"accuracy {100 * row['accuracy']:.2f} %"
+    run.record.say(f"epoch {row['epoch']:3d}  loss {row['train_loss']:.4f}  {score}  hidden {100 * row['hidden'] / run.scores.total:.1f} %  "
+                   f"moved back {row['moved_back']}  lr {row['lr']:.4g}  {row['seconds']['total']:.1f} s")
+
+
+def _mean(comm, losses):
+    total, count = comm.sum(np.array([losses.sum(dtype=np.float64), len(losses)], np.float64))
+    return float(total / count) if count else None

@@ -1,0 +1,200 @@
+"""One run: what the config describes, made for this rank, and its folder."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from hpcfilter import checkpoint, faults, notice
+from hpcfilter.config import load
+from hpcfilter.data import augmentation, edges, open_packed, read_given, shard
+from hpcfilter.errors import BrokenInvariant, InputError, on_all
+from hpcfilter.network import Network
+from hpcfilter.optim import learning_rate, sgd
+from hpcfilter.policies import check_score, given_file, policy_function
+from hpcfilter.record import Record, Stopwatch, finite
+from hpcfilter.sampler import ORDERS, table_digest
+from hpcfilter.scores import Scores
+from hpcfilter.spans import by_value
+from hpcfilter.train.boundary import Boundary
+from hpcfilter.train.epoch import evaluate, run_epoch
+from hpcfilter.watchdog import watching
+
+
+def train(config_path, run_dir, comm, settings=(), resume=False):
+    """Train as the run config says and leave everything in the run folder. All ranks must call.
+
+    config_path: TOML file. run_dir: folder, new or with a run to `resume`. settings: "a.b=value" strings that override the file.
+    Returns whether the run is finished; if not, it was told to leave, all is saved and the marker REQUEUE stands in the folder.
+    Raises InputError on all ranks for bad input, before anything is written; Failure on rank 0 when the disk refuses a checkpoint.
+    """
+    with comm.together():
+        config = load(config_path, settings)
+        notice.deadline()
+    notice.listen(config.stop.signals)
+    with watching(comm, config.stop.stall_seconds):
+        with comm.together(), config.places():
+            run = Run(config, run_dir, comm)
+        run.open(resume)
+        while run.work.epoch < config.train.epochs:
+            if not run_epoch(run):
+                run.leave()
+                return False
+        run.close()
+    return True
+
+
+class Run:
+    """One run: what the config describes, made for this rank, and its folder."""
+
+    def __init__(self, config, run_dir, comm):
+        self.config, self.comm, self.dir = config, comm, Path(run_dir)
+        self.record = Record(run_dir, speaks=comm.rank == 0)
+        self.dataset = dataset = open_packed(config.data.path)
+        samples = len(dataset.train)
+        dataset.check(comm.rank, comm.size, config.data.verify)
+        self.shards = edges(samples, comm.size)
+        self.test_rows = shard(len(dataset.test), comm.rank, comm.size)
+        self.augment = augmentation(config.data.augment, dataset, config.data.shift)
+        self.network = Network(config, dataset, comm.local_rank, comm.local_size)
+        self.policy, parameters = policy_function(config.filter.policy, config.filter.model_extra, self.network.classes, self.network.classes,
+                                                  f"{dataset.path} with {dataset.target}", epochs=config.train.epochs)
+        self.scores = self._own_scores(parameters)
+        self.optimizer = sgd(self.network.model, config.train)
+        self.global_batch = config.train.global_batch or config.train.batch * comm.size
+        self.plan = ORDERS[config.data.order]
+        self.boundary = Boundary(comm, checkpoint.Interval(config.checkpoint.seconds, config.checkpoint.mtbf_hours))
+        self.work = checkpoint.UnderWay(0)  # the epoch that is to be trained now, or the rest of it
+        self.trained, self.looked = 0, 0  # samples trained and looked at so far, of all ranks
+        self.last_row = None  # of the last finished epoch
+        self.test_result = None  # (loss, accuracy) after it
+        self.network.try_out(dataset.train, np.asarray(self.scores.owned[:2]))
+        self.warned = False
+
+    def _own_scores(self, parameters):
+        """What is known of this rank's samples before the first epoch: labels, and the rows of the file that the policy works with."""
+        config, dataset, network = self.config, self.dataset, self.network
+        if network.score.needs_passes:
+            raise InputError(f"score.name: {network.score.name} is taken of a finished network, by `hpcfilter score`, not while it trains")
+        owned = shard(len(dataset.train), self.comm.rank, self.comm.size)
+        labels = np.asarray(dataset.train.labels[owned.start : owned.stop], np.int64) if network.classes else None
+        check_score(config.filter.policy, parameters, self.policy.keywords, network.score)
+        path, columns = given_file(config.filter.policy, parameters)
+        given = read_given(path, columns, owned, len(dataset.train), dataset.digest, (self.comm.rank, self.comm.size)) if path else {}
+        return Scores(owned, len(dataset.train), network.score, labels, network.classes, given)
+
+    def open(self, resume):
+        """Make the run folder, or find in it where to go on; bring all ranks to the same weights."""
+        self.given = table_digest(self.scores.given, self.scores.owned, self.comm)
+        path, stamp = self._find() if resume else (None, None)
+        self.optimizer = self.comm.distribute(self.optimizer, self.network.model, self.config.train.deterministic)
+        if path:  # after distribute: Horovod makes a new optimizer, without the state of the one it is given
+            checkpoint.load(path, self.network, self.comm, self.optimizer, self.scores)
+        self.comm.broadcast(self.network.model)
+        if path:
+            self._go_on(path, stamp)
+        self.comm.on_first(lambda: self._claim_folder(resume))
+        self.watch = Stopwatch()
+        self.record.restart(self.work.epoch, self.last_row)
+        self.record.run(self.config, self.comm, data=self.dataset.digest, samples=self.scores.total, global_batch=self.global_batch,
+                        device=str(self.network.device), threads=torch.get_num_threads(), first_epoch=self.work.epoch, first_step=self.work.step)
+        place = f"epoch {self.work.epoch}" + (f", step {self.work.step}" if self.work.step else "")
+        self.record.say(f"{self.dataset.path}: {self.scores.total} samples, {self.comm.size} ranks on {self.network.device}, "
+                        f"global batch {self.global_batch}, policy {self.config.filter.policy}, from {place}")
+
+    def _find(self):
+        """The newest whole generation that this run can go on from. Returns (path, stamp), or (None, None) for the beginning."""
+        def refuse(stamp):
+            if stamp["step"] is not None and self.config.data.order == "shard" and stamp["ranks"] != self.comm.size:
+                return f"was taken inside an epoch on {stamp['ranks']} ranks; in shard order {self.comm.size} cannot go on with it"
+            return ""
+
+        path, stamp, passed_over = checkpoint.newest(self.dir / "checkpoints", self.comm, refuse)
+        for problem in passed_over:
+            self.record.warn(f"passed over: {problem}")
+        if path is not None:
+            with self.comm.together(), self.config.places():
+                checkpoint.check(stamp, path, model=self.network.fingerprint(), data=self.dataset.digest, given=self.given)
+                checkpoint.check_settings(stamp, path, {**self.config.fixed(), "train.global_batch": self.global_batch})
+        return path, stamp
+
+    def _go_on(self, path, stamp):
+        """Take over where a generation has left off."""
+        self.trained, self.looked, self.last_row = stamp["trained"], stamp["looked"], stamp["row"]
+        if stamp["step"] is None:
+            self.work = checkpoint.UnderWay(stamp["epoch"] + 1)
+        else:
+            self.work = checkpoint.resume_epoch(path, stamp, self.network, self.scores, self.comm)
+
+    def _claim_folder(self, resume):
+        if not resume and ((self.dir / "metrics.jsonl").exists() or checkpoint.generations(self.dir / "checkpoints")):
+            raise InputError(f"{self.dir}: holds a run already; give --resume to go on with it, or another --run-dir")
+        try:
+            self.dir.mkdir(parents=True, exist_ok=True)
+            for marker in ("DONE", "REQUEUE"):
+                (self.dir / marker).unlink(missing_ok=True)
+            (self.dir / "config.toml").write_text(self.config.toml())
+        except OSError as error:
+            raise InputError(f"{self.dir}: cannot be the run folder: {error.strerror}") from None
+
+    def rate(self, selection, progress):
+        """The learning rate after `progress` epochs since the network began, a float that counts parts of an epoch."""
+        train = self.config.train
+        scale = selection.lr_scale if progress >= train.warmup_epochs else 1.0  # warm-up is the schedule's alone
+        return scale * learning_rate(train, self.global_batch, progress, train.epochs - selection.began)
+
+    def begin_anew(self, epoch):
+        """Fresh weights on all ranks, and an optimizer that remembers nothing."""
+        self.record.say(f"epoch {epoch:3d}  the network begins anew, on the samples that are kept")
+        self.network.begin_anew(self.config.seed, epoch)
+        self.optimizer.state.clear()
+        self.comm.broadcast(self.network.model)
+
+    def check_weights(self, where):
+        """Stop all ranks before weights that are not finite, or not the same on all ranks, become a checkpoint. where: for the message."""
+        if self.comm.max(int(not self.network.is_finite())):
+            raise on_all(f"train: the weights are not finite {where}: the network has diverged; lower train.lr or lengthen train.warmup_epochs")
+        digests = [part.tobytes().hex() for part in self.comm.allgather(np.frombuffer(bytes.fromhex(self.network.parameter_digest()), np.uint8))]
+        if len(set(digests)) > 1:
+            raise BrokenInvariant(f"train: the ranks hold different weights {where}; {by_value(dict(enumerate(digests)))}; "
+                                  "a rank has computed wrongly, or its memory is damaged")
+
+    def save(self, epoch, under_way=None):
+        """Save a generation: of the epoch that is under way, or else at the end of one. All ranks must call.
+
+        It knows the row of the last finished epoch, in case the run is killed before the record does.
+        """
+        self.check_weights(f"in epoch {epoch}")
+        watch = Stopwatch()
+        checkpoint.save(self.dir / "checkpoints", self.network, self.optimizer, self.scores, self.comm, self.config.checkpoint.keep, epoch, under_way,
+                        data=self.dataset.digest, score=self.network.score.identity(), given=self.given,
+                        settings={**self.config.fixed(), "train.global_batch": self.global_batch},
+                        trained=self.trained, looked=self.looked, row=finite(self.last_row) if self.last_row else None)
+        self.boundary.saved(watch.total())
+
+    def leave(self):
+        """All is saved: say so, and ask for the rest of the run with the marker REQUEUE."""
+        reason = self.boundary.reason()
+        self.record.row("stop", reason=reason, epoch=self.work.epoch, step=self.work.step, seconds=self.watch.total(), **self._costs())
+        self.comm.on_first(lambda: self._mark("REQUEUE"))
+        self.record.say(f"told to leave by {reason}: saved in epoch {self.work.epoch} after {self.work.step} steps; --resume goes on from there")
+
+    def close(self):
+        """The last row, the marker DONE."""
+        test_loss, accuracy = self.test_result or evaluate(self)  # nothing was left to train
+        self.record.row("end", exit=0, accuracy=accuracy, test_loss=test_loss, passes=self.trained / self.scores.total,
+                        looks=self.looked / self.scores.total, seconds=self.watch.total(), weights=self.network.digest(), **self._costs())
+        self.comm.on_first(lambda: self._mark("DONE"))
+
+    def _costs(self):
+        """What saving has cost so far, for the record; said on the console if the mean time between failures is known."""
+        costs = self.boundary.interval.summary(self.watch.total())
+        if "young_daly_seconds" in costs:
+            self.record.say(f"checkpoints: {costs['saves']} saves of {costs['seconds_each']:.2f} s, {100 * costs['share']:.1f} % of the time; "
+                            f"for failures every {self.config.checkpoint.mtbf_hours:g} h Young/Daly save every {costs['young_daly_seconds']:.0f} s "
+                            f"and lose {100 * costs['young_daly_loss']:.1f} %")
+        return {"checkpoints": costs}
+
+    def _mark(self, name):
+        faults.point("before_marker")
+        (self.dir / name).touch()

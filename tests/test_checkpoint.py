@@ -1,0 +1,203 @@
+"""Generations: whole or not at all, checked byte for byte, the right ones kept; and what is in them."""
+
+import json
+import math
+import os
+import shutil
+import subprocess
+
+import numpy as np
+import pytest
+import torch
+
+from hpcfilter import checkpoint
+from hpcfilter.checkpoint import Interval, young_daly
+from hpcfilter.checkpoint.generation import writing
+from hpcfilter.comm import SerialComm
+from hpcfilter.errors import Failure, InputError
+from hpcfilter.network import Columns
+from hpcfilter.policies import Selection
+
+
+def make(folder, epoch, step=None, keep=9, text="weights"):
+    with writing(folder, epoch, step, keep) as temporary:
+        (temporary / "model.pt").write_text(text)
+        (temporary / "stamp.json").write_text(json.dumps({"epoch": epoch, "step": step}))
+
+
+def names(folder):
+    return [path.name for path in checkpoint.generations(folder)]
+
+
+def test_generations_are_in_the_order_of_training(tmp_path):
+    for epoch, step in ((2, 3), (2, 20), (2, None), (10, None), (100000, None)):
+        make(tmp_path, epoch, step)
+    assert names(tmp_path) == ["epoch-00002-step-000003", "epoch-00002-step-000020", "epoch-00002", "epoch-00010", "epoch-100000"]
+    assert checkpoint.position(tmp_path / "epoch-00002") == (2, math.inf) and checkpoint.position(tmp_path / "epoch-00002.bak") is None
+
+
+def test_the_last_ones_stay_and_always_the_end_of_an_epoch(tmp_path):
+    for epoch, step in ((0, None), (1, None), (2, 10), (2, 20), (2, 30)):
+        make(tmp_path, epoch, step, keep=2)
+    assert names(tmp_path) == ["epoch-00001", "epoch-00002-step-000020", "epoch-00002-step-000030"]
+    make(tmp_path, 2, None, keep=2)
+    assert names(tmp_path) == ["epoch-00002-step-000030", "epoch-00002"]
+
+
+def test_what_a_killed_save_has_left_goes_with_the_next(tmp_path):
+    for name in (".epoch-00000.part", ".epoch-00007-step-000003.old"):
+        (tmp_path / name).mkdir()
+    make(tmp_path, 0)
+    assert os.listdir(tmp_path) == ["epoch-00000"]
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), RuntimeError("[enforce fail] write failed")])
+def test_a_save_that_fails_says_so_and_leaves_the_older_one(tmp_path, error):
+    make(tmp_path, 0)
+    with pytest.raises(Failure, match="epoch-00001: cannot be saved: .*; epoch-00000 stands"), writing(tmp_path, 1, None, 2):
+        raise error
+    assert os.listdir(tmp_path) == ["epoch-00000"] and checkpoint.read_stamp(tmp_path / "epoch-00000")["epoch"] == 0
+
+
+def test_a_damaged_generation_of_the_same_name_is_replaced(tmp_path):
+    make(tmp_path, 0)
+    (tmp_path / "epoch-00000" / "model.pt").write_text("damaged")
+    make(tmp_path, 0)
+    assert os.listdir(tmp_path) == ["epoch-00000"] and checkpoint.read_stamp(tmp_path / "epoch-00000")
+
+
+def test_a_person_can_check_it_with_sha256sum(tmp_path):
+    make(tmp_path, 3)
+    words = ["sha256sum", "--check", "--strict", "SHA256SUMS"]
+    done = subprocess.run(words, cwd=tmp_path / "epoch-00003", capture_output=True, timeout=20, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def swapped(folder):
+    one, two = folder / "epoch-00001", folder / "epoch-00002"
+    one.rename(folder / "x")
+    two.rename(one)
+    (folder / "x").rename(two)
+
+
+DAMAGE = {
+    "a changed file": lambda folder: (folder / "epoch-00002" / "model.pt").write_text("weightz"),
+    "an empty file": lambda folder: (folder / "epoch-00002" / "stamp.json").write_text(""),
+    "a missing file": lambda folder: (folder / "epoch-00002" / "model.pt").unlink(),
+    "another file more": lambda folder: (folder / "epoch-00002" / "more").write_text(""),
+    "no sums": lambda folder: (folder / "epoch-00002" / "SHA256SUMS").unlink(),
+    "empty sums": lambda folder: (folder / "epoch-00002" / "SHA256SUMS").write_text(""),
+    "a blank line in the sums": lambda folder: (path := folder / "epoch-00002" / "SHA256SUMS").write_text(path.read_text() + "\n"),
+    "sums in capitals": lambda folder: (path := folder / "epoch-00002" / "SHA256SUMS").write_text(path.read_text().upper()),
+    "a file of another generation": lambda folder: shutil.copy(folder / "epoch-00001" / "model.pt", folder / "epoch-00002" / "model.pt"),
+    "two generations swapped": swapped,
+    "an older one under its name": lambda folder: shutil.copytree(folder / "epoch-00001", folder / "epoch-00002", dirs_exist_ok=True),
+    "a file in place of the folder": lambda folder: (shutil.rmtree(folder / "epoch-00002"), (folder / "epoch-00002").write_text("")),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
+def test_damage_is_named_and_passed_over(tmp_path, damage):
+    for epoch in range(3):
+        make(tmp_path, epoch, text=f"weights {epoch}")
+    damage(tmp_path)
+    with pytest.raises(InputError, match="epoch-00002"):
+        checkpoint.read_stamp(tmp_path / "epoch-00002")
+    path, stamp, passed_over = checkpoint.newest(tmp_path, SerialComm(), lambda stamp: "")
+    assert stamp["epoch"] == (0 if damage is swapped else 1) and path.endswith(f"epoch-0000{stamp['epoch']}")
+    assert len(passed_over) == 2 - stamp["epoch"] and "epoch-00002" in passed_over[0]
+
+
+def test_one_that_does_not_fit_is_passed_over(tmp_path):
+    make(tmp_path, 0)
+    make(tmp_path, 1, 10)
+    path, _, passed_over = checkpoint.newest(tmp_path, SerialComm(), lambda stamp: "other ranks" if stamp["step"] else "")
+    assert path.endswith("epoch-00000") and passed_over == [f"{tmp_path}/epoch-00001-step-000010: other ranks"]
+
+
+def test_a_selection_comes_back_as_it_was():
+    rng = np.random.default_rng(0)
+    arrays = {name: rng.random(20) < 0.5 for name in ("keep", "moved_back", "refresh", "hard")}
+    for streak, threshold in ((None, math.nan), (np.arange(20, dtype=np.uint8), np.float32(0.25))):
+        was = Selection(**arrays, weight=rng.random(20).astype(np.float32), threshold=threshold, lr_rule="kept", lr_scale=1.1, frozen=True, began=3,
+                        streak=streak)
+        numbers = json.loads(json.dumps(was.numbers(), allow_nan=False))
+        now = Selection.of(was.columns(), numbers)
+        for name, value in vars(was).items():
+            np.testing.assert_array_equal(getattr(now, name), value, err_msg=name)
+            assert getattr(getattr(now, name), "dtype", None) == getattr(value, "dtype", None) or name == "threshold"
+
+
+def test_observations_go_on_where_they_were_put_away():
+    parts = [{"value": torch.rand(5), "confidence": torch.rand(5), "correct": torch.rand(5) < 0.5} for _ in range(4)]
+    whole, first = Columns(True), Columns(True)
+    for part in parts:
+        whole.add(part, part["value"] * 2)
+    for part in parts[:2]:
+        first.add(part, part["value"] * 2)
+    columns, losses = first.arrays()
+    rest = Columns(True, {**{name: array.astype(np.uint8) if array.dtype == bool else array for name, array in columns.items()}, "loss": losses})
+    for part in parts[2:]:
+        rest.add(part, part["value"] * 2)
+    (expected, expected_losses), (columns, losses) = whole.arrays(), rest.arrays()
+    assert np.array_equal(losses, expected_losses) and losses.dtype == np.float32
+    for name, array in expected.items():
+        assert np.array_equal(columns[name], array) and columns[name].dtype == array.dtype, name
+    again, _ = Columns(True, {**columns, "loss": losses}).arrays()
+    assert np.array_equal(again["correct"], expected["correct"]), "nothing trained since"
+
+
+def test_young_daly():
+    interval, loss = young_daly(10, 3 * 3600)
+    assert interval == pytest.approx(464.8, abs=0.1) and loss == pytest.approx(0.043, abs=0.001)
+    # The interval is the best one of its own model, C / t + t / (2 M).
+    cost = {t: 10 / t + t / (2 * 10800) for t in range(100, 1000)}
+    assert min(cost, key=cost.get) == round(interval) and min(cost.values()) == pytest.approx(loss, rel=1e-3)
+
+
+def test_the_interval_follows_what_a_save_costs():
+    assert Interval(None, None).wanted() == math.inf and Interval(30.0, 24).wanted() == 30.0
+    auto = Interval("auto", 3)
+    assert auto.wanted() == young_daly(1, 10800)[0], "before the first save"
+    auto.saved(9)
+    auto.saved(11)
+    assert auto.wanted() == young_daly(10, 10800)[0]
+    assert auto.summary(200) == {"saves": 2, "seconds_each": 10, "share": 0.1, "young_daly_seconds": young_daly(10, 10800)[0],
+                                 "young_daly_loss": young_daly(10, 10800)[1]}
+    assert Interval(30.0, None).summary(1) == {"saves": 0, "seconds_each": 0.0, "share": 0.0}
+
+
+def test_nothing_is_ever_unpickled():
+    """Weights by weights_only, arrays without pickles: whatever stands in a file, no code of it runs."""
+    import re
+    from pathlib import Path
+
+    for path in Path(checkpoint.__file__).parent.parent.rglob("*.py"):
+        text = path.read_text()
+        assert not re.search(r"pickle\.loads?\(|joblib|shelve|allow_pickle=True|weights_only=False", text), path
+        assert text.count("torch.load(") == text.count("weights_only=True)"), path
+        assert text.count("np.load(") + text.count("read_array(") == text.count("allow_pickle=False"), path
+
+
+def test_an_old_torch_does_not_read_weights(tmp_path, monkeypatch):
+    from hpcfilter.checkpoint.state import _read_model
+
+    torch.save({}, tmp_path / "model.pt")
+    assert _read_model(tmp_path) == {}
+    for version in ("2.9.1", "1.13.0+cu117"):
+        monkeypatch.setattr(torch, "__version__", version)
+        with pytest.raises(InputError, match=f"torch {version.replace('+', '.')} cannot read it safely; expected torch 2.10 or newer"):
+            _read_model(tmp_path)
+
+
+def test_weights_with_code_in_them_are_refused(tmp_path):
+    from hpcfilter.checkpoint.state import _read_model
+
+    class Evil:
+        def __reduce__(self):
+            return os.mkdir, (str(tmp_path / "run"),)
+
+    torch.save({"model": Evil()}, tmp_path / "model.pt")
+    with pytest.raises(InputError, match=r"model.pt: cannot be loaded"):
+        _read_model(tmp_path)
+    assert not (tmp_path / "run").exists()

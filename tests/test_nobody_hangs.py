@@ -1,0 +1,204 @@
+"""One rank's trouble ends all ranks, soon and with a reason: exceptions, stopped processes, full disks, counts that disagree."""
+
+import os
+import re
+import resource
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from conftest import CHECKOUT, TIMEOUT
+
+from hpcfilter import checkpoint, pulse
+from hpcfilter.comm import SerialComm
+from hpcfilter.launch import ranks_of, started
+from hpcfilter.spans import by_value
+from hpcfilter.watchdog import where
+
+ALL_DOWN = 5  # seconds from an exception on one rank to the end of the job
+KAKURENBO = {"policy": "kakurenbo", "fraction": 0.3, "tau": 0.2}
+
+
+@pytest.fixture
+def faulty(tmp_path, digits, config, hpcfilter):
+    """faulty(ranks, fault, **tables) -> (CompletedProcess, seconds from the fault to the end of the job, generations that are left, whole)."""
+
+    def run(ranks, fault, **tables):
+        path = config(digits, **{"train": {"epochs": 4, "global_batch": 60}, "filter": KAKURENBO, **tables})
+        done = hpcfilter(ranks, "train", path, "--run-dir", tmp_path / "run", HPCFILTER_FAULT=fault)
+        end, (start,) = time.time(), re.findall(r"^hpcfilter: fault .*, at ([\d.]+)$", done.stderr, re.MULTILINE)
+        left = checkpoint.generations(tmp_path / "run" / "checkpoints")
+        assert all(checkpoint.read_stamp(path) for path in left)
+        return done, end - float(start), [path.name for path in left]
+
+    return run
+
+
+@pytest.mark.parametrize("point, rank, n", [("before_select", 1, 2), ("after_select", 0, 2), ("before_step", 2, 30), ("before_score", 1, 2),
+                                            ("before_evaluate", 0, 2), ("after_rename", 0, 2), ("after_samples", 0, 2)])
+def test_an_exception_on_one_rank_ends_all(faulty, point, rank, n):
+    done, seconds, left = faulty(3, f"rank={rank},point={point},n={n},kind=exception")
+    assert done.returncode not in (0, 2) and seconds < ALL_DOWN
+    assert done.stderr.count("Traceback") == 1 and f"hpcfilter: rank {rank} of 3 failed:" in done.stderr
+    assert f"InjectedFault: injected at rank {rank}, {point}, pass {n}" in done.stderr
+    assert "epoch-00000" in left
+
+
+def test_an_exception_on_all_ranks_is_shown_once(program):
+    done = program(3, "uneven_steps")
+    assert done.returncode not in (0, 2) and done.stderr.count("Traceback") == 1
+    assert "BrokenInvariant: sampler: the ranks planned different numbers of steps: ranks 0-1: 3; rank 2: 4" in done.stderr
+
+
+@pytest.mark.parametrize("rank, point, names", [(1, "after_step", "no word from rank 1; ranks 0, 2: at "),
+                                                (0, "before_evaluate", "no word from rank 0; "),
+                                                (2, "before_select", "no word from rank 2; ")])
+def test_a_stopped_rank_ends_the_job_within_twice_the_timeout(faulty, rank, point, names):
+    timeout = 5
+    done, seconds, left = faulty(3, f"rank={rank},point={point},n=2,kind=sigstop", stop={"stall_seconds": timeout})
+    assert done.returncode != 0 and timeout <= seconds + 1 and seconds < 2 * timeout
+    assert f"nothing has moved for {timeout} s, the job ends; {names}" in done.stderr
+    assert left or point != "before_evaluate"
+
+
+def test_a_loop_without_end_is_named_by_its_line(tmp_path, digits, config, hpcfilter, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(CHECKOUT / "tests"))
+    path = config(digits, model={"name": None, "width": None, "factory": "custom:hangs_on_the_last_rank"}, stop={"stall_seconds": 4})
+    done = hpcfilter(3, "train", path, "--run-dir", tmp_path / "run")
+    line = next(line for line in done.stderr.splitlines() if "nothing has moved" in line)
+    assert done.returncode != 0 and re.search(r"rank 2: at .*custom\.py:\d+ forward", line), done.stderr
+    assert re.search(r"ranks 0-1: at ", line)
+
+
+def test_a_process_of_its_own_that_hangs_ends_too(tmp_path, digits, config, hpcfilter, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(CHECKOUT / "tests"))
+    path = config(digits, model={"name": None, "width": None, "factory": "custom:hangs_on_the_last_rank"}, stop={"stall_seconds": 2})
+    done = hpcfilter(1, "train", path, "--run-dir", tmp_path / "run")
+    assert done.returncode == 1 and re.search(r"nothing has moved for 2 s, the job ends; rank 0: at .*custom\.py", done.stderr)
+
+
+def test_a_job_that_was_suspended_as_a_whole_goes_on(tmp_path, digits, config, real_ranks):
+    """As a scheduler does that lets another job go first: nobody hangs, however long it takes."""
+    path = config(digits, train={"epochs": 30, "global_batch": 60}, stop={"stall_seconds": 3})
+    with started(2, ["-m", "hpcfilter", "train", path, "--run-dir", tmp_path / "run"], capture=True) as launcher:
+        end = time.monotonic() + TIMEOUT
+        while not (tmp_path / "run" / "metrics.jsonl").exists():
+            assert time.monotonic() < end
+            time.sleep(0.02)
+        ranks = ranks_of(launcher)
+        for number, pause in ((signal.SIGSTOP, 6), (signal.SIGCONT, 0)):
+            for process in ranks:
+                process.send_signal(number)
+            time.sleep(pause)
+        _, err = launcher.communicate(timeout=TIMEOUT)
+    assert len(ranks) == 2 and launcher.returncode == 0, err
+
+
+@pytest.mark.parametrize("kind", ["enospc", "eio", "erofs", "eacces"])
+def test_a_disk_that_refuses_a_save(faulty, kind):
+    done, seconds, left = faulty(2, f"point=after_weights,n=2,kind={kind}")
+    assert done.returncode == 1 and seconds < ALL_DOWN and left == ["epoch-00000"]
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("hpcfilter: rank 0:")]
+    assert "checkpoints/epoch-00001: cannot be saved: [Errno" in line and line.endswith("; epoch-00000 stands") and "Traceback" not in done.stderr
+
+
+def limited(bytes_per_file):
+    """For subprocess: no file may become larger than this, as on a full disk."""
+    return lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (bytes_per_file, bytes_per_file))
+
+
+@pytest.mark.parametrize("bytes_per_file", [3000, 20000])  # weights of 13 kB do not fit, nor do 38 kB of samples
+def test_files_that_really_cannot_be_written(tmp_path, digits, config, bytes_per_file):
+    path = config(digits, train={"epochs": 3})
+    words = [sys.executable, "-m", "hpcfilter", "train", str(path), "--run-dir", str(tmp_path / "run")]
+    assert subprocess.run([*words, "--set", "train.epochs=1"], capture_output=True, timeout=TIMEOUT, check=False).returncode == 0
+    done = subprocess.run([*words, "--resume"], capture_output=True, text=True, timeout=TIMEOUT, check=False, preexec_fn=limited(bytes_per_file))
+    assert done.returncode == 1 and "epoch-00001: cannot be saved: " in done.stderr and "epoch-00000 stands" in done.stderr, done.stderr
+    assert "Traceback" not in done.stderr
+    assert os.listdir(tmp_path / "run" / "checkpoints") == ["epoch-00000"]
+    assert checkpoint.read_stamp(tmp_path / "run" / "checkpoints" / "epoch-00000")
+    assert subprocess.run([*words, "--resume"], capture_output=True, timeout=TIMEOUT, check=False).returncode == 0
+
+
+def test_a_table_that_cannot_be_written(tmp_path, digits, config):
+    """The scores of before stand."""
+    words = [sys.executable, "-m", "hpcfilter"]
+    path = config(digits, train={"epochs": 1})
+    for more in (["train", path, "--run-dir", tmp_path / "run"], ["score", tmp_path / "run"]):
+        assert subprocess.run([*words, *map(str, more)], capture_output=True, timeout=TIMEOUT, check=False).returncode == 0
+    before = (tmp_path / "run" / "scores.h5").read_bytes()
+    done = subprocess.run([*words, "score", str(tmp_path / "run")], capture_output=True, text=True, timeout=TIMEOUT, check=False,
+                          preexec_fn=limited(5000))
+    assert done.returncode == 1 and "scores.h5: cannot be written: " in done.stderr and "Traceback" not in done.stderr, done.stderr
+    assert (tmp_path / "run" / "scores.h5").read_bytes() == before
+    assert sorted(file.name for file in (tmp_path / "run").glob("scores*")) == ["scores.h5"]
+
+
+def test_a_folder_that_may_not_be_written(tmp_path, digits, config):
+    path = config(digits, train={"epochs": 2})
+    words = [sys.executable, "-m", "hpcfilter", "train", str(path), "--run-dir", str(tmp_path / "run")]
+    assert subprocess.run([*words, "--set", "train.epochs=1"], capture_output=True, timeout=TIMEOUT, check=False).returncode == 0
+    folder = tmp_path / "run" / "checkpoints"
+    folder.chmod(0o555)
+    like_others = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"] if os.geteuid() == 0 else []  # root may write anywhere
+    try:
+        done = subprocess.run([*like_others, *words, "--resume"], capture_output=True, text=True, timeout=TIMEOUT, check=False)
+    finally:
+        folder.chmod(0o755)
+    assert done.returncode == 1 and "epoch-00001: cannot be saved: [Errno 13] Permission denied" in done.stderr, done.stderr
+    assert "epoch-00000 stands" in done.stderr and checkpoint.read_stamp(folder / "epoch-00000")
+
+
+@pytest.mark.parametrize("fault, message", [
+    ("rank=1,point=weights,n=30,kind=bitflip", "the ranks hold different weights after epoch 1; rank 0: "),
+    ("rank=1,point=histogram,n=1,kind=bitflip", "samples together, expected 1438"),
+])
+def test_numbers_that_one_rank_has_wrong_are_caught_before_they_are_saved(faulty, fault, message):
+    done, _, left = faulty(2, fault)
+    assert done.returncode not in (0, 2) and f"BrokenInvariant: {'train' if 'weights' in fault else 'threshold'}: " in done.stderr
+    assert message in done.stderr and left == ["epoch-00000"]
+
+
+@pytest.mark.parametrize("point", ["samples", "weights"])
+def test_numbers_that_are_none_are_caught_before_they_are_saved(faulty, point):
+    done, _, left = faulty(2, f"rank=1,point={point},n=30,kind=nan")
+    assert done.returncode == 2 and "the weights are not finite after epoch 1: the network has diverged" in done.stderr and left == ["epoch-00000"]
+
+
+def test_a_bit_that_flips_on_the_disk_is_found(tmp_path, digits, config, hpcfilter):
+    path = config(digits, train={"epochs": 3}, filter=KAKURENBO)
+    done = hpcfilter(1, "train", path, "--run-dir", tmp_path / "run", HPCFILTER_FAULT="point=after_rename,n=2,kind=bitflip")
+    assert done.returncode == 0, "it is found when it is read"
+    import shutil
+
+    shutil.rmtree(tmp_path / "run" / "checkpoints" / "epoch-00002")
+    done = hpcfilter(1, "train", path, "--run-dir", tmp_path / "run", "--resume")
+    assert done.returncode == 0 and "epoch-00001/model.pt: differs from its checksum" in done.stderr
+
+
+def test_ranks_in_few_words():
+    assert by_value({0: 3, 1: 3, 2: 4}) == "ranks 0-1: 3; rank 2: 4"
+    assert by_value({5: "", 0: "", 2: "", 1: "", 7: ""}) == "ranks 0-2, 5, 7"
+    assert by_value({3: "x"}) == "rank 3: x"
+
+
+def test_where_a_thread_stands():
+    import threading
+
+    assert re.fullmatch(r"at .* > test_nobody_hangs\.py:\d+ test_where_a_thread_stands > watchdog\.py:\d+ where", where(threading.get_ident()))
+
+
+def test_watching_ends_with_its_block_and_leaves_a_live_one_alone():
+    import threading
+
+    from hpcfilter.watchdog import watching
+
+    with watching(SerialComm(), 0.3):
+        for _ in range(10):
+            time.sleep(0.1)
+            pulse.beat()
+    assert "hpcfilter-watchdog" not in {thread.name for thread in threading.enumerate()}
+    with watching(SerialComm(), 0):
+        assert "hpcfilter-watchdog" not in {thread.name for thread in threading.enumerate()}
