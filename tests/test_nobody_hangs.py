@@ -104,51 +104,82 @@ def test_a_disk_that_refuses_a_save(faulty, kind):
     assert "checkpoints/epoch-00001: cannot be saved: [Errno" in line and line.endswith("; epoch-00000 stands") and "Traceback" not in done.stderr
 
 
-def limited(bytes_per_file):
-    """For subprocess: no file may become larger than this, as on a full disk."""
-    return lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (bytes_per_file, bytes_per_file))
+@pytest.fixture
+def small_disk(tmp_path):
+    """small_disk(kibibytes) -> the folder of a file system of that size."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+
+    def mount(kibibytes):
+        words = ["mount", "-t", "tmpfs", "-o", f"size={kibibytes}k", "tmpfs", folder]
+        done = subprocess.run(words, capture_output=True, text=True, timeout=20, check=False)
+        if done.returncode:
+            pytest.skip(f"no small file system to fill: {done.stderr.strip()}")
+        return folder
+
+    yield mount
+    subprocess.run(["umount", folder], capture_output=True, timeout=20, check=False)
 
 
-@pytest.mark.parametrize("bytes_per_file", [3000, 20000])  # weights of 13 kB do not fit, nor do 38 kB of samples
-def test_files_that_really_cannot_be_written(tmp_path, digits, config, bytes_per_file):
-    path = config(digits, train={"epochs": 3})
-    words = [sys.executable, "-m", "hpcfilter", "train", str(path), "--run-dir", str(tmp_path / "run")]
-    assert subprocess.run([*words, "--set", "train.epochs=1"], capture_output=True, timeout=TIMEOUT, check=False).returncode == 0
-    done = subprocess.run([*words, "--resume"], capture_output=True, text=True, timeout=TIMEOUT, check=False, preexec_fn=limited(bytes_per_file))
+def command(*words, **more):
+    return subprocess.run([sys.executable, "-m", "hpcfilter", *map(str, words)], capture_output=True, text=True, timeout=TIMEOUT, check=False, **more)
+
+
+@pytest.mark.parametrize("kibibytes", [84, 100])  # a generation takes 68 KiB: the weights of the second find no room, or its samples
+def test_a_disk_that_is_really_full(tmp_path, digits, config, small_disk, kibibytes):
+    path, run_dir = config(digits, train={"epochs": 3}), small_disk(kibibytes) / "run"
+    assert command("train", path, "--run-dir", run_dir, "--set", "train.epochs=1").returncode == 0
+    done = command("train", path, "--run-dir", run_dir, "--resume")
     assert done.returncode == 1 and "epoch-00001: cannot be saved: " in done.stderr and "epoch-00000 stands" in done.stderr, done.stderr
-    assert "Traceback" not in done.stderr
-    assert os.listdir(tmp_path / "run" / "checkpoints") == ["epoch-00000"]
-    assert checkpoint.read_stamp(tmp_path / "run" / "checkpoints" / "epoch-00000")
-    assert subprocess.run([*words, "--resume"], capture_output=True, timeout=TIMEOUT, check=False).returncode == 0
+    assert "Traceback" not in done.stderr and os.listdir(run_dir / "checkpoints") == ["epoch-00000"]
+    assert checkpoint.read_stamp(run_dir / "checkpoints" / "epoch-00000")
+    subprocess.run(["mount", "-o", "remount,size=1m", run_dir.parent], check=True, timeout=20)
+    assert command("train", path, "--run-dir", run_dir, "--resume").returncode == 0, "with room again it goes on"
 
 
-def test_a_table_that_cannot_be_written(tmp_path, digits, config):
-    """The scores of before stand."""
-    words = [sys.executable, "-m", "hpcfilter"]
-    path = config(digits, train={"epochs": 1})
-    for more in (["train", path, "--run-dir", tmp_path / "run"], ["score", tmp_path / "run"]):
-        assert subprocess.run([*words, *map(str, more)], capture_output=True, timeout=TIMEOUT, check=False).returncode == 0
-    before = (tmp_path / "run" / "scores.h5").read_bytes()
-    done = subprocess.run([*words, "score", str(tmp_path / "run")], capture_output=True, text=True, timeout=TIMEOUT, check=False,
-                          preexec_fn=limited(5000))
-    assert done.returncode == 1 and "scores.h5: cannot be written: " in done.stderr and "Traceback" not in done.stderr, done.stderr
-    assert (tmp_path / "run" / "scores.h5").read_bytes() == before
-    assert sorted(file.name for file in (tmp_path / "run").glob("scores*")) == ["scores.h5"]
+def test_a_disk_that_is_read_only(tmp_path, digits, config, small_disk):
+    path, run_dir = config(digits, train={"epochs": 2}), small_disk(1000) / "run"
+    assert command("train", path, "--run-dir", run_dir, "--set", "train.epochs=1").returncode == 0
+    subprocess.run(["mount", "-o", "remount,ro", run_dir.parent], check=True, timeout=20)
+    done = command("train", path, "--run-dir", run_dir, "--resume")
+    assert done.returncode == 2 and f"{run_dir}: cannot be the run folder: Read-only file system" in done.stderr and "Traceback" not in done.stderr
+    assert checkpoint.read_stamp(run_dir / "checkpoints" / "epoch-00000")
+
+
+def test_a_file_that_may_not_grow(tmp_path, digits, config):
+    path, run_dir = config(digits, train={"epochs": 2}), tmp_path / "run"
+    assert command("train", path, "--run-dir", run_dir, "--set", "train.epochs=1").returncode == 0
+    done = command("train", path, "--run-dir", run_dir, "--resume", preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (20000, 20000)))
+    assert done.returncode == 1 and "epoch-00001: cannot be saved: " in done.stderr and "epoch-00000 stands" in done.stderr, done.stderr
+    assert os.listdir(run_dir / "checkpoints") == ["epoch-00000"]
+
+
+def test_tables_and_packed_files_on_a_full_disk(tmp_path, digits, config, small_disk):
+    """What was there before stands."""
+    path, folder = config(digits, train={"epochs": 1}), small_disk(40)
+    assert command("train", path, "--run-dir", tmp_path / "run").returncode == 0
+    scores = folder / "scores.h5"
+    assert command("score", tmp_path / "run", "-o", scores).returncode == 0
+    before = scores.read_bytes()
+    for words, code, message in ((["score", tmp_path / "run", "-o", scores], 1, "scores.h5: cannot be written: [Errno 28]"),
+                                 (["pack", "digits", "-o", folder / "digits.h5"], 2, "No space left on device")):
+        done = command(*words)
+        assert done.returncode == code and message in done.stderr and "Traceback" not in done.stderr, done.stderr
+        assert os.listdir(folder) == ["scores.h5"] and scores.read_bytes() == before
 
 
 def test_a_folder_that_may_not_be_written(tmp_path, digits, config):
-    path = config(digits, train={"epochs": 2})
-    words = [sys.executable, "-m", "hpcfilter", "train", str(path), "--run-dir", str(tmp_path / "run")]
-    assert subprocess.run([*words, "--set", "train.epochs=1"], capture_output=True, timeout=TIMEOUT, check=False).returncode == 0
-    folder = tmp_path / "run" / "checkpoints"
-    folder.chmod(0o555)
+    path, run_dir = config(digits, train={"epochs": 2}), tmp_path / "run"
+    assert command("train", path, "--run-dir", run_dir, "--set", "train.epochs=1").returncode == 0
+    (run_dir / "checkpoints").chmod(0o555)
+    words = [sys.executable, "-m", "hpcfilter", "train", str(path), "--run-dir", str(run_dir), "--resume"]
     like_others = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"] if os.geteuid() == 0 else []  # root may write anywhere
     try:
-        done = subprocess.run([*like_others, *words, "--resume"], capture_output=True, text=True, timeout=TIMEOUT, check=False)
+        done = subprocess.run([*like_others, *words], capture_output=True, text=True, timeout=TIMEOUT, check=False)
     finally:
-        folder.chmod(0o755)
+        (run_dir / "checkpoints").chmod(0o755)
     assert done.returncode == 1 and "epoch-00001: cannot be saved: [Errno 13] Permission denied" in done.stderr, done.stderr
-    assert "epoch-00000 stands" in done.stderr and checkpoint.read_stamp(folder / "epoch-00000")
+    assert "epoch-00000 stands" in done.stderr and checkpoint.read_stamp(run_dir / "checkpoints" / "epoch-00000")
 
 
 @pytest.mark.parametrize("fault, message", [

@@ -58,7 +58,8 @@ def save(folder, network, optimizer, scores, comm, keep, epoch, under_way=None, 
     gathered = {name: {column: (array.dtype, comm.gather(array)) for column, array in tables[name].items()} for name in tables if lengths[name]}
     if comm.rank == 0:
         with writing(folder, epoch, stamp["step"], keep) as temporary:
-            torch.save({"model": network.model.state_dict(), "optimizer": optimizer.state_dict()}, temporary / "model.pt")
+            with open(temporary / "model.pt", "wb") as file:  # opened here, a full disk is the OSError that it is
+                torch.save({"model": network.model.state_dict(), "optimizer": optimizer.state_dict()}, file)
             faults.point("after_weights")
             for name, table in gathered.items():
                 write_table(temporary / name, lengths[name], table, {"epoch": epoch})

@@ -20,6 +20,7 @@ from hpcfilter.data.images import Mosaics
 from hpcfilter.errors import InputError
 
 SECONDS, BYTES = 60, 256 << 20  # of computing and of memory, beyond what it takes to start the process
+WAIT = 600  # seconds in all, on a slow disk too
 
 
 def open_foreign(path):
@@ -28,7 +29,11 @@ def open_foreign(path):
     Returns ((images, labels), the same of the test rows or None, name or None, list of class names or None). The file stays open while they are used.
     Raises InputError for a file that cannot be read within the limits, or is refused by `find_array`.
     """
-    done = subprocess.run([sys.executable, "-m", "hpcfilter.data.foreign", str(path), str(SECONDS)], capture_output=True, text=True, check=False)
+    words = [sys.executable, "-m", "hpcfilter.data.foreign", str(path), str(SECONDS)]
+    try:
+        done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=WAIT)
+    except subprocess.TimeoutExpired:
+        raise InputError(f"{path}: cannot be opened within {WAIT} s; it is damaged, or its disk does not answer") from None
     if done.returncode:
         killed = f"{path}: keeps the HDF5 library busy for more than {SECONDS} s, or crashes it ({done.returncode}); the file is damaged"
         raise InputError((done.stderr.splitlines() or [killed])[-1])

@@ -24,6 +24,29 @@ def create_hdf5(path, mode="w"):
     return h5py.File(path, mode, locking=False, libver=("v110", "v110"), alignment_threshold=1, alignment_interval=64)
 
 
+def lay_out(path, arrays, about):
+    """Make a file whose arrays are contiguous and still to be filled. Returns name -> the byte at which each begins.
+
+    arrays: name, with its groups -> (shape, dtype). about: name -> number or text, attributes of the root.
+    Raises OSError when there is no room: the whole space is taken here, so that a full disk is no SIGBUS of a memory map, nor an error within the
+    library, which can crash when it is closed after one.
+    """
+    early = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    early.set_layout(h5py.h5d.CONTIGUOUS)
+    early.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+    with create_hdf5(path) as file:
+        for name, value in about.items():
+            write_attribute(file, name, value)
+        for name, (shape, dtype) in arrays.items():
+            group, _, last = name.rpartition("/")
+            kind, space = h5py.h5t.py_create(np.dtype(dtype)), h5py.h5s.create_simple(tuple(int(side) for side in shape))
+            h5py.h5d.create(file.require_group(group or "/").id, last.encode(), kind, space, dcpl=early)
+        offsets = {name: file[name].id.get_offset() for name in arrays}
+    with open(path, "r+b") as file:
+        os.posix_fallocate(file.fileno(), 0, os.path.getsize(path))
+    return offsets
+
+
 @contextmanager
 def open_hdf5(path):
     """Open a file to read, as h5py.File. Whatever damage makes h5py raise within the block becomes an InputError."""

@@ -15,7 +15,7 @@ import numpy as np
 
 from hpcfilter.config import share
 from hpcfilter.data.distrust import DAMAGE, one_line
-from hpcfilter.data.hdf5 import create_hdf5, write_attribute
+from hpcfilter.data.hdf5 import create_hdf5, lay_out, write_attribute
 from hpcfilter.data.packed import FORMAT, check_labels
 from hpcfilter.data.seal import seal
 from hpcfilter.data.sources import open_source
@@ -114,22 +114,14 @@ def _stored(array, classes=None):
 
 
 def _create(path, splits, classes):
-    """Lay out the file: every data set contiguous, its space reserved, so that it can be filled through a memory map."""
-    early = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
-    early.set_layout(h5py.h5d.CONTIGUOUS)
-    early.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
-
-    def reserve(group, name, shape, dtype):
-        kind, space = h5py.h5t.py_create(np.dtype(dtype)), h5py.h5s.create_simple(tuple(int(n) for n in shape))
-        h5py.h5d.create(group.id, name.encode(), kind, space, dcpl=early)
-
-    with create_hdf5(path) as file:
-        for name, split in splits.items():
-            group, (images, labels), rows = file.create_group(name), split["arrays"], split["rows"]
-            label_shape = () if classes else labels.shape[1:]
-            for part, shape, dtype in (("images", images.shape[1:], _stored(images)), ("labels", label_shape, _stored(labels, classes))):
-                reserve(group, part, (rows, *shape), dtype)
-            reserve(group, "origin", (rows,), np.int64)
+    """Lay out the file, so that it can be filled through memory maps."""
+    arrays = {}
+    for name, split in splits.items():
+        (images, labels), rows = split["arrays"], split["rows"]
+        arrays[f"{name}/images"] = (rows, *images.shape[1:]), _stored(images)
+        arrays[f"{name}/labels"] = (rows, *(() if classes else labels.shape[1:])), _stored(labels, classes)
+        arrays[f"{name}/origin"] = (rows,), np.int64
+    lay_out(path, arrays, {})
 
 
 def _maps(path, name):

@@ -9,7 +9,8 @@ import os
 
 import numpy as np
 
-from hpcfilter.data.hdf5 import create_hdf5, open_hdf5, own_array, read_attribute, write_attribute
+from hpcfilter.data.distrust import one_line
+from hpcfilter.data.hdf5 import lay_out, open_hdf5, own_array, read_attribute
 from hpcfilter.data.seal import check_seal, seal
 from hpcfilter.data.shard import shard
 from hpcfilter.errors import InputError
@@ -25,18 +26,18 @@ def write_table(path, rows, columns, about):
     path = str(path)
     temporary = f"{path}.part{os.getpid()}"
     try:
-        with create_hdf5(temporary) as file:
-            for name, value in about.items():
-                write_attribute(file, name, json.dumps(value) if isinstance(value, dict) else value)
+        attributes = {name: json.dumps(value) if isinstance(value, dict) else value for name, value in about.items()}
+        offsets = lay_out(temporary, {name: ((rows,), dtype) for name, (dtype, _) in columns.items()}, attributes)
+        with open(temporary, "r+b") as file:
             for name, (dtype, pieces) in columns.items():
-                data, done = file.create_dataset(name, shape=(rows,), dtype=dtype), 0
-                for piece in pieces:
-                    data[done : done + len(piece)] = piece
-                    done += len(piece)
-                if done != rows:
-                    raise ValueError(f"{path}: column {name}: got {done} rows, expected {rows}")
+                file.seek(offsets[name])
+                written = sum(file.write(np.ascontiguousarray(piece, dtype)) for piece in pieces) // np.dtype(dtype).itemsize
+                if written != rows:
+                    raise ValueError(f"{path}: column {name}: got {written} rows, expected {rows}")
         seal(temporary)
         os.replace(temporary, path)
+    except RuntimeError as error:  # what h5py makes of a disk that refuses
+        raise OSError(one_line(error)) from error
     finally:
         if os.path.exists(temporary):
             os.remove(temporary)
