@@ -73,7 +73,7 @@ class Bench:
         with launch as launcher:
             _, err = launcher.communicate(timeout=TIMEOUT)
             end = time.time()
-        found = re.search(r"^hpcfilter: fault .*, at ([\d.]+)$", err, re.MULTILINE)
+        found = re.search(r"hpcfilter: fault .*, at ([\d.]+)$", err, re.MULTILINE)
         if not found or launcher.returncode == 0:
             raise InputError(f"the fault at {point} did not end the job (code {launcher.returncode}): {err}")
         return {"ended": end - float(found[1])}

@@ -11,6 +11,7 @@ from hpcfilter import faults, notice
 from hpcfilter.comm import placement, world
 from hpcfilter.errors import Failure, InputError, Refusal
 
+SITES_OWN = "torch", "mpi4py"  # which an installation of hpcfilter does not bring
 FIRST_WORD = 1  # seconds that rank 0 has to report a failure before the others do
 
 
@@ -29,24 +30,21 @@ def main(argv=None):
         if words.run is _train:
             notice.listen()  # early: notice to leave may come while torch is being imported
         comm = world()
-        if text := os.environ.get("HPCFILTER_FAULT"):
-            faults.arm(text, comm.rank)
+        with comm.together():
+            if text := os.environ.get("HPCFILTER_FAULT"):
+                faults.arm(text, comm.rank)
         words.run(words, comm)
     except Refusal as error:
         problem = error
-        if comm is not None and comm.size > 1 and not error.shared:
-            print(f"hpcfilter: rank {comm.rank}: {error}", file=sys.stderr, flush=True)
-            comm.abort(error.code)  # the others wait for this rank, and know of nothing
-    except ModuleNotFoundError as error:
-        if error.name not in ("torch", "mpi4py"):  # the site's own, which an installation of hpcfilter does not bring
+    except Exception as error:
+        if isinstance(error, ModuleNotFoundError) and error.name in SITES_OWN:
+            problem = InputError(f"{error.name} is not installed for {sys.executable}; this verb needs it")
+        elif comm is None or comm.size == 1:
             raise
-        problem = InputError(f"{error.name} is not installed for {sys.executable}; this verb needs it")
-    except Exception:
-        if comm is None or comm.size == 1:
-            raise
-        time.sleep(min(comm.rank, FIRST_WORD))  # when all ranks fail alike, rank 0 speaks and its abort silences the others
-        print(f"hpcfilter: rank {comm.rank} of {comm.size} failed:\n{traceback.format_exc()}", file=sys.stderr, flush=True)
-        comm.abort(1)
+        else:
+            _abort(comm, 1, f"of {comm.size} failed:\n{traceback.format_exc()}")
+    if problem and comm is not None and comm.size > 1 and not problem.shared:
+        _abort(comm, problem.code, f": {problem}")
     if problem and placement().rank == 0:
         print(f"hpcfilter: {problem}", file=sys.stderr, flush=True)
     if isinstance(problem, Failure):
@@ -56,6 +54,13 @@ def main(argv=None):
         comm.close()
     notice.ignore()  # the process ends here
     return problem.code if problem else 0
+
+
+def _abort(comm, code, text):
+    """End all ranks for a problem that the others may know nothing of, while they wait for this one."""
+    time.sleep(min(comm.rank, FIRST_WORD))  # when all ranks fail alike, rank 0 speaks and its abort silences the others
+    print(f"hpcfilter: rank {comm.rank}{text if text[0] == ':' else f' {text}'}", file=sys.stderr, flush=True)
+    comm.abort(code)
 
 
 def _parser():

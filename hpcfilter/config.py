@@ -155,8 +155,9 @@ class Config(_Table):
             raise InputError(f"{_place(key[0].split('.'), self._path, self._text, self._settings)}{error}" if known else str(error)) from None
 
     def fixed(self):
-        """The settings that a resumed run must share with its beginning: flat, "table.key" -> value."""
-        tables = self.model_dump(mode="json", exclude={"checkpoint": True, "stop": True, "data": {"path", "verify"}, "train": {"epochs", "device"}})
+        """The settings that a resumed run must share with its beginning: flat, "table.key" -> value. The samples per rank may be others."""
+        free = {"checkpoint": True, "stop": True, "data": {"path", "verify"}, "train": {"epochs", "device", "batch", "global_batch"}}
+        tables = self.model_dump(mode="json", exclude=free)
         seed = tables.pop("seed")
         return {"seed": seed, **{f"{table}.{key}": value for table, values in tables.items() for key, value in values.items()}}
 

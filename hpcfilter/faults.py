@@ -12,6 +12,7 @@ import signal
 import sys
 import time
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -35,7 +36,7 @@ class InjectedFault(Exception):
 
 
 def point(name, target=None):
-    """Pass a point. target: what may be damaged: the path of a file, a numpy array, or a tensor."""
+    """Pass a point. target: what may be damaged: the path of a file, a numpy array, a tensor, or the first of an iterator over tensors."""
 
 
 def arm(text, rank):
@@ -100,6 +101,7 @@ def _flip_in_file(path, where):
 
 def _damage(numbers, kind):
     """Change the first number of an array or a tensor, in place."""
+    numbers = next(numbers) if isinstance(numbers, Iterator) else numbers
     flat = (numbers if isinstance(numbers, np.ndarray) else numbers.detach()).reshape(-1)
     first = np.array([float("nan")]) if kind == "nan" else np.array(flat[:1].tolist(), str(flat.dtype).removeprefix("torch."))
     if kind == "bitflip":

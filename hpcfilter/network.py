@@ -144,8 +144,9 @@ class Network:
 
     def set_buffers(self, bits):
         """Put back what `buffers` gave."""
-        ends = np.cumsum([buffer.nbytes for buffer in self.model.buffers()])
-        for buffer, part in zip(self.model.buffers(), np.split(bits, ends[:-1]), strict=True):
+        filled = [buffer for buffer in self.model.buffers() if buffer.numel()]
+        ends = np.cumsum([buffer.nbytes for buffer in filled])
+        for buffer, part in zip(filled, np.split(bits, ends[:-1]), strict=True):
             buffer.copy_(torch.from_numpy(part.copy()).view(buffer.dtype).reshape(buffer.shape))
 
 

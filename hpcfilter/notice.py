@@ -3,6 +3,7 @@
 Nothing is ever saved inside a signal handler: half of a step may be done, and MPI may be at work.
 """
 
+import math
 import os
 import signal
 import time
@@ -20,7 +21,7 @@ def listen(names=SIGNALS):
     """Take these signals as notice to leave, in place of those listened to so far. names: such as "USR1"; () ends it and forgets what came."""
     global _received  # noqa: PLW0603  a signal handler has nowhere else to put it
     for name in set(_previous) - set(names):
-        signal.signal(_number(name), _previous.pop(name))
+        signal.signal(_number(name), _previous.pop(name) or signal.SIG_DFL)  # None: a handler that is not Python's
     for name in names:
         if name not in _previous:
             _previous[name] = signal.signal(_number(name), _receive)
@@ -45,7 +46,10 @@ def deadline(environ=os.environ):
     """The deadline of the job, seconds since 1970; infinite without one. Raises InputError when HPCFILTER_DEADLINE is no number."""
     text = environ.get(DEADLINE) or "inf"
     try:
-        return float(text)
+        seconds = float(text)
+        if math.isnan(seconds):
+            raise ValueError
+        return seconds
     except ValueError:
         raise InputError(f"{DEADLINE}: got '{text}', expected seconds since 1970, such as $(( $(date +%s) + 3000 ))") from None
 

@@ -90,9 +90,7 @@ class Record:
                 row = None if there["kind"] == "epoch" and there["epoch"] == epoch - 1 else row
         if row is not None:
             kept.append(json.dumps({"kind": "epoch", **row}))
-        temporary = self.path.with_suffix(f".part{os.getpid()}")
-        temporary.write_text("".join(f"{line}\n" for line in kept))
-        os.replace(temporary, self.path)
+        replace_text(self.path, "".join(f"{line}\n" for line in kept))
 
     def row(self, kind, **values):
         """Append one row {"kind": kind, ...}."""
@@ -119,6 +117,16 @@ class Record:
             print(f"hpcfilter: warning: {text}", file=sys.stderr, flush=True)
 
 
+def replace_text(path, text):
+    """Write a text file that is there whole, the old or the new one, whatever happens meanwhile. Raises OSError."""
+    temporary = path.with_suffix(f".part{os.getpid()}")
+    with open(temporary, "w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
 def finite(values):
     """Numbers that JSON does not know (NaN, infinities) become null."""
     return {key: finite(value) if isinstance(value, dict) else None if isinstance(value, float) and not math.isfinite(value) else value
@@ -132,14 +140,21 @@ class Stopwatch:
         """spent: name -> seconds that have been spent before, by a part of the same work."""
         self.seconds = {**dict.fromkeys(phases, 0.0), **(spent or {})}
         self._start, self._inner = time.perf_counter() - sum(self.seconds.values()), 0.0
+        self._open = {}  # phase -> since when it is open
 
     @contextmanager
     def __call__(self, phase):
         start, outer, self._inner = time.perf_counter(), self._inner, 0.0
+        self._open[phase] = start
         yield
-        whole = time.perf_counter() - start
+        whole = time.perf_counter() - self._open.pop(phase)
         self.seconds[phase] += whole - self._inner
         self._inner = outer + whole
+
+    def so_far(self):
+        """The seconds by phase, with those of the outermost phase that is still open."""
+        spent = sum(self.seconds.values())
+        return {**self.seconds, **{phase: self.seconds[phase] + self.total() - spent for phase in list(self._open)[:1]}}
 
     def total(self):
         """Seconds since the watch was made, and those spent before."""

@@ -1,12 +1,18 @@
 """Many ranks in few words."""
 
+from itertools import islice
+
+MOST = 10  # values that are told apart in one line
+
 
 def by_value(values):
-    """Say which ranks have which value, equal ones together. values: rank -> value. Returns such as "ranks 0-2, 5: 12; rank 3: 13"."""
+    """Say which ranks have which value, equal ones together, at most MOST values. values: rank -> value. Returns such as
+    "ranks 0-2, 5: 12; rank 3: 13"."""
     ranks = {}
     for rank in sorted(values):
         ranks.setdefault(values[rank], []).append(rank)
-    return "; ".join(f"{spans(those)}{f': {value}' if value != '' else ''}" for value, those in ranks.items())
+    parts = [f"{spans(those)}{f': {value}' if value != '' else ''}" for value, those in islice(ranks.items(), MOST)]
+    return "; ".join(parts + [f"and {len(ranks) - MOST} values more"] * (len(ranks) > MOST))
 
 
 def spans(ranks):

@@ -12,7 +12,7 @@ import torch
 
 from hpcfilter import checkpoint
 from hpcfilter.checkpoint import Interval, young_daly
-from hpcfilter.checkpoint.generation import writing
+from hpcfilter.checkpoint.generation import FORMAT, writing
 from hpcfilter.comm import SerialComm
 from hpcfilter.errors import Failure, InputError
 from hpcfilter.network import Columns
@@ -22,7 +22,7 @@ from hpcfilter.policies import Selection
 def make(folder, epoch, step=None, keep=9, text="weights"):
     with writing(folder, epoch, step, keep) as temporary:
         (temporary / "model.pt").write_text(text)
-        (temporary / "stamp.json").write_text(json.dumps({"epoch": epoch, "step": step}))
+        (temporary / "stamp.json").write_text(json.dumps({"format": FORMAT, "epoch": epoch, "step": step}))
 
 
 def names(folder):
@@ -106,6 +106,69 @@ def test_damage_is_named_and_passed_over(tmp_path, damage):
     path, stamp, passed_over = checkpoint.newest(tmp_path, SerialComm(), lambda stamp: "")
     assert stamp["epoch"] == (0 if damage is swapped else 1) and path.endswith(f"epoch-0000{stamp['epoch']}")
     assert len(passed_over) == 2 - stamp["epoch"] and "epoch-00002" in passed_over[0]
+    make(tmp_path, 2)
+    assert checkpoint.read_stamp(tmp_path / "epoch-00002"), "and a new one takes its place"
+    assert {path.name for path in tmp_path.iterdir()} == {"epoch-00000", "epoch-00001", "epoch-00002"}
+
+
+def test_where_none_can_be_used_nothing_begins_anew(tmp_path):
+    for epoch in range(2):
+        make(tmp_path, epoch)
+        (tmp_path / f"epoch-0000{epoch}" / "model.pt").write_text("damaged")
+    with pytest.raises(InputError, match="none of 2 checkpoints can be used; move the folder away to begin anew .*epoch-00001/model.pt: differs"):
+        checkpoint.newest(tmp_path, SerialComm(), lambda stamp: "")
+    assert names(tmp_path) == ["epoch-00000", "epoch-00001"]
+    assert checkpoint.newest(tmp_path / "elsewhere", SerialComm(), lambda stamp: "") == (None, None, [])
+
+
+def test_a_disk_that_does_not_answer_is_no_damage(tmp_path, monkeypatch):
+    """Else the run would go back, and its next save remove what is whole."""
+    make(tmp_path, 0)
+    make(tmp_path, 1)
+
+    def busy(path):
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr("hpcfilter.checkpoint.generation._sha256", busy)
+    with pytest.raises(Failure, match="epoch-00001: cannot be read: .*Input/output error"):
+        checkpoint.newest(tmp_path, SerialComm(), lambda stamp: "")
+
+
+def test_a_checkpoint_of_another_version_is_named(tmp_path):
+    make(tmp_path, 0)
+    with writing(tmp_path, 1, None, 2) as temporary:
+        (temporary / "stamp.json").write_text(json.dumps({"format": 99, "epoch": 1, "step": None}))
+    with pytest.raises(InputError, match="a checkpoint of format 99, expected 1"):
+        checkpoint.read_stamp(tmp_path / "epoch-00001")
+
+
+@pytest.mark.parametrize("left", ["file", "folder", "full"])
+def test_leftovers_under_hidden_names_are_in_nobodys_way(tmp_path, left):
+    make(tmp_path, 0)
+    for path in (tmp_path / ".epoch-00000.old", tmp_path / ".epoch-00000.part"):
+        path.write_text("") if left == "file" else path.mkdir()
+        if left == "full":
+            (path / "model.pt").write_text("old")
+    (tmp_path / "epoch-00000" / "model.pt").write_text("damaged")
+    make(tmp_path, 0)
+    assert os.listdir(tmp_path) == ["epoch-00000"] and checkpoint.read_stamp(tmp_path / "epoch-00000")
+
+
+def test_buffers_of_every_kind_come_back():
+    from types import SimpleNamespace
+
+    from hpcfilter.network import Network
+
+    model = torch.nn.BatchNorm1d(3)
+    for name, buffer in (("mask", torch.tensor([True, False])), ("none", torch.zeros(0)), ("halves", torch.ones(2, dtype=torch.bfloat16)),
+                         ("number", torch.tensor(7, dtype=torch.int32)), ("constant", torch.rand(2, 2))):
+        model.register_buffer(name, buffer, persistent=name != "constant")
+    network = SimpleNamespace(model=model)
+    bits, was = Network.buffers(network), {name: buffer.clone() for name, buffer in model.named_buffers()}
+    for buffer in model.buffers():
+        buffer.zero_()
+    Network.set_buffers(network, bits)
+    assert all(torch.equal(buffer, was[name]) for name, buffer in model.named_buffers()) and was["mask"].any()
 
 
 def test_one_that_does_not_fit_is_passed_over(tmp_path):
@@ -186,7 +249,7 @@ def test_an_old_torch_does_not_read_weights(tmp_path, monkeypatch):
     assert _read_model(tmp_path) == {}
     for version in ("2.9.1", "1.13.0+cu117"):
         monkeypatch.setattr(torch, "__version__", version)
-        with pytest.raises(InputError, match=f"torch {version.replace('+', '.')} cannot read it safely; expected torch 2.10 or newer"):
+        with pytest.raises(InputError, match=f"torch {version.replace('+', '.')} cannot read checkpoints safely; expected torch 2.10 or newer"):
             _read_model(tmp_path)
 
 

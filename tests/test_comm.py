@@ -75,9 +75,9 @@ def test_no_collective_is_forgotten():
     """What a communicator does not override would quietly give this rank's own result."""
     collectives = {"sum", "max", "min", "exscan", "allgather", "gather", "bcast", "alltoallv", "barrier"}
     training = {"distribute", "broadcast", "average_buffers", "abort", "close"}
-    assert methods("base.py") == collectives | training | {"together", "on_first"}
+    assert methods("base.py") == collectives | training | {"together", "on_first", "channel"}
     assert methods("threads.py") == methods("distributed.py") == collectives
-    assert methods("mpi.py") == collectives | training | {"horovod"}
+    assert methods("mpi.py") == collectives | training | {"horovod", "channel"}
 
 
 def test_a_mismatched_collective_is_named():

@@ -55,7 +55,7 @@ def test_a_signal_saves_and_asks_for_a_requeue(tmp_path, long_run, real_ranks, n
         out, err = launcher.communicate(timeout=TIMEOUT)
     assert launcher.returncode == 0, err
     newest = checkpoint.generations(tmp_path / "run" / "checkpoints")[-1]
-    assert checkpoint.read_stamp(newest) and newest.stat().st_mtime - start < IN_TIME
+    assert checkpoint.read_stamp(newest) and 0 <= newest.stat().st_mtime - start < IN_TIME
     assert (tmp_path / "run" / "REQUEUE").exists() and not (tmp_path / "run" / "DONE").exists()
     assert rows(tmp_path / "run", "stop")[0]["reason"] == f"signal {name}" and f"told to leave by signal {name}" in out
     assert (tmp_path / "run" / "REQUEUE").stat().st_mtime_ns >= newest.stat().st_mtime_ns, "the marker comes after the checkpoint"
@@ -157,6 +157,44 @@ def test_saves_inside_an_epoch_change_nothing(tmp_path, digits, config, hpcfilte
     inside = [path for path in checkpoint.generations(tmp_path / "r1" / "checkpoints") if not checkpoint.ends_epoch(path)]
     assert len(inside) > 3 and ends[0]["weights"] == ends[1]["weights"]
     assert ends[1]["checkpoints"]["saves"] == len(inside) + 3 and ends[0]["checkpoints"]["saves"] == 3
+
+
+def test_a_deterministic_run_with_more_ranks_than_samples_in_a_batch(tmp_path, digits, config, hpcfilter):
+    """Some ranks have nothing to train in a step, and still take part in every sum."""
+    path = config(digits, train={"epochs": 1, "global_batch": 3, "deterministic": True}, model={"name": "mlp", "width": None},
+                  filter={"policy": "random", "fraction": 0.9}, stop={"stall_seconds": 20})
+    done = hpcfilter(4, "train", path, "--run-dir", tmp_path / "run")
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_seconds_of_an_epoch_are_those_of_all_its_parts(tmp_path, digits, config, hpcfilter):
+    path = config(digits, train={"epochs": 1, "global_batch": 20})
+    assert hpcfilter(1, "train", path, "--run-dir", tmp_path / "run", HPCFILTER_DEADLINE="1").returncode == 0
+    newest = checkpoint.generations(tmp_path / "run" / "checkpoints")[-1]
+    before = checkpoint.read_stamp(newest)["seconds"]
+    assert before["train"] > 0 and before["select"] > 0
+    assert hpcfilter(1, "train", path, "--run-dir", tmp_path / "run", "--resume").returncode == 0
+    (row,) = rows(tmp_path / "run", "epoch")
+    assert row["seconds"]["train"] > before["train"] and row["seconds"]["total"] >= sum(before.values())
+
+
+def test_a_finished_run_is_left_as_it_is(tmp_path, digits, config, hpcfilter):
+    path = config(digits, train={"epochs": 1})
+    assert hpcfilter(2, "train", path, "--run-dir", tmp_path / "run").returncode == 0
+    before = {file: file.read_bytes() for file in (tmp_path / "run").rglob("*") if file.is_file()}
+    done = hpcfilter(2, "train", path, "--run-dir", tmp_path / "run", "--resume")
+    assert done.returncode == 0 and "the run is finished" in done.stdout
+    assert {file: file.read_bytes() for file in (tmp_path / "run").rglob("*") if file.is_file()} == before
+
+
+def test_as_many_samples_per_step_on_another_number_of_ranks(tmp_path, digits, config, hpcfilter):
+    """With train.batch, the samples per rank, the global batch is what counts."""
+    path = config(digits, train={"epochs": 1, "global_batch": None, "batch": 60})
+    assert hpcfilter(2, "train", path, "--run-dir", tmp_path / "run").returncode == 0
+    more = ["--run-dir", tmp_path / "run", "--resume", "--set", "train.epochs=2"]
+    done = hpcfilter(3, "train", path, *more)
+    assert done.returncode == 2 and "train.global_batch: the run began with 120, got 180" in done.stderr
+    assert hpcfilter(3, "train", path, *more, "--set", "train.batch=40").returncode == 0
 
 
 @pytest.mark.parametrize("ranks", [3, 4])

@@ -28,10 +28,11 @@ def faulty(tmp_path, digits, config, hpcfilter):
     def run(ranks, fault, **tables):
         path = config(digits, **{"train": {"epochs": 4, "global_batch": 60}, "filter": KAKURENBO, **tables})
         done = hpcfilter(ranks, "train", path, "--run-dir", tmp_path / "run", HPCFILTER_FAULT=fault)
-        end, (start,) = time.time(), re.findall(r"^hpcfilter: fault .*, at ([\d.]+)$", done.stderr, re.MULTILINE)
+        end, found = time.time(), re.findall(r"hpcfilter: fault .*, at ([\d.]+)$", done.stderr, re.MULTILINE)
+        assert len(found) == 1, f"{done.stdout}\n{done.stderr}"
         left = checkpoint.generations(tmp_path / "run" / "checkpoints")
         assert all(checkpoint.read_stamp(path) for path in left)
-        return done, end - float(start), [path.name for path in left]
+        return done, end - float(found[0]), [path.name for path in left]
 
     return run
 
@@ -61,6 +62,21 @@ def test_a_stopped_rank_ends_the_job_within_twice_the_timeout(faulty, rank, poin
     assert done.returncode != 0 and timeout <= seconds + 1 and seconds < 2 * timeout
     assert f"nothing has moved for {timeout} s, the job ends; {names}" in done.stderr
     assert left or point != "before_evaluate"
+
+
+def test_ranks_that_wait_for_a_busy_one_are_patient(program):
+    done = program(4, "busy_rank", 3)
+    assert done.returncode == 0 and done.stdout == "all here\n", done.stderr
+
+
+def test_a_module_that_one_rank_lacks_ends_all(tmp_path, digits, config, hpcfilter, monkeypatch):
+    """As on a node without the environment."""
+    (tmp_path / "sitecustomize.py").write_text("import os, sys\nif os.environ.get('OMPI_COMM_WORLD_RANK') == '2':\n    sys.modules['torch'] = None\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    start = time.monotonic()
+    done = hpcfilter(3, "train", config(digits), "--run-dir", tmp_path / "run")
+    assert done.returncode == 2 and "hpcfilter: rank 2: torch is not installed for" in done.stderr, done.stderr
+    assert time.monotonic() - start < 30
 
 
 def test_a_loop_without_end_is_named_by_its_line(tmp_path, digits, config, hpcfilter, monkeypatch):
@@ -199,7 +215,7 @@ def test_numbers_that_are_none_are_caught_before_they_are_saved(faulty, point):
 
 
 def test_a_bit_that_flips_on_the_disk_is_found(tmp_path, digits, config, hpcfilter):
-    path = config(digits, train={"epochs": 3}, filter=KAKURENBO)
+    path = config(digits, train={"epochs": 3}, filter=KAKURENBO, checkpoint={"keep": 3})
     done = hpcfilter(1, "train", path, "--run-dir", tmp_path / "run", HPCFILTER_FAULT="point=after_rename,n=2,kind=bitflip")
     assert done.returncode == 0, "it is found when it is read"
     import shutil
@@ -218,7 +234,8 @@ def test_ranks_in_few_words():
 def test_where_a_thread_stands():
     import threading
 
-    assert re.fullmatch(r"at .* > test_nobody_hangs\.py:\d+ test_where_a_thread_stands > watchdog\.py:\d+ where", where(threading.get_ident()))
+    here = where(threading.get_ident())
+    assert re.fullmatch(r"at test_nobody_hangs\.py:\d+ test_where_a_thread_stands > watchdog\.py:\d+ where > watchdog\.py:\d+ _lines", here), here
 
 
 def test_watching_ends_with_its_block_and_leaves_a_live_one_alone():

@@ -57,15 +57,19 @@ def test_a_damaged_generation_is_passed_over(tmp_path, digits, config, capsys):
     assert "epoch-00002/scores.h5: differs from its checksum" in capsys.readouterr().err
 
 
-def test_damaged_generations_give_way_to_new_ones(tmp_path, digits, config):
+def test_a_run_whose_generations_are_all_damaged_does_not_begin_anew_by_itself(tmp_path, digits, config, capsys):
     path = config(digits, train={"epochs": 3}, checkpoint={"keep": 2})
     train(path, tmp_path / "run")
     folder = tmp_path / "run" / "checkpoints"
     for generation in folder.iterdir():
         (generation / "model.pt").write_bytes(b"")
     (folder / "epoch-00009.bak").mkdir()  # somebody's copy is no generation
-    train(path, tmp_path / "run", "--resume")
+    assert main(["train", str(path), "--run-dir", str(tmp_path / "run"), "--resume"]) == 2, "whether to begin anew is not for us to decide"
+    assert "none of 2 checkpoints can be used; move the folder away to begin anew" in capsys.readouterr().err
     assert sorted(entry.name for entry in folder.iterdir()) == ["epoch-00001", "epoch-00002", "epoch-00009.bak"]
+    folder.rename(folder.with_name("damaged"))
+    train(path, tmp_path / "run", "--resume")
+    assert sorted(entry.name for entry in folder.iterdir()) == ["epoch-00001", "epoch-00002"]
     assert main(["score", str(tmp_path / "run")]) == 0
 
 
@@ -101,6 +105,7 @@ def test_a_row_that_a_killed_run_did_not_write_comes_from_the_checkpoint(tmp_pat
     _, whole, _ = train(path, tmp_path / "run")
     metrics = tmp_path / "run" / "metrics.jsonl"
     metrics.write_text("".join(metrics.read_text().splitlines(keepends=True)[:2]))  # killed after the second epoch's checkpoint
+    (tmp_path / "run" / "DONE").unlink()
     _, epochs, _ = train(path, tmp_path / "run", "--resume")
     assert [{k: v for k, v in row.items() if k != "seconds"} for row in epochs] == [{k: v for k, v in row.items() if k != "seconds"} for row in whole]
 

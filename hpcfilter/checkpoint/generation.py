@@ -8,19 +8,22 @@ A generation is written in a folder of another name, brought to the disk and ren
 checked with `sha256sum -c SHA256SUMS`. The stamp says epoch and step, which must be those of the name, and to which run the generation belongs.
 """
 
+import errno
 import hashlib
 import json
 import math
 import os
 import re
 import shutil
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from hpcfilter import faults, pulse
 from hpcfilter.errors import Failure, InputError
 
 SUMS, STAMP = "SHA256SUMS", "stamp.json"
+FORMAT = 1  # of what a generation holds
+DAMAGE = (FileNotFoundError, NotADirectoryError, IsADirectoryError, ValueError, KeyError, TypeError)  # other OSErrors are the disk's, not the file's
 _NAME = re.compile(r"epoch-(\d{5,})(?:-step-(\d{6,}))?")
 
 
@@ -36,8 +39,11 @@ def ends_epoch(path):
 
 
 def generations(folder):
-    """The generations in a checkpoints folder, whole or damaged, oldest first. Returns list of Path."""
-    return sorted((path for path in Path(folder).glob("epoch-*") if position(path)), key=position)
+    """The generations in a checkpoints folder, whole or damaged, oldest first; none without the folder. Returns list of Path. Raises OSError."""
+    try:
+        return sorted((path for path in Path(folder).iterdir() if position(path)), key=position)
+    except FileNotFoundError:
+        return []
 
 
 @contextmanager
@@ -52,7 +58,8 @@ def writing(folder, epoch, step, keep):
     try:
         faults.point("before_save")
         _make_folder(final.parent)
-        shutil.rmtree(temporary, ignore_errors=True)
+        _remove(temporary)
+        _remove(old)
         temporary.mkdir()
         yield temporary
         (temporary / SUMS).write_text(_sums(temporary))
@@ -64,13 +71,20 @@ def writing(folder, epoch, step, keep):
         os.rename(temporary, final)
         _sync(final.parent)
         faults.point("after_rename", final / "model.pt")
-        _prune(final, keep)
-        faults.point("after_prune")
     except (OSError, RuntimeError) as error:  # torch and h5py raise a RuntimeError on some full disks
-        shutil.rmtree(temporary, ignore_errors=True)
+        _remove(temporary)
+        raise Failure(f"{final}: cannot be saved: {' '.join(str(error).split())}; {_standing(folder)}") from error
+    _prune(final, keep)
+    faults.point("after_prune")
+
+
+def _standing(folder):
+    """What there is to go on from when a save has failed, in words."""
+    try:
         stands = [path.name for path in generations(folder)]
-        raise Failure(f"{final}: cannot be saved: {' '.join(str(error).split())}; "
-                      f"{f'{stands[-1]} stands' if stands else 'there is no older checkpoint'}") from error
+    except OSError as error:
+        return f"{folder}: {error.strerror}"
+    return f"{stands[-1]} stands" if stands else "there is no older checkpoint"
 
 
 def _make_folder(folder):
@@ -81,16 +95,33 @@ def _make_folder(folder):
 
 
 def _prune(newest, keep):
-    """Remove what is older than the last `keep` generations, damaged ones that are newer, and what killed saves have left."""
+    """Remove what is older than the last `keep` generations, damaged ones that are newer, and what killed saves have left.
+
+    Under another name first: what has the name of a generation is whole. What cannot be removed now is tried again after the next save.
+    """
     older = [path for path in generations(newest.parent) if position(path) <= position(newest)]
     stay = {*older[-keep:], *list(filter(ends_epoch, older))[-1:]}
-    for path in [*generations(newest.parent), *newest.parent.glob(".epoch-*")]:
-        if path not in stay:
-            shutil.rmtree(path)
+    for path in set(generations(newest.parent)) - stay:
+        with suppress(OSError):
+            os.rename(path, path.with_name(f".{path.name}.old"))
+    for path in newest.parent.glob(".epoch-*"):
+        _remove(path)
+
+
+def _remove(path):
+    """Remove a file or a folder, or what of it can be removed."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with suppress(OSError):
+            path.unlink(missing_ok=True)
 
 
 def read_stamp(path):
-    """Read and check one generation, all of its bytes. Returns its stamp (dict). Raises InputError naming what is missing or damaged."""
+    """Read and check one generation, all of its bytes. Returns its stamp (dict).
+
+    Raises InputError naming what is missing or damaged, Failure when the disk does not answer: then nothing can be said of the generation.
+    """
     path = Path(path)
     try:
         said, found = (path / SUMS).read_text().splitlines(keepends=True), _sums(path).splitlines(keepends=True)
@@ -98,22 +129,31 @@ def read_stamp(path):
             wrong = sorted({line.split()[-1] for line in {*said} ^ {*found} if line.split()})
             raise InputError(f"{path / (wrong[0] if wrong else SUMS)}: differs from its checksum in {SUMS}; the checkpoint is damaged")
         stamp = json.loads((path / STAMP).read_text())
+        if stamp["format"] != FORMAT:
+            raise InputError(f"{path}: a checkpoint of format {stamp['format']}, expected {FORMAT}")
         if (stamp["epoch"], math.inf if stamp["step"] is None else stamp["step"]) != position(path):
             raise InputError(f"{path}: is the checkpoint of epoch {stamp['epoch']}, step {stamp['step']}, under another name")
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except DAMAGE as error:
         raise InputError(f"{path}: not a whole checkpoint: {error}") from None
+    except OSError as error:
+        raise Failure(f"{path}: cannot be read: {error}") from None
     return stamp
 
 
 def newest(folder, comm, refuse):
     """The newest generation that is whole and fits, read and checked by rank 0, known to all ranks.
 
-    refuse: function of a stamp that says why this run cannot use it, or "". Returns (path, stamp, passed over: list of str) or
-    (None, None, passed over).
+    refuse: function of a stamp that says why this run cannot use it, or "". Returns (path, stamp, passed over: list of str), or
+    (None, None, []) where there are none. Raises InputError on all ranks when there are some and none is of use: to begin anew, and in time to
+    remove them, is not for us to decide; Failure when the disk does not answer.
     """
     def find():
         passed_over = []
-        for path in reversed(generations(folder)):
+        try:
+            found = generations(folder)
+        except OSError as error:
+            raise Failure(f"{folder}: cannot be read: {error}") from None
+        for path in reversed(found):
             try:
                 stamp = read_stamp(path)
                 if not (problem := refuse(stamp)):
@@ -121,6 +161,8 @@ def newest(folder, comm, refuse):
                 passed_over.append(f"{path}: {problem}")
             except InputError as error:
                 passed_over.append(str(error))
+        if found:
+            raise InputError(f"{folder}: none of {len(found)} checkpoints can be used; move the folder away to begin anew ({passed_over[0]})")
         return None, None, passed_over
 
     return comm.on_first(find)
@@ -159,5 +201,9 @@ def _sync(path):
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # some file systems have nothing to bring to the disk for a folder
+            raise
     finally:
         os.close(handle)
+    pulse.beat()

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from hpcfilter import faults
-from hpcfilter.checkpoint.generation import STAMP, writing
+from hpcfilter.checkpoint.generation import FORMAT, STAMP, writing
 from hpcfilter.data import read_table, shard, write_table
 from hpcfilter.errors import InputError
 from hpcfilter.policies import Selection
@@ -46,7 +46,7 @@ def save(folder, network, optimizer, scores, comm, keep, epoch, under_way=None, 
     stamp: what else the stamp is to say, JSON-able. Raises Failure on rank 0 when the disk refuses.
     """
     tables = {"scores.h5": scores.columns()}
-    stamp = {"epoch": epoch, "step": None, "ranks": comm.size, "model": network.fingerprint(), **stamp}
+    stamp = {"format": FORMAT, "epoch": epoch, "step": None, "ranks": comm.size, "model": network.fingerprint(), **stamp}
     if under_way:
         tables["scores.h5"] |= {f"{SELECTION}{name}": array for name, array in under_way.selection.columns().items()}
         rows = {name: array.view(np.uint8) if array.dtype == bool else array for name, array in under_way.rows.items()}
@@ -109,11 +109,15 @@ def _block(lengths, rank):
     return range(start, start + lengths[rank])
 
 
+def check_torch():
+    """Raise InputError for a torch that cannot read weights safely: what it saves could never be resumed."""
+    if tuple(int(part) for part in torch.__version__.split(".")[:2]) < SAFE_TORCH:
+        raise InputError(f"torch {torch.__version__} cannot read checkpoints safely; expected torch {SAFE_TORCH[0]}.{SAFE_TORCH[1]} or newer")
+
+
 def _read_model(path):
     file = Path(path) / "model.pt"
-    version = tuple(int(part) for part in torch.__version__.split(".")[:2])
-    if version < SAFE_TORCH:
-        raise InputError(f"{file}: torch {torch.__version__} cannot read it safely; expected torch {SAFE_TORCH[0]}.{SAFE_TORCH[1]} or newer")
+    check_torch()
     try:
         return torch.load(file, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:

@@ -99,7 +99,8 @@ class SerialComm:
         """Give rank 0's parameters and buffers to all ranks, in place."""
 
     def average_buffers(self, model, share):
-        """Average the floating-point buffers (the statistics of BatchNorm) over the ranks, in place. share: this rank's weight, of 1 in all."""
+        """Make the buffers that a state dict holds equal on all ranks, in place: the mean of floating-point ones (the statistics of BatchNorm),
+        rank 0's of others. share: this rank's weight, of 1 in all."""
 
     def abort(self, code):
         """End all ranks at once with an exit code, for errors that only this rank knows of."""
@@ -110,11 +111,11 @@ class SerialComm:
 
 
 class Channel:
-    """Short words from rank to rank that nobody waits for. With one process there is nobody to talk to."""
+    """Short words from rank to rank that nobody waits for. This one says nothing: with one process there is nobody to talk to."""
 
     def post(self, text, rank):
         """Send a text to a rank; does not wait for it."""
 
     def received(self):
-        """What has arrived since the last call. Returns rank -> text."""
+        """What has arrived since the last call, the last word of each rank. Returns rank -> text."""
         return {}

@@ -12,7 +12,6 @@ from hpcfilter.comm.base import Channel, SerialComm
 from hpcfilter.errors import InputError
 
 _LENGTH, _DATA = 1, 2  # message tags
-GROUPS = 4  # messages that the gradients are cut into when their sums are to be the same bits every time
 
 
 class MPIComm(SerialComm):
@@ -98,13 +97,13 @@ class MPIComm(SerialComm):
         self._mpi.Barrier()
 
     def channel(self):
-        return MPIChannel(self._mpi.Dup())
+        return MPIChannel(self._mpi.Dup()) if MPI.Query_thread() == MPI.THREAD_MULTIPLE else Channel()
 
     def horovod(self, deterministic=False):
         """Horovod, started at the first use. deterministic: as in `distribute`; counts at the first use only."""
         if self._hvd is None:
             if deterministic:
-                os.environ["HOROVOD_DISABLE_GROUP_FUSION"] = "1"  # else what is summed in one message depends on timing
+                os.environ["HOROVOD_FUSION_THRESHOLD"] = "0"  # else what is summed in one message, and so in which order, depends on timing
             with self.together():
                 try:
                     import horovod.torch as hvd
@@ -123,8 +122,7 @@ class MPIComm(SerialComm):
 
     def distribute(self, optimizer, model, deterministic=False):
         hvd = self.horovod(deterministic)
-        groups = {"num_groups": min(GROUPS, len(list(model.parameters())))} if deterministic else {}
-        return hvd.DistributedOptimizer(optimizer, named_parameters=model.named_parameters(), op=hvd.Sum, **groups)
+        return hvd.DistributedOptimizer(optimizer, named_parameters=model.named_parameters(), op=hvd.Sum)
 
     def broadcast(self, model):
         for parameter in model.parameters():
@@ -132,10 +130,14 @@ class MPIComm(SerialComm):
         self.horovod().broadcast_parameters(model.state_dict(), root_rank=0)
 
     def average_buffers(self, model, share):
-        hvd = self.horovod()
+        hvd, kept = self.horovod(), model.state_dict()
         for name, buffer in model.named_buffers():
-            if buffer.is_floating_point():
+            if name in kept and buffer.is_floating_point():
                 buffer.copy_(hvd.allreduce(buffer * share, name=f"buffer.{name}", op=hvd.Sum))
+            elif name in kept:
+                numbers = buffer.cpu().numpy().copy()
+                self._mpi.Bcast(_bytes(numbers))
+                buffer.copy_(buffer.new_tensor(numbers))
 
     def abort(self, code):
         MPI.COMM_WORLD.Abort(code)
@@ -156,6 +158,7 @@ class MPIChannel(Channel):
 
     def post(self, text, rank):
         data = text.encode()
+        self._sent = [(kept, request) for kept, request in self._sent if not request.Test()]
         self._sent.append((data, self._mpi.Isend([data, MPI.BYTE], dest=rank)))  # the bytes must stay until they are gone
 
     def received(self):
@@ -165,6 +168,11 @@ class MPIChannel(Channel):
             self._mpi.Recv([data, MPI.BYTE], source=status.Get_source())
             texts[status.Get_source()] = data.decode()
         return texts
+
+
+def _bytes(array):
+    """The memory of a C-contiguous array as uint8 (n,)."""
+    return array.reshape(-1).view(np.uint8)
 
 
 def _offsets(lengths):

@@ -24,7 +24,10 @@ _END, _MAGIC = struct.Struct("<8sQI"), b"hpcfSEAL"
 def seal(path):
     """Append the seal to a finished file and bring it to the disk. Raises OSError."""
     with open(path, "r+b") as file:
-        sums = b"".join(struct.pack("<I", zlib.crc32(block)) for block in iter(lambda: file.read(BLOCK), b""))
+        sums = bytearray()
+        while block := file.read(BLOCK):
+            sums += struct.pack("<I", zlib.crc32(block))
+            pulse.beat()
         length = file.tell()
         file.write(sums + _END.pack(_MAGIC, length, _end_sum(sums, length)))
         file.flush()

@@ -9,6 +9,7 @@ import os
 
 import numpy as np
 
+from hpcfilter import pulse
 from hpcfilter.data.distrust import one_line
 from hpcfilter.data.hdf5 import lay_out, open_hdf5, own_array, read_attribute
 from hpcfilter.data.seal import check_seal, seal
@@ -31,9 +32,13 @@ def write_table(path, rows, columns, about):
         with open(temporary, "r+b") as file:
             for name, (dtype, pieces) in columns.items():
                 file.seek(offsets[name])
-                written = sum(file.write(np.ascontiguousarray(piece, dtype)) for piece in pieces) // np.dtype(dtype).itemsize
-                if written != rows:
-                    raise ValueError(f"{path}: column {name}: got {written} rows, expected {rows}")
+                done = 0
+                for piece in pieces:
+                    file.write(np.ascontiguousarray(piece, dtype))
+                    done += len(piece)
+                    pulse.beat()
+                if done != rows:
+                    raise ValueError(f"{path}: column {name}: got {done} rows, expected {rows}")
         seal(temporary)
         os.replace(temporary, path)
     except RuntimeError as error:  # what h5py makes of a disk that refuses

@@ -25,6 +25,8 @@ def score(run_dir, comm, settings=(), epoch=None, output=None):
     output: path of the table to write, default scores.h5 in the run folder.
     Returns (path, names of the columns). Raises InputError on all ranks.
     """
+    with comm.together():
+        checkpoint.check_torch()
     path, stamp = comm.on_first(lambda: _generation(Path(run_dir), epoch))
     with comm.together():
         config = load(Path(run_dir) / "config.toml", settings)

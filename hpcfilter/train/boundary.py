@@ -7,7 +7,7 @@ import numpy as np
 from hpcfilter import notice
 
 LOOK_SECONDS = 0.5  # between two agreements, so that they cost nothing beside steps of any length
-MOST_STEPS = 1000
+MOST_STEPS = 50  # ... and that steps which become slow are noticed soon
 
 
 class Boundary:
@@ -44,4 +44,4 @@ class Boundary:
         """Why the ranks leave, in words: the first that knows says it. All ranks must call."""
         mine = notice.reason()
         first = int(self.comm.min(self.comm.rank if mine else self.comm.size))
-        return self.comm.bcast(mine, root=first)
+        return self.comm.bcast(mine, root=first % self.comm.size) or "a deadline on a clock that was set back"

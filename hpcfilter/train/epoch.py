@@ -43,7 +43,7 @@ def run_epoch(run):
             beat()
             if what := run.boundary.reached():
                 with watch("checkpoint"):
-                    run.work = UnderWay(epoch, selection, step + 1, work.rate, dict(watch.seconds), _rows(plan, first, step + 1, work, seen))
+                    run.work = UnderWay(epoch, selection, step + 1, work.rate, watch.so_far(), _rows(plan, first, step + 1, work, seen))
                     run.save(epoch, run.work)
                 if what == "leave":
                     return False
@@ -90,7 +90,7 @@ def _step(run, batch, images, labels, rate, seen):
         (losses * weight).sum().div(batch.total).backward()
         seen.add(network.observe(output, y, losses), losses)
     optimizer.step()
-    faults.point("weights", next(network.model.parameters()))
+    faults.point("weights", network.model.parameters())
 
 
 def _rows(plan, first, last, work, seen):

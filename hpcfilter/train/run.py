@@ -12,7 +12,7 @@ from hpcfilter.errors import BrokenInvariant, InputError, on_all
 from hpcfilter.network import Network
 from hpcfilter.optim import learning_rate, sgd
 from hpcfilter.policies import check_score, given_file, policy_function
-from hpcfilter.record import Record, Stopwatch, finite
+from hpcfilter.record import Record, Stopwatch, finite, replace_text
 from hpcfilter.sampler import ORDERS, table_digest
 from hpcfilter.scores import Scores
 from hpcfilter.spans import by_value
@@ -31,11 +31,14 @@ def train(config_path, run_dir, comm, settings=(), resume=False):
     with comm.together():
         config = load(config_path, settings)
         notice.deadline()
+        checkpoint.check_torch()
     notice.listen(config.stop.signals)
     with watching(comm, config.stop.stall_seconds):
         with comm.together(), config.places():
             run = Run(config, run_dir, comm)
         run.open(resume)
+        if run.finished:
+            return True
         while run.work.epoch < config.train.epochs:
             if not run_epoch(run):
                 run.leave()
@@ -93,6 +96,9 @@ class Run:
         self.comm.broadcast(self.network.model)
         if path:
             self._go_on(path, stamp)
+        self.finished = self.comm.on_first((self.dir / "DONE").exists) and self.work.epoch >= self.config.train.epochs
+        if self.finished:
+            return self.record.say(f"{self.dir}: the run is finished; nothing is left to do")
         self.comm.on_first(lambda: self._claim_folder(resume))
         self.watch = Stopwatch()
         self.record.restart(self.work.epoch, self.last_row)
@@ -115,8 +121,12 @@ class Run:
         if path is not None:
             with self.comm.together(), self.config.places():
                 checkpoint.check(stamp, path, model=self.network.fingerprint(), data=self.dataset.digest, given=self.given)
-                checkpoint.check_settings(stamp, path, {**self.config.fixed(), "train.global_batch": self.global_batch})
+                checkpoint.check_settings(stamp, path, self._settings())
         return path, stamp
+
+    def _settings(self):
+        """What a resumed run must share with its beginning."""
+        return {**self.config.fixed(), "train.global_batch": self.global_batch}
 
     def _go_on(self, path, stamp):
         """Take over where a generation has left off."""
@@ -133,7 +143,7 @@ class Run:
             self.dir.mkdir(parents=True, exist_ok=True)
             for marker in ("DONE", "REQUEUE"):
                 (self.dir / marker).unlink(missing_ok=True)
-            (self.dir / "config.toml").write_text(self.config.toml())
+            replace_text(self.dir / "config.toml", self.config.toml())
         except OSError as error:
             raise InputError(f"{self.dir}: cannot be the run folder: {error.strerror}") from None
 
@@ -164,12 +174,13 @@ class Run:
 
         It knows the row of the last finished epoch, in case the run is killed before the record does.
         """
-        self.check_weights(f"in epoch {epoch}")
+        if under_way:  # at an epoch's end it was done before the evaluation
+            self.check_weights(f"in epoch {epoch}")
         watch = Stopwatch()
         checkpoint.save(self.dir / "checkpoints", self.network, self.optimizer, self.scores, self.comm, self.config.checkpoint.keep, epoch, under_way,
                         data=self.dataset.digest, score=self.network.score.identity(), given=self.given,
-                        settings={**self.config.fixed(), "train.global_batch": self.global_batch},
-                        trained=self.trained, looked=self.looked, row=finite(self.last_row) if self.last_row else None)
+                        settings=self._settings(), trained=self.trained, looked=self.looked,
+                        row=finite(self.last_row) if self.last_row else None)
         self.boundary.saved(watch.total())
 
     def leave(self):

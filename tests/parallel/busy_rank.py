@@ -1,0 +1,19 @@
+"""Rank 0 is busy for three times the watchdog's timeout while the others wait for it: nobody is ended. busy_rank.py SECONDS"""
+
+import sys
+import time
+
+from hpcfilter import pulse
+from hpcfilter.comm import world
+from hpcfilter.watchdog import watching
+
+comm, timeout = world(), float(sys.argv[1])
+with watching(comm, timeout):
+    end = time.monotonic() + 3 * timeout
+    while comm.rank == 0 and time.monotonic() < end:
+        time.sleep(0.1)
+        pulse.beat()
+    comm.barrier()
+if comm.rank == 0:
+    print("all here")
+comm.close()
