@@ -13,6 +13,7 @@ from hpcfilter.errors import Failure, InputError, Refusal
 
 SITES_OWN = "torch", "mpi4py"  # which an installation of hpcfilter does not bring
 FIRST_WORD = 1  # seconds that rank 0 has to report a failure before the others do
+LAST_WORD = 0.5  # seconds that the launcher has to pass the report on, before an abort may make it drop what it holds
 
 
 class _Parser(argparse.ArgumentParser):
@@ -60,6 +61,7 @@ def _abort(comm, code, text):
     """End all ranks for a problem that the others may know nothing of, while they wait for this one."""
     time.sleep(min(comm.rank, FIRST_WORD))  # when all ranks fail alike, rank 0 speaks and its abort silences the others
     print(f"hpcfilter: rank {comm.rank}{text if text[0] == ':' else f' {text}'}", file=sys.stderr, flush=True)
+    time.sleep(LAST_WORD)
     comm.abort(code)
 
 

@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from hpcfilter import pulse
 from hpcfilter.spans import by_value, spans
 
+LAST_WORD = 0.5  # seconds that the launcher has to pass on what was said
 LAST_RESORT = 5  # seconds that an abort may take before this process kills itself, which every launcher notices
 
 
@@ -81,6 +82,7 @@ class Watchdog:
         print(f"hpcfilter: rank {comm.rank}: nothing has moved for {self.timeout:g} s, the job ends{silence}; {by_value(words)}",
               file=sys.stderr, flush=True)
         threading.Timer(LAST_RESORT, os.kill, (os.getpid(), signal.SIGKILL)).start()
+        time.sleep(LAST_WORD)
         if comm.size == 1:
             os._exit(1)
         comm.abort(1)
