@@ -43,12 +43,12 @@ def main(argv=None):
         elif comm is None or comm.size == 1:
             raise
         else:
-            _abort(comm, 1, f"of {comm.size} failed:\n{traceback.format_exc()}")
+            _abort(comm, 1, f" of {comm.size} failed:\n{traceback.format_exc()}")
     if problem and comm is not None and comm.size > 1 and not problem.shared:
         _abort(comm, problem.code, f": {problem}")
     if problem and placement().rank == 0:
         print(f"hpcfilter: {problem}", file=sys.stderr, flush=True)
-    if isinstance(problem, Failure):
+    if isinstance(problem, Failure) and comm.size == 1:
         sys.stdout.flush()
         os._exit(problem.code)  # the HDF5 library crashes when it is closed after a write that the disk has refused
     if comm is not None:
@@ -58,9 +58,9 @@ def main(argv=None):
 
 
 def _abort(comm, code, text):
-    """End all ranks for a problem that the others may know nothing of, while they wait for this one."""
+    """End all ranks for a problem that the others may know nothing of, while they wait for this one. text: goes on behind "rank R"."""
     time.sleep(min(comm.rank, FIRST_WORD))  # when all ranks fail alike, rank 0 speaks and its abort silences the others
-    print(f"hpcfilter: rank {comm.rank}{text if text[0] == ':' else f' {text}'}", file=sys.stderr, flush=True)
+    print(f"hpcfilter: rank {comm.rank}{text}", file=sys.stderr, flush=True)
     time.sleep(LAST_WORD)
     comm.abort(code)
 

@@ -184,6 +184,20 @@ def test_tables_and_packed_files_on_a_full_disk(tmp_path, digits, config, small_
         assert os.listdir(folder) == ["scores.h5"] and scores.read_bytes() == before
 
 
+@pytest.mark.parametrize("ranks", [1, 3])
+def test_a_checkpoint_that_cannot_be_read_is_not_taken_for_damaged(tmp_path, digits, config, hpcfilter, ranks):
+    """One line, and what is there stays as it is."""
+    path, run_dir = config(digits, train={"epochs": 2}), tmp_path / "run"
+    assert hpcfilter(ranks, "train", path, "--run-dir", run_dir, "--set", "train.epochs=1").returncode == 0
+    model = run_dir / "checkpoints" / "epoch-00000" / "model.pt"
+    model.rename(model.with_name("away"))
+    model.symlink_to(model.name)  # a loop: the disk answers with an error that says nothing of the file
+    done = hpcfilter(ranks, "train", path, "--run-dir", run_dir, "--resume")
+    lines = [line for line in done.stderr.splitlines() if "hpcfilter:" in line]
+    assert done.returncode == 1 and len(lines) == 1 and "epoch-00000: cannot be read: [Errno 40]" in lines[0], done.stderr
+    assert os.listdir(run_dir / "checkpoints") == ["epoch-00000"]
+
+
 def test_a_folder_that_may_not_be_written(tmp_path, digits, config):
     path, run_dir = config(digits, train={"epochs": 2}), tmp_path / "run"
     assert command("train", path, "--run-dir", run_dir, "--set", "train.epochs=1").returncode == 0
