@@ -97,7 +97,7 @@ def test_a_signal_while_torch_is_being_imported(tmp_path, long_run, real_ranks):
 
 @pytest.mark.parametrize("ranks", [1, 2])
 def test_a_chain_of_deadlines_ends_with_the_same_bits(tmp_path, digits, config, hpcfilter, ranks):
-    """Left inside an epoch again and again, with BatchNorm and Dropout-free augmentation: the weights and rows are those of a run in one piece."""
+    """Left inside an epoch again and again, by a network with BatchNorm: the weights and rows are those of a run in one piece."""
     path = config(digits, train={"epochs": 3, "global_batch": 20}, filter=KAKURENBO, data={"augment": "shift"})
     assert hpcfilter(ranks, "train", path, "--run-dir", tmp_path / "whole").returncode == 0
     stops = 0
@@ -111,6 +111,18 @@ def test_a_chain_of_deadlines_ends_with_the_same_bits(tmp_path, digits, config, 
     (_, whole, end), (_, cut, resumed) = read_run(tmp_path / "whole"), read_run(tmp_path / "cut")
     assert [steady(row) for row in cut] == [steady(row) for row in whole]
     assert resumed["weights"] == end["weights"] and resumed["passes"] == end["passes"]
+
+
+def test_dropout_goes_on_with_the_same_draws(tmp_path, regression, config, monkeypatch):
+    path = config(regression, model={"name": None, "width": None, "factory": "custom:perceptron"}, train={"epochs": 2, "global_batch": 20})
+    assert main(["train", str(path), "--run-dir", str(tmp_path / "whole")]) == 0
+    with monkeypatch.context() as job:
+        job.setenv(notice.DEADLINE, "1")
+        assert main(["train", str(path), "--run-dir", str(tmp_path / "cut")]) == 0
+    assert rows(tmp_path / "cut", "stop")[0]["step"] > 0
+    assert main(["train", str(path), "--run-dir", str(tmp_path / "cut"), "--resume"]) == 0
+    ends = [rows(tmp_path / name, "end")[0]["weights"] for name in ("whole", "cut")]
+    assert ends[0] == ends[1]
 
 
 def test_inside_an_epoch_on_another_number_of_ranks(tmp_path, digits, config, hpcfilter):
