@@ -8,7 +8,7 @@ import time
 import traceback
 
 from hpcfilter import faults, notice
-from hpcfilter.comm import placement, world
+from hpcfilter.comm import SerialComm, placement, world
 from hpcfilter.errors import Failure, InputError, Refusal
 
 SITES_OWN = "torch", "mpi4py"  # which an installation of hpcfilter does not bring
@@ -30,7 +30,7 @@ def main(argv=None):
         words = _parser().parse_args(argv)
         if words.run is _train:
             notice.listen()  # early: notice to leave may come while torch is being imported
-        comm = world()
+        comm = SerialComm() if words.run is _jobs else world()
         with comm.together():
             if text := os.environ.get("HPCFILTER_FAULT"):
                 faults.arm(text, comm.rank)
@@ -46,8 +46,10 @@ def main(argv=None):
             _abort(comm, 1, f" of {comm.size} failed:\n{traceback.format_exc()}")
     if problem and comm is not None and comm.size > 1 and not problem.shared:
         _abort(comm, problem.code, f": {problem}")
-    if problem and placement().rank == 0:
+    if problem and (placement() if comm is None else comm).rank == 0:
         print(f"hpcfilter: {problem}", file=sys.stderr, flush=True)
+    elif problem and comm is None:
+        time.sleep(FIRST_WORD)  # the first rank that leaves makes the launcher end the others
     if isinstance(problem, Failure) and comm.size == 1:
         sys.stdout.flush()
         os._exit(problem.code)  # the HDF5 library crashes when it is closed after a write that the disk has refused
@@ -101,6 +103,12 @@ def _parser():
     select.add_argument("-o", "--output", help="the table to write (default: selection.h5 beside the scores)")
     select.set_defaults(run=_select)
 
+    _add_jobs(verbs.add_parser("jobs", help="job scripts for the scheduler of a machine: render, check, submit"))
+
+    doctor = verbs.add_parser("doctor", help="is this machine ready? (under mpirun, srun or jsrun: on all ranks)")
+    doctor.add_argument("--folder", default=".", help="where HDF5 is tried (default: the current folder)")
+    doctor.set_defaults(run=_doctor)
+
     report = verbs.add_parser("report", help="compare runs: a table, and a picture")
     report.add_argument("runs", nargs="+", help="run folders")
     report.add_argument("--picture", help="draw accuracy and hidden share against the epoch into this file (.png, .svg, .pdf)")
@@ -108,8 +116,47 @@ def _parser():
     return parser
 
 
+def _add_jobs(parser):
+    parser.set_defaults(run=_jobs)
+    verbs = parser.add_subparsers(title="verbs", required=True, metavar="VERB")
+    for name, does, summary in (("render", "render_script", "print the job script of a run config"),
+                                ("check", "check_layout", "say how the ranks lie on the nodes and what the job costs; refuse what does not fit"),
+                                ("submit", "submit_jobs", "write the job script into the run folder and submit it")):
+        verb = verbs.add_parser(name, help=summary)
+        verb.add_argument("config", help="run config, TOML, perhaps with a table [job]")
+        verb.add_argument("--machine", help="see: hpcfilter jobs list-machines")
+        verb.add_argument("--nodes", type=_numbers, metavar="N[,N...]", help="how many nodes; several numbers: a scaling study, one job for each")
+        verb.add_argument("--walltime", metavar="[D-]HH:MM:SS")
+        verb.add_argument("--account")
+        verb.add_argument("--queue")
+        verb.add_argument("--run-dir", help="run folder (default: runs/ and the name of the job)")
+        _add_settings(verb)
+        verb.set_defaults(does=does)
+    verb.add_argument("--dry-run", action="store_true", help="only show what would be written and submitted")
+    verb.add_argument("--chain", type=_number, default=1, metavar="N", help="N jobs, one after the other, that leave at once when the run is done")
+    verb.add_argument("--repeats", type=_number, default=1, metavar="N", help="N runs of each size (Slurm: a job array)")
+    stage = verbs.add_parser("stage", help="bring a packed file to this node's own storage (job scripts do, once on each node)")
+    stage.add_argument("source", help="packed file, or the archive that holds it")
+    stage.add_argument("dest", help="path of the file on the node")
+    stage.add_argument("--method", choices=["copy", "tar", "check"], default="copy", help="check: of a file that is there already (default copy)")
+    stage.add_argument("--part", nargs=2, type=_number, metavar=("NODES", "RANKS_PER_NODE"),
+                       help="only the rows of this node's ranks, for shard order")
+    stage.set_defaults(does="stage_data")
+    verbs.add_parser("list-machines", help="the machines that are known").set_defaults(does="list_machines")
+
+
 def _add_settings(parser):
     parser.add_argument("--set", dest="settings", action="append", default=[], metavar="A.B=VALUE", help="override one key of the run config")
+
+
+def _number(text):
+    if not re.fullmatch(r"[1-9][0-9]{0,5}", text):
+        raise argparse.ArgumentTypeError(f"got '{text}', expected a number from 1 on")
+    return int(text)
+
+
+def _numbers(text):
+    return [_number(part) for part in text.split(",")]
 
 
 def _size(text):
@@ -151,6 +198,21 @@ def _select(words, comm):
     path, about = select(words.scores, comm, words.fraction, words.output, words.highest)
     if comm.rank == 0:
         print(f"{path}: {about['kept']} samples kept, threshold {about['threshold']}")
+
+
+def _jobs(words, comm):
+    from hpcfilter.launch import verbs
+
+    getattr(verbs, words.does)(words)
+
+
+def _doctor(words, comm):
+    from hpcfilter.doctor import doctor
+
+    problems = doctor(comm, words.folder)
+    with comm.together():
+        if problems:
+            raise Failure(f"doctor: found {len(problems)} problem{'s' * (len(problems) > 1)}")
 
 
 def _report(words, comm):

@@ -12,7 +12,6 @@ import inspect
 import json
 import math
 import re
-import tomllib
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -23,6 +22,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from hpcfilter import notice
 from hpcfilter.errors import InputError
+from hpcfilter.job import Job
+from hpcfilter.settings import Source, Table, describe
 
 Fraction = Annotated[float, Field(ge=0, lt=1)]  # a share of the samples that may be hidden
 Count = Annotated[int, Field(ge=1)]
@@ -42,17 +43,13 @@ def _exact(number):
     return fractions.Fraction(repr(float(number)))
 
 
-class _Table(BaseModel):
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
-
-
 class _NamedTable(BaseModel):
     """A table whose other keys belong to the function it names."""
 
     model_config = ConfigDict(extra="allow")
 
 
-class Data(_Table):
+class Data(Table):
     path: Path
     order: Literal["global", "shard"] = "global"
     augment: str = "none"  # none, shift, shift_flip or package.module:function
@@ -65,7 +62,7 @@ class Model(_NamedTable):
     factory: str | None = None  # package.module:callable, instead of a name
 
 
-class Train(_Table):
+class Train(Table):
     epochs: Count = 10
     batch: Count | None = None  # samples per rank and step
     global_batch: Count | None = None  # samples per step over all ranks; one of the two
@@ -74,7 +71,7 @@ class Train(_Table):
     lr_scaling: Literal["linear", "none"] = "linear"
     warmup_epochs: Annotated[float, Field(ge=0)] = 1.0
     schedule: Literal["cosine", "step", "constant"] = "cosine"
-    milestones: list[float] = [1 / 3, 2 / 3, 8 / 9]  # of schedule = step: where the rate falls, as shares of the epochs
+    milestones: list[float] = Field([1 / 3, 2 / 3, 8 / 9])  # of schedule = step: where the rate falls, as shares of the epochs
     gamma: Annotated[float, Field(gt=0, le=1)] = 0.1
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     weight_decay: Annotated[float, Field(ge=0)] = 5e-4
@@ -102,7 +99,7 @@ class Score(_NamedTable):
     name: str = "auto"  # the one that the policy ranks by
 
 
-class Checkpoint(_Table):
+class Checkpoint(Table):
     every: Count = 1  # epochs
     seconds: Annotated[float, Field(gt=0)] | Literal["auto"] | None = None  # inside an epoch too; auto: Young/Daly, from what a save costs
     keep: Count = 2  # generations, and with them always the last that ended an epoch
@@ -115,8 +112,8 @@ class Checkpoint(_Table):
         return self
 
 
-class Stop(_Table):
-    signals: list[str] = list(notice.SIGNALS)  # notice to leave: save and exit 0 with the marker REQUEUE
+class Stop(Table):
+    signals: list[str] = Field(list(notice.SIGNALS))  # notice to leave: save and exit 0 with the marker REQUEUE
     stall_seconds: Annotated[float, Field(ge=0)] = 300.0  # without any progress, after which the job is ended; 0: never
 
     @pydantic.field_validator("signals")
@@ -128,7 +125,7 @@ class Stop(_Table):
         return names
 
 
-class Config(_Table):
+class Config(Table):
     """The whole run config, as the run folder's config.toml holds it."""
 
     seed: Annotated[int, Field(ge=0)] = 0
@@ -139,10 +136,9 @@ class Config(_Table):
     score: Score = Score()
     checkpoint: Checkpoint = Checkpoint()
     stop: Stop = Stop()
+    job: Job = Job()
 
-    _path: str = ""
-    _text: str = ""
-    _settings: tuple = ()
+    _source: Source | None = None
 
     @contextmanager
     def places(self):
@@ -152,22 +148,22 @@ class Config(_Table):
         except InputError as error:
             key = re.match(r"[a-z]+(\.\w+)+(?=:)", str(error))
             known = key and key[0].partition(".")[0] in type(self).model_fields
-            raise InputError(f"{_place(key[0].split('.'), self._path, self._text, self._settings)}{error}" if known else str(error)) from None
+            raise InputError(f"{self._source.place(key[0].split('.'))}{error}" if known else str(error)) from None
 
     def fixed(self):
         """The settings that a resumed run must share with its beginning: flat, "table.key" -> value. The samples per rank may be others."""
-        free = {"checkpoint": True, "stop": True, "data": {"path", "verify"}, "train": {"epochs", "device", "batch", "global_batch"}}
+        free = {"checkpoint": True, "stop": True, "job": True, "data": {"path", "verify"}, "train": {"epochs", "device", "batch", "global_batch"}}
         tables = self.model_dump(mode="json", exclude=free)
         seed = tables.pop("seed")
         return {"seed": seed, **{f"{table}.{key}": value for table, values in tables.items() for key, value in values.items()}}
 
     def toml(self):
-        """The resolved config as TOML text."""
-        return tomli_w.dumps(self.model_dump(mode="json", exclude_none=True))
+        """The resolved config as TOML text, without the job that ran it."""
+        return tomli_w.dumps(self.model_dump(mode="json", exclude_none=True, exclude={"job"}))
 
     def digest(self):
-        """Hex digest of the resolved config."""
-        return hashlib.sha256(json.dumps(self.model_dump(mode="json"), sort_keys=True).encode()).hexdigest()[:16]
+        """Hex digest of the resolved config, without the job."""
+        return hashlib.sha256(json.dumps(self.model_dump(mode="json", exclude={"job"}), sort_keys=True).encode()).hexdigest()[:16]
 
 
 def load(path, settings=()):
@@ -176,40 +172,11 @@ def load(path, settings=()):
     Raises InputError naming the file, the line, what stands there and what may stand there. A relative data path
     is taken from the current folder.
     """
-    try:
-        text = Path(path).read_text()
-        tables = tomllib.loads(text)
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot read the run config: {getattr(error, 'strerror', None) or error}") from None
-    except tomllib.TOMLDecodeError as error:
-        raise InputError(f"{path}: not TOML: {error}") from None
-    for setting in settings:
-        _set(tables, setting)
-    try:
-        config = Config.model_validate(tables)
-    except pydantic.ValidationError as error:
-        keys, problem = _describe(error, Config)
-        raise InputError(f"{_place(keys, path, text, settings)}{'.'.join(keys)}: {problem}") from None
+    source = Source(path, settings)
+    config = source.validated(Config)
     config.data.path = config.data.path.absolute()
-    config._path, config._text, config._settings = str(path), text, tuple(settings)
+    config._source = source
     return config
-
-
-def _set(tables, setting):
-    """Apply one `a.b=value`; the value is TOML, or else a plain string."""
-    key, equals, value = setting.partition("=")
-    if not equals or not all(key.split(".")):
-        raise InputError(f"--set: got '{setting}', expected key=value, such as train.epochs=5")
-    try:
-        value = tomllib.loads(f"value = {value}")["value"]
-    except tomllib.TOMLDecodeError:
-        pass  # a bare word is a string
-    *path, last = key.strip().split(".")
-    for table in path:
-        tables = tables.setdefault(table, {})
-        if not isinstance(tables, dict):
-            raise InputError(f"--set: got '{setting}', but '{table}' is a value, not a table")
-    tables[last] = value
 
 
 def choose(known, name, where):
@@ -248,41 +215,5 @@ def bind(function, given, where, **defaults):
     try:
         return dict(schema.model_validate({**{name: value for name, value in defaults.items() if name in fields}, **given}))
     except pydantic.ValidationError as error:
-        keys, problem = _describe(error, schema)
+        keys, problem = describe(error, schema)
         raise InputError(f"{'.'.join([where, *keys])}: {problem} (of {getattr(functions[0], '__name__', functions[0])})") from None
-
-
-def _describe(error, schema):
-    """(keys, problem) of the first of the validation errors."""
-    first, *others = error.errors()
-    keys = [str(key) for key in first["loc"]]
-    if first["type"] == "extra_forbidden":
-        table = schema
-        for key in keys[:-1]:
-            table = table.model_fields[key].annotation
-        problem = f"unknown key; {'known: ' + ', '.join(table.model_fields) if table.model_fields else 'there are no other keys'}"
-    elif first["type"] == "missing":
-        problem = "missing"
-    else:
-        problem = f"{first['msg'].removeprefix('Value error, ')}, got {first['input']!r}"
-    return keys, problem + (f" (and {len(others)} more)" if others else "")
-
-
-def _place(keys, path, text, settings):
-    """Where a key was set: "run.toml, line 7: ", "--set: ", or the file alone."""
-    if any(setting.partition("=")[0].strip() in (".".join(keys), keys[0]) for setting in settings):
-        return "--set: "
-    line = _line(text, keys)
-    return f"{path}, line {line}: " if line else f"{path}: "
-
-
-def _line(text, keys):
-    """The line of the TOML text where the key stands, or None."""
-    table = ""
-    for number, line in enumerate(text.splitlines(), 1):
-        if header := re.match(r"\s*\[([\w.]+)\]", line):
-            table = header[1]
-        here = [*filter(None, table.split("."))]
-        if (word := re.match(r"\s*([\w-]+)\s*=", line)) and [*here, word[1]] == keys[: len(here) + 1]:
-            return number
-    return None

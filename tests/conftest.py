@@ -2,12 +2,17 @@
 
 import importlib.util
 import os
+import subprocess
+import tempfile
+from contextlib import ExitStack
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # nets this small gain nothing from more, and lose much on a busy machine
 
 import numpy as np
 import pytest
+from fakes import SHORT, FakeScheduler, in_one_piece
+from slurm_cluster import SlurmCluster, Unavailable
 
 from hpcfilter import notice
 from hpcfilter.data.pack import pack
@@ -98,3 +103,45 @@ def hpcfilter(real_ranks):
 def program(real_ranks):
     """program(ranks, name, *words): a program of tests/parallel on real ranks, within the time limit."""
     return lambda ranks, name, *words: run_local(ranks, [CHECKOUT / "tests" / "parallel" / f"{name}.py", *words], TIMEOUT, capture=True)
+
+
+@pytest.fixture
+def fake_scheduler(tmp_path, real_ranks):
+    """Fake LSF, PBS and Flux, with jobs of their own, which end with the test."""
+    fakes = FakeScheduler(tmp_path / "fakes")
+    yield fakes
+    fakes.end()
+
+
+@pytest.fixture(scope="session")
+def undisturbed(digits, real_ranks, tmp_path_factory):
+    """The digests of the weights that fakes.RUN ends with in one piece: {(): of the whole run, fakes.SHORT: of the short one}."""
+    return {words: in_one_piece(digits, tmp_path_factory.mktemp("undisturbed"), *words) for words in ((), SHORT)}
+
+
+@pytest.fixture(scope="session")
+def slurm(real_ranks):
+    """A SlurmCluster of four emulated nodes; skips where none can be started."""
+    with tempfile.TemporaryDirectory(prefix="slurm", dir="/tmp") as folder, ExitStack() as up:  # a short path
+        try:
+            cluster = up.enter_context(SlurmCluster(folder))
+        except Unavailable as reason:
+            pytest.skip(str(reason))
+        yield cluster
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """small_disk(kibibytes) -> the folder of a file system of that size."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+
+    def mount(kibibytes):
+        words = ["mount", "-t", "tmpfs", "-o", f"size={kibibytes}k", "tmpfs", folder]
+        done = subprocess.run(words, capture_output=True, text=True, timeout=20, check=False)
+        if done.returncode:
+            pytest.skip(f"no small file system to fill: {done.stderr.strip()}")
+        return folder
+
+    yield mount
+    subprocess.run(["umount", folder], capture_output=True, timeout=20, check=False)

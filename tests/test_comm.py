@@ -10,10 +10,10 @@ import pytest
 from comm_laws import LAWS
 from conftest import CHECKOUT, RANKS, TIMEOUT
 
-from hpcfilter.comm import Placement, SerialComm, placement
+from hpcfilter.comm import SerialComm
 from hpcfilter.comm.threads import run
 from hpcfilter.errors import BrokenInvariant
-from hpcfilter.launch import environment, mpirun
+from hpcfilter.launch.local import environment, mpirun
 
 
 @pytest.mark.parametrize("law", LAWS.values(), ids=LAWS)
@@ -74,7 +74,7 @@ def methods(file):
 def test_no_collective_is_forgotten():
     """What a communicator does not override would quietly give this rank's own result."""
     collectives = {"sum", "max", "min", "exscan", "allgather", "gather", "bcast", "alltoallv", "barrier"}
-    training = {"distribute", "broadcast", "average_buffers", "abort", "close"}
+    training = {"distribute", "broadcast", "sum_tensor", "average_buffers", "abort", "close"}
     assert methods("base.py") == collectives | training | {"together", "on_first", "channel"}
     assert methods("threads.py") == methods("distributed.py") == collectives
     assert methods("mpi.py") == collectives | training | {"horovod", "channel"}
@@ -88,23 +88,6 @@ def test_a_mismatched_collective_is_named():
 def test_a_rank_that_stays_away_does_not_hang():
     with pytest.raises(threading.BrokenBarrierError):
         run(2, lambda comm: comm.sum(1) if comm.rank else None, timeout=1)
-
-
-@pytest.mark.parametrize("variables, expected", [
-    ({}, (0, 1)),
-    ({"OMPI_COMM_WORLD_RANK": "1", "OMPI_COMM_WORLD_SIZE": "4"}, (1, 4)),
-    ({"JSM_NAMESPACE_RANK": "2", "JSM_NAMESPACE_SIZE": "6"}, (2, 6)),
-    ({"SLURM_PROCID": "0", "SLURM_NTASKS": "8"}, (0, 1)),  # the batch shell is no task
-    ({"SLURM_PROCID": "3", "SLURM_NTASKS": "8", "SLURM_STEP_ID": "0", "SLURM_STEP_NUM_TASKS": "8"}, (3, 8)),
-    ({"PMI_RANK": "1", "PMI_SIZE": "2"}, (1, 2)),
-    ({"PMI_RANK": "1", "PMI_SIZE": "4", "SLURM_PROCID": "0", "SLURM_STEP_NUM_TASKS": "1"}, (1, 4)),  # mpiexec inside a Slurm step
-    ({"MV2_COMM_WORLD_RANK": "1", "MV2_COMM_WORLD_SIZE": "4"}, (1, 4)),
-    ({"PMIX_RANK": "2"}, (2, None)),
-    ({"FLUX_TASK_RANK": "1", "FLUX_JOB_SIZE": "2"}, (1, 2)),
-    ({"OMPI_COMM_WORLD_RANK": "", "OMPI_COMM_WORLD_SIZE": ""}, (0, 1)),
-])
-def test_placement(variables, expected):
-    assert placement(variables) == Placement(*expected)
 
 
 def test_payload_is_counted():

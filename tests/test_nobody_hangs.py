@@ -120,23 +120,6 @@ def test_a_disk_that_refuses_a_save(faulty, kind):
     assert "checkpoints/epoch-00001: cannot be saved: [Errno" in line and line.endswith("; epoch-00000 stands") and "Traceback" not in done.stderr
 
 
-@pytest.fixture
-def small_disk(tmp_path):
-    """small_disk(kibibytes) -> the folder of a file system of that size."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-
-    def mount(kibibytes):
-        words = ["mount", "-t", "tmpfs", "-o", f"size={kibibytes}k", "tmpfs", folder]
-        done = subprocess.run(words, capture_output=True, text=True, timeout=20, check=False)
-        if done.returncode:
-            pytest.skip(f"no small file system to fill: {done.stderr.strip()}")
-        return folder
-
-    yield mount
-    subprocess.run(["umount", folder], capture_output=True, timeout=20, check=False)
-
-
 def command(*words, **more):
     return subprocess.run([sys.executable, "-m", "hpcfilter", *map(str, words)], capture_output=True, text=True, timeout=TIMEOUT, check=False, **more)
 

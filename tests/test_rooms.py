@@ -13,12 +13,13 @@ import hpcfilter
 PACKAGE = Path(hpcfilter.__file__).parent
 FLOORS = (
     {"errors", "randomness", "pulse", "spans"},  # foundation
-    {"faults", "notice"},
-    {"config", "comm", "record", "watchdog"},
+    {"faults", "notice", "settings"},
+    {"job"},
+    {"config", "machine", "comm", "record", "watchdog"},
     {"data", "threshold", "models", "kept"},
     {"scores", "policies", "launch"},
-    {"sampler", "checkpoint", "optim", "network"},
-    {"train", "static", "report", "filter"},
+    {"sampler", "checkpoint", "optim", "network", "predict"},
+    {"train", "static", "report", "filter", "doctor"},
     {"cli", "__init__"},  # roof
     {"__main__"},
 )
@@ -28,7 +29,7 @@ SPEAKERS = {  # module -> the only rooms that import it
     "horovod": {"comm"},
     "h5py": {"data"},
     "subprocess": {"launch", "data"},
-    "torch": {"comm", "models", "scores", "checkpoint", "optim", "network", "train", "filter"},
+    "torch": {"comm", "models", "scores", "checkpoint", "optim", "network", "train", "filter", "doctor"},
 }
 FILES = sorted(PACKAGE.rglob("*.py"))
 
@@ -70,7 +71,7 @@ def test_files_are_small():
     assert {str(path): n for path in FILES if (n := len(path.read_text().splitlines())) > 300} == {}
 
 
-@pytest.mark.parametrize("module", ["hpcfilter.cli", "hpcfilter.report", "hpcfilter.launch", "hpcfilter.static.select", "hpcfilter.policies"])
+@pytest.mark.parametrize("module", ["hpcfilter.cli", "hpcfilter.report", "hpcfilter.launch.verbs", "hpcfilter.static.select", "hpcfilter.policies"])
 def test_login_node_modules_need_neither_torch_nor_mpi(module):
     code = f"import sys, {module}; print([m for m in ('torch', 'mpi4py', 'horovod') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
@@ -87,4 +88,4 @@ def test_the_verbs():
     from hpcfilter.cli import _parser
 
     verbs = next(a for a in _parser()._actions if hasattr(a, "choices") and a.choices).choices
-    assert set(verbs) == {"pack", "train", "score", "select", "report"}
+    assert set(verbs) == {"pack", "train", "score", "select", "report", "jobs", "doctor"}

@@ -9,7 +9,7 @@ import pytest
 from hpcfilter import pulse
 from hpcfilter.comm.threads import run
 from hpcfilter.data import read_table, write_table
-from hpcfilter.data.seal import BLOCK, check_end, check_seal, seal
+from hpcfilter.data.seal import BLOCK, check_seal, read_seal, seal
 from hpcfilter.errors import InputError
 
 RNG = np.random.default_rng(0)
@@ -46,7 +46,7 @@ def test_a_sealed_file_is_accepted_and_begins_with_its_bytes(tmp_path, length):
     data = RNG.bytes(length)
     path.write_bytes(data)
     seal(path)
-    check_end(path)
+    read_seal(path)
     assert not any(refused(path, parts) for parts in (1, 2, 3, 8))
     assert path.read_bytes()[:length] == data and path.stat().st_size == length + 4 * -(-length // BLOCK) + 20
 
@@ -60,7 +60,7 @@ def test_any_bit_of_a_small_seal(tmp_path, length):
         changed[bit // 8] ^= 1 << bit % 8
         path.write_bytes(changed)
         with pytest.raises(InputError):
-            check_end(path)
+            read_seal(path)
 
 
 def test_any_bit_anywhere_is_found_and_placed(tmp_path, whole):
@@ -90,7 +90,7 @@ def test_truncated_and_grown_files(tmp_path, whole):
     for length in lengths:
         path.write_bytes(data[:length])
         with pytest.raises(InputError, match="do not end with a seal"):
-            check_end(path)
+            read_seal(path)
     for more in (b"\0", b"\0" * 20, RNG.bytes(1000), data[-20:], data[-36:]):
         path.write_bytes(data + more)
         assert refused(path, 2) == [0, 1]

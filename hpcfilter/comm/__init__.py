@@ -2,47 +2,22 @@
 
 import os
 import sys
-from typing import NamedTuple
 
 from hpcfilter.comm.base import SerialComm
+from hpcfilter.comm.launcher import Placement, placement
+from hpcfilter.comm.visibility import show_own_gpu
 from hpcfilter.errors import InputError
 
 __all__ = ["Placement", "SerialComm", "placement", "surroundings", "world"]
-
-# (rank, size) as each launcher names them before MPI starts; the first pair that is set counts. An mpiexec of its own may run inside
-# a Slurm step, so Slurm's variables come late.
-_LAUNCHERS = (
-    ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"),  # mpirun of Open MPI
-    ("JSM_NAMESPACE_RANK", "JSM_NAMESPACE_SIZE"),  # jsrun
-    ("MV2_COMM_WORLD_RANK", "MV2_COMM_WORLD_SIZE"),  # MVAPICH
-    ("PMI_RANK", "PMI_SIZE"),  # mpiexec of MPICH and Intel, PALS
-    ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS"),  # srun; the batch shell has no step and is one process
-    ("FLUX_TASK_RANK", "FLUX_JOB_SIZE"),  # flux run
-)
-
-
-class Placement(NamedTuple):
-    """What the launcher says before MPI starts."""
-
-    rank: int
-    size: int | None  # None: it does not say
-
-
-def placement(environ=os.environ):
-    """Read the launcher's variables. environ: mapping of str to str. Returns Placement; (0, 1) without a launcher."""
-    if environ.get("PMIX_RANK", "").isdigit() and not any(environ.get(size) for _, size in _LAUNCHERS):
-        return Placement(int(environ["PMIX_RANK"]), None)
-    for rank, size in _LAUNCHERS:
-        if environ.get(rank, "").isdigit() and environ.get(size, "").isdigit():
-            return Placement(int(environ[rank]), int(environ[size]))
-    return Placement(0, 1)
 
 
 def world():
     """The communicator of this launch: MPIComm under a launcher with more than one rank, else SerialComm.
 
-    Call it before torch is imported. mpi4py is imported only when there is more than one rank.
+    Call it before torch is imported. mpi4py is imported only when there is more than one rank. With HPCFILTER_GPU the rank sees from here on its
+    own GPU only.
     """
+    show_own_gpu()
     if placement().size == 1:
         return SerialComm()
     from hpcfilter.comm.mpi import MPIComm

@@ -98,6 +98,13 @@ class SerialComm:
     def broadcast(self, model):
         """Give rank 0's parameters and buffers to all ranks, in place."""
 
+    def sum_tensor(self, tensor, name):
+        """Sum over the ranks, the way gradients are added up. tensor: floating-point, on any device. name: the same on all ranks.
+
+        Returns a new tensor.
+        """
+        return tensor.clone()
+
     def average_buffers(self, model, share):
         """Make the buffers that a state dict holds equal on all ranks, in place: the mean of floating-point ones (the statistics of BatchNorm),
         rank 0's of others. share: this rank's weight, of 1 in all."""

@@ -129,11 +129,15 @@ class MPIComm(SerialComm):
             parameter.data = parameter.data.contiguous()  # Horovod refuses other layouts
         self.horovod().broadcast_parameters(model.state_dict(), root_rank=0)
 
+    def sum_tensor(self, tensor, name):
+        hvd = self.horovod()
+        return hvd.allreduce(tensor, name=name, op=hvd.Sum)
+
     def average_buffers(self, model, share):
-        hvd, kept = self.horovod(), model.state_dict()
+        kept = model.state_dict()
         for name, buffer in model.named_buffers():
             if name in kept and buffer.is_floating_point():
-                buffer.copy_(hvd.allreduce(buffer * share, name=f"buffer.{name}", op=hvd.Sum))
+                buffer.copy_(self.sum_tensor(buffer * share, f"buffer.{name}"))
             elif name in kept:
                 numbers = buffer.cpu().numpy().copy()
                 self._mpi.Bcast(_bytes(numbers))

@@ -16,8 +16,8 @@ from pydantic import BaseModel, Field, FiniteFloat, ValidationError
 
 from hpcfilter.data.distrust import one_line
 from hpcfilter.data.hdf5 import open_hdf5, own_array, read_attribute
-from hpcfilter.data.seal import check_end, check_seal
-from hpcfilter.data.shard import shard
+from hpcfilter.data.seal import BLOCK, Seal, blocks_with_holes, check_seal, read_seal
+from hpcfilter.data.shard import begin, shard
 from hpcfilter.errors import InputError
 
 FORMAT = "2"
@@ -35,11 +35,12 @@ class About(BaseModel):
 
 @dataclass
 class Split:
-    """One split of a packed file: `images` and `labels` are memory maps (n, ...), read where they are touched."""
+    """One split of a packed file: memory maps (n, ...), read where they are touched."""
 
     name: str
     images: np.ndarray
     labels: np.ndarray
+    origin: np.ndarray
 
     def __len__(self):
         return len(self.images)
@@ -50,7 +51,8 @@ class Split:
 
     def inside(self, start, stop):
         """Which rows of which arrays lie in bytes [start, stop) of the file. Yields str."""
-        for part, array in (("images", self.images), ("labels", self.labels)):
+        for part in ("images", "labels", "origin"):
+            array = getattr(self, part)
             row = array.nbytes // len(array)
             first, last = max(0, (start - array.offset) // row), min(len(array), -((array.offset - stop) // row))
             if first < last:
@@ -69,24 +71,50 @@ class Dataset:
     mean: np.ndarray  # float32, of the training images: per channel of HWC, per feature of vectors, else one number
     std: np.ndarray
     digest: str
+    seal: Seal
 
     @property
     def target(self):
         """Describe the targets, for errors."""
         return f"{len(self.classes)} classes" if self.classes else f"{self.train.labels.dtype} targets of shape {self.train.labels.shape[1:]}"
 
-    def check(self, part, parts, verify):
-        """Check what rank `part` of `parts` owns: some row, labels within the classes and, with `verify`, the seal. Raises InputError."""
-        if parts > len(self.train):
-            raise InputError(f"{self.path}: got {parts} ranks for {len(self.train)} training samples, expected at most one rank per sample")
-        if verify:
-            check_seal(self.path, part, parts, self._inside)
+    def check(self, part, parts, verify, order="global"):
+        """Check what rank `part` of `parts` works with: some row of its own, labels within the classes, and the seal. Raises InputError.
+
+        verify: whether to read the blocks of the seal; if not, only those that have holes, so that a file which is not there in full is never
+        trusted. order: "shard", and the rank checks the `blocks` that it needs; "global", and it checks its share of all. In both, all ranks
+        together read every byte.
+        """
+        self.check_ranks(parts)
+        blocks = self.blocks(part, part + 1, parts) if order == "shard" else shard(len(self.seal.sums), part, parts)
+        check_seal(self.path, inside=self.inside, blocks=blocks if verify else np.intersect1d(blocks, blocks_with_holes(self.path)))
         for split in (self.train, self.test):
             if self.classes:
                 own = shard(len(split), part, parts)
                 check_labels(split.labels[own.start : own.stop], len(self.classes), f"{self.path}: {split.name}/labels", own.start)
 
-    def _inside(self, start, stop):
+    def check_ranks(self, parts):
+        """Raise InputError unless each of `parts` ranks owns some training sample."""
+        if parts > len(self.train):
+            raise InputError(f"{self.path}: got {parts} ranks for {len(self.train)} training samples, expected at most one rank per sample")
+
+    def blocks(self, first, last, parts):
+        """Which blocks of the seal the ranks `first` to `last` - 1 of `parts` need in shard order. Returns int64 (m,), ascending.
+
+        Those with bytes of rows that they own, and those with bytes of no row at all, which any rank may read when it opens the file.
+        """
+        limits = np.minimum(np.arange(len(self.seal.sums) + 1) * BLOCK, self.seal.length)
+        rest, needed = np.diff(limits), np.zeros(len(self.seal.sums), bool)  # rest: bytes of each block that are no row's
+        for array in (part for split in (self.train, self.test) for part in (split.images, split.labels, split.origin)):
+            rest -= np.diff(np.clip(limits, array.offset, array.offset + array.nbytes))
+            row = array.nbytes // len(array)
+            start, stop = (array.offset + row * int(begin(len(array), parts, rank)) for rank in (first, last))
+            if start < stop:
+                needed[start // BLOCK : -(-stop // BLOCK)] = True
+        return np.flatnonzero(needed | (rest > 0))
+
+    def inside(self, start, stop):
+        """Which rows lie in bytes [start, stop) of the file, in words for an error. Returns str."""
         found = [*self.train.inside(start, stop), *self.test.inside(start, stop)]
         return f"({', '.join(found)}) " if found else ""
 
@@ -100,21 +128,21 @@ def open_packed(path):
     with open_hdf5(path) as file:
         if "hpcfilter" not in file.attrs:
             raise InputError(f"{path}: not a packed file of format {FORMAT}; make one with: hpcfilter pack {path} -o PACKED.h5")
-        check_end(path)
+        seal = read_seal(path)
         form, text, digest = (read_attribute(file, name) for name in ("hpcfilter", "about", "digest"))
         if form != FORMAT or not isinstance(text, str) or not isinstance(digest, str):
             raise InputError(f"{path}: got a packed file of format {form}, expected {FORMAT}, with about and digest; pack it again")
-        train, test = (Split(name, own_array(file, f"{name}/images"), own_array(file, f"{name}/labels")) for name in ("train", "test"))
+        train, test = (Split(name, *(own_array(file, f"{name}/{part}") for part in ("images", "labels", "origin"))) for name in ("train", "test"))
     about = _about(path, text)
     for split in (train, test):
-        rows, labels = split.images.shape[1:], split.labels
-        if len(labels) != len(split) or rows != train.images.shape[1:] or (about.classes and (labels.ndim > 1 or labels.dtype.kind not in "ui")):
+        rows, labels, lengths = split.images.shape[1:], split.labels, {len(split), len(split.labels), len(split.origin)}
+        if len(lengths) > 1 or rows != train.images.shape[1:] or (about.classes and (labels.ndim > 1 or labels.dtype.kind not in "ui")):
             raise InputError(f"{path}: {split.name}: got images of shape {split.images.shape} and {labels.dtype} labels of shape {labels.shape}, "
                              f"expected as many, rows of shape {train.images.shape[1:]} and, for classes, integers (n,)")
     for numbers in (about.mean, about.std):
         if len(numbers) not in (1, train.images.shape[-1]):
             raise InputError(f"{path}: about: got means or deviations of {len(numbers)} channels, expected 1 or {train.images.shape[-1]}")
-    return Dataset(path, train, test, about.classes, about.layout, np.array(about.mean, np.float32), np.array(about.std, np.float32), digest)
+    return Dataset(path, train, test, about.classes, about.layout, np.array(about.mean, np.float32), np.array(about.std, np.float32), digest, seal)
 
 
 def _about(path, text):

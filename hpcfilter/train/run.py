@@ -55,7 +55,7 @@ class Run:
         self.record = Record(run_dir, speaks=comm.rank == 0)
         self.dataset = dataset = open_packed(config.data.path)
         samples = len(dataset.train)
-        dataset.check(comm.rank, comm.size, config.data.verify)
+        dataset.check(comm.rank, comm.size, config.data.verify, config.data.order)
         self.shards = edges(samples, comm.size)
         self.test_rows = shard(len(dataset.test), comm.rank, comm.size)
         self.augment = augmentation(config.data.augment, dataset, config.data.shift)

@@ -1,0 +1,21 @@
+"""What MPI and Horovod say of themselves. Nothing is started here."""
+
+import sys
+
+
+def mpi_facts():
+    """MPI, if `world()` has started it. Returns {"library": str, "threads": "single" | "funneled" | "serialized" | "multiple"}; {} else."""
+    if (MPI := sys.modules.get("mpi4py.MPI")) is None:
+        return {}
+    levels = {getattr(MPI, f"THREAD_{name.upper()}"): name for name in ("single", "funneled", "serialized", "multiple")}
+    library = " ".join(MPI.Get_library_version().strip("\0\n ").split("\n")[0].split(",")[0].split())
+    return {"library": library, "threads": levels[MPI.Query_thread()]}
+
+
+def horovod_facts():
+    """What Horovod is built with. Returns {"mpi", "gloo", "nccl" (or RCCL), "cuda", "rocm": bool}. Raises what a broken Horovod raises."""
+    import horovod.torch as hvd
+
+    if not hasattr(hvd, "init"):  # Horovod has printed the reason
+        raise ImportError("Horovod is built without torch, or for another one")
+    return {name: bool(getattr(hvd, f"{name}_built")()) for name in ("mpi", "gloo", "nccl", "cuda", "rocm")}

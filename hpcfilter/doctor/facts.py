@@ -1,0 +1,114 @@
+"""What a rank finds around itself: facts that JSON can hold, without judgement. What is missing or broken is a fact, too."""
+
+import glob
+import json
+import os
+import re
+import socket
+import sys
+import time
+
+import numpy as np
+
+from hpcfilter import notice, pulse
+from hpcfilter.comm.facts import horovod_facts, mpi_facts
+from hpcfilter.comm.launcher import LAUNCHERS, launchers
+from hpcfilter.record import versions
+
+SHOWN = re.compile(r"(HOROVOD|NCCL|RCCL|FI|OMP|HDF5|MPICH|ROCR|HPCFILTER)_|(CUDA|HIP)_VISIBLE")  # never all: the environment holds secrets
+SECRET = re.compile(r"SECRET|TOKEN|PASSW|KEY")
+
+
+def own_facts(comm, folder):
+    """What this rank finds. comm: tells the local rank. folder: where HDF5 is tried, by the first rank of each node.
+
+    Returns name -> what the function of that name below finds, or {"error": text} for a library that cannot be used.
+    """
+    host = socket.gethostname()
+    return {
+        "host": host,
+        "python": sys.executable,
+        "versions": versions(),
+        "cores": sorted(os.sched_getaffinity(0)),
+        "machine_cores": os.cpu_count(),
+        "memory": memory(),
+        "environment": environment(os.environ),
+        "now": time.time(),
+        "deadline": attempt(notice.deadline),
+        "mpi": mpi_facts(),
+        "torch": attempt(torch_facts, comm.local_rank),
+        "gpu_files": len(glob.glob("/dev/nvidia[0-9]*") + glob.glob("/dev/kfd")),
+        "horovod": attempt(horovod_facts),
+        "hdf5": attempt(hdf5),
+        "folder": attempt(try_folder, folder, f".hpcfilter-doctor-{host}-{os.getpid()}") if comm.local_rank == 0 else None,
+    }
+
+
+def gather(comm, found):
+    """The facts of all ranks, in rank order, on rank 0; elsewhere an empty list. What is equal on many ranks is held once."""
+    known, ranks = {}, []
+    for text in comm.gather(np.frombuffer(json.dumps(found).encode(), np.uint8)):
+        facts = json.loads(text.tobytes())
+        ranks.append({name: known.setdefault(json.dumps(fact), fact) for name, fact in facts.items()})
+        pulse.beat()
+    return ranks
+
+
+def attempt(look, *arguments):
+    """What `look` finds, or {"error": text}: whatever a broken installation raises is what the user is to know."""
+    try:
+        return look(*arguments)
+    except Exception as error:
+        return {"error": " ".join(str(error).split()) or type(error).__name__}
+    finally:
+        pulse.beat()
+
+
+def launcher(environ=os.environ):
+    """The launcher that counts, and what the launchers say. Returns {"name": str, "variables": name -> text}."""
+    names = [name for one in LAUNCHERS for name in (one.rank, one.size, *one.local_ranks)]
+    found = launchers(environ)
+    return {"name": found[0][0].name if found else "none", "variables": {name: environ[name] for name in ["PMIX_RANK", *names] if name in environ}}
+
+
+def environment(environ):
+    """The variables that steer the libraries. Returns name -> text."""
+    return {name: environ[name] for name in sorted(environ) if SHOWN.match(name) and not SECRET.search(name)}
+
+
+def memory():
+    """The bytes of memory of this node, or None where /proc does not say."""
+    try:
+        with open("/proc/meminfo") as file:
+            return int(next(line.split()[1] for line in file if line.startswith("MemTotal:"))) * 1024
+    except (OSError, StopIteration):
+        return None
+
+
+def torch_facts(local_rank):
+    """Returns {"build": "CPU" or such as "CUDA 12.8", "gpus": how many this rank sees, "device": that it takes}; with a GPU also its "index",
+    "name" and "uuid"."""
+    import torch
+
+    build = f"CUDA {torch.version.cuda}" if torch.version.cuda else f"ROCm {torch.version.hip}" if torch.version.hip else "CPU"
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if not gpus:
+        return {"build": build, "gpus": 0, "device": "cpu"}
+    index = local_rank % gpus  # as a run takes it
+    torch.cuda.set_device(index)  # before the driver is asked: nothing is left on a GPU of others
+    about = torch.cuda.get_device_properties(index)
+    return {"build": build, "gpus": gpus, "device": f"cuda:{index}", "index": index, "name": about.name, "uuid": str(getattr(about, "uuid", ""))}
+
+
+def hdf5():
+    """Returns {"version": str, "mpi": bool}."""
+    from hpcfilter.data.trial import hdf5_build
+
+    return hdf5_build()
+
+
+def try_folder(folder, name):
+    """Returns {"path": str, "free": bytes or None, "write": why HDF5 cannot write there, "lock": why it cannot lock}."""
+    from hpcfilter.data import trial
+
+    return {"path": os.path.abspath(folder), **trial.try_folder(folder, name)}

@@ -1,0 +1,120 @@
+"""The table [job] of a run config: what is asked of a scheduler, in words that hold for all of them.
+
+What may stand in a directive or a shell is decided here. A `Word` goes into a directive as it is; a `Text` is one printable line and is quoted
+wherever a shell sees it; in an `Expanded`, ${NAME} becomes the value of the variable on the machine, and everything else is quoted.
+"""
+
+import datetime
+import re
+from pathlib import PurePosixPath
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints
+
+from hpcfilter import notice
+from hpcfilter.settings import Table
+
+LONGEST = 4096  # characters of a text
+VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+
+
+def printable(text):
+    """`text`, when it is one line that a terminal shows as it is. Raises ValueError for control characters, line ends and invisible ones."""
+    if not text.isprintable():
+        at = next(number for number, letter in enumerate(text) if not letter.isprintable())
+        raise ValueError(f"expected one line of printable characters, but character {at + 1} is {text[at]!r}")
+    return text
+
+
+def _seconds(value):
+    """Seconds of a walltime: "HH:MM:SS", "D-HH:MM:SS", or a TOML time."""
+    if isinstance(value, datetime.time):
+        value = value.isoformat()
+    match = re.fullmatch(r"(?:(\d{1,3})-)?(\d{1,4}):([0-5]\d):([0-5]\d)", value) if isinstance(value, str) and value.isascii() else None
+    seconds = sum(int(part or 0) * unit for part, unit in zip(match.groups(), (86400, 3600, 60, 1), strict=True)) if match else 0
+    if not seconds:
+        raise ValueError('expected hours, minutes and seconds, such as "02:00:00", or "1-12:00:00" with days')
+    return seconds
+
+
+def _signal(name):
+    if not notice.can_be_caught(name):
+        raise ValueError(f"expected a signal that can be caught, such as {', '.join(notice.SIGNALS)}")
+    return name
+
+
+def _no_tilde(path):
+    if path.startswith("~"):
+        raise ValueError("a ~ is not expanded; write the whole path, or ${HOME} in source, venv and stage.folder")
+    return path
+
+
+def _folder(path):
+    if PurePosixPath(path).name in ("", ".."):
+        raise ValueError("expected the name of a folder")
+    return path
+
+
+Text = Annotated[str, StringConstraints(min_length=1, max_length=LONGEST), AfterValidator(printable)]
+Expanded = Annotated[str, StringConstraints(max_length=LONGEST), AfterValidator(printable)]
+Place = Annotated[Text, AfterValidator(_no_tilde)]
+ExpandedPlace = Annotated[Expanded, AfterValidator(_no_tilde)]
+Word = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.,:+@/=~-]*$", max_length=255)]
+Option = Annotated[str, StringConstraints(pattern=r"^--?[A-Za-z][A-Za-z0-9_-]*([ =][A-Za-z0-9_.,:+@/=~^&|*()\[\]{}-]+)?$", max_length=255)]
+Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=255)]
+Walltime = Annotated[int, BeforeValidator(_seconds)]  # seconds
+Positive = Annotated[int, Field(ge=1, le=1_000_000)]
+
+
+class Stage(Table):
+    """[job.stage]: the data on the nodes' own storage."""
+
+    method: Literal["none", "copy", "sbcast", "tar"] = "none"  # copy: once per node, by the machine's launcher (srun, jsrun, mpiexec, flux run)
+    folder: ExpandedPlace | None = None  # on the node; default: the machine's own
+    source: Place | None = None  # of method = tar: the archive that holds a file named like data.path
+    part: bool = False  # in shard order: each node takes only the rows that its ranks own
+
+
+class Job(Table):
+    """[job]. What is None here the machine's profile says, or it is left out of the script."""
+
+    machine: Text | None = None
+    name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.+-]*$", max_length=64)] = "hpcfilter"
+    account: Word | None = None
+    nodes: Positive = 1
+    walltime: Walltime = 3600
+    queue: Word | None = None  # Slurm: the partition
+    qos: Word | None = None
+    reservation: Word | None = None
+    constraint: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.&|*()\[\]-]*$", max_length=255)] | None = None
+    dependency: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.,:+@?()\[\]ƒ-]*$", max_length=255)] | None = None
+    mail_user: Word | None = None
+    mail_type: Word | None = None  # in the scheduler's own words
+    directives: list[Option] = Field([])  # anything else, as it stands behind #SBATCH and the like
+
+    ranks_per_node: Positive = 1
+    cpus_per_rank: Positive = 1  # as the scheduler counts them
+    gpus_per_rank: Annotated[int, Field(ge=0, le=1)] = 0
+    ranks_per_set: Positive = 1  # LSF: ranks that share a resource set, and see each other's GPUs
+    omp_num_threads: Positive | None = None  # default: the rank's cores, half of them beside a GPU
+
+    signal: Annotated[str, AfterValidator(_signal)] = "USR1"  # the scheduler's notice
+    grace_seconds: Annotated[int, Field(ge=1)] = 120  # between the notice and the end of the walltime: what leaving may take
+    requeue: bool = True  # go on in another job when the walltime has ended this one
+    max_requeues: Annotated[int, Field(ge=0)] = 10
+
+    workdir: Place | None = None  # default: the folder of the submission
+    log_dir: Annotated[Word, AfterValidator(_folder)] = "logs"
+    modules: list[Text] = Field([])
+    source: ExpandedPlace | None = None  # a file of shell commands, read before the environment is made
+    venv: ExpandedPlace | None = None
+    conda_env: Text | None = None
+    python: Place | None = None  # default: that of the venv or the conda environment, else the one that writes the script
+    env: dict[Name, Expanded] = Field({})
+    stage: Stage = Stage()
+    doctor: bool = False  # check the machine by `hpcfilter doctor` before the training
+
+
+def clock(seconds):
+    """Seconds as "H:MM:SS"."""
+    return f"{seconds // 3600:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d}"

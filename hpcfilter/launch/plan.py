@@ -1,0 +1,133 @@
+"""All that is to be known of a job before it is submitted: the run config, the machine, the layout, and that they fit each other."""
+
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from hpcfilter.config import Config, load
+from hpcfilter.errors import InputError
+from hpcfilter.job import Job, clock
+from hpcfilter.launch.layout import Layout, check_limits, draw, lay_out
+from hpcfilter.machine import Machine, load_machine
+
+HORIZON = 60, 600  # seconds after which Horovod warns of a stalled tensor, and gives up
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One job to be."""
+
+    config_path: str  # as the script names it, from the working folder
+    settings: tuple  # "a.b=value" that override the run config, without those of the job
+    run_dir: str
+    repeats: int  # tasks of a job array, each with a run folder of its own
+    config: Config
+    job: Job  # with the machine's defaults
+    machine: Machine
+    layout: Layout
+
+    @property
+    def workdir(self):
+        """The folder that the script works in, absolute."""
+        return str(Path(self.job.workdir or Path.cwd()).absolute())
+
+    @property
+    def script(self):
+        """Where the script is written to, from the working folder."""
+        return f"{self.run_dir}/job.sh"
+
+    @property
+    def node_hours(self):
+        """Of one job (of each task of an array)."""
+        return self.layout.nodes * self.job.walltime / 3600
+
+
+def plan(config_path, run_dir=None, settings=(), repeats=1):
+    """Plan one job. config_path: run config. run_dir: default runs/NAME. settings: "a.b=value" strings, those of the job too. Returns Plan.
+
+    Raises InputError, with the valid choices, for everything that would go wrong on the machine and can be seen from here.
+    """
+    config = load(config_path, settings)
+    machine = load_machine(config.job.machine)
+    job = machine.job.model_copy(update={name: getattr(config.job, name) for name in config.job.model_fields_set})
+    with config.places():
+        layout = lay_out(job, machine)
+        check_limits(job, machine)
+        _check_signal(job, config)
+        _check_data(job, machine, config)
+    own = tuple(setting for setting in settings if setting.partition("=")[0].partition(".")[0].strip() != "job")
+    paths = (config_path, run_dir or f"runs/{job.name}")
+    config_path, run_dir = (str(Path(path).absolute() if job.workdir else Path(path)) for path in paths)
+    return Plan(config_path, own, run_dir, repeats, config, job, machine, layout)
+
+
+def _check_signal(job, config):
+    if job.signal not in config.stop.signals:
+        raise InputError(f"job.signal: got {job.signal}, which the ranks do not listen to; expected one of stop.signals: "
+                         f"{', '.join(config.stop.signals)}")
+
+
+def _check_data(job, machine, config):
+    stage = job.stage
+    source = Path(stage.source) if stage.source else config.data.path
+    if not source.is_file():
+        raise InputError(f"{'job.stage.source' if stage.source else 'data.path'}: no file {source}; make one with: hpcfilter pack SOURCE -o {source}")
+    if stage.method == "none":
+        if stage.part:
+            raise InputError('job.stage.part: got true with job.stage.method = "none"; expected the method copy')
+        return
+    if not (stage.folder or machine.node.storage):
+        raise InputError(f"job.stage.folder: missing; {machine.name} names no node-local storage")
+    if stage.method == "sbcast" and machine.scheduler != "slurm":
+        raise InputError(f"job.stage.method: got sbcast, which is Slurm's, on {machine.name} with {machine.scheduler}; expected none, copy or tar")
+    if bool(stage.source) != (stage.method == "tar"):
+        raise InputError("job.stage.source: the archive that method = tar unpacks, and no other; "
+                         f"got {stage.source!r} with method {stage.method}")
+    if stage.part and (stage.method != "copy" or config.data.order != "shard"):
+        raise InputError(f"job.stage.part: got the method {stage.method} and data.order = {config.data.order}; expected copy and shard, "
+                         "the order in which a rank reads its own rows only")
+
+
+def environment(plan):
+    """The variables that the script exports, name -> text in which ${NAME} is expanded: ours, the machine's, the user's, later ones win."""
+    job, machine, gpus = plan.job, plan.machine, plan.layout.gpus_per_rank
+    ours = {"OMP_NUM_THREADS": str(plan.layout.threads), "PYTHONUNBUFFERED": "1", "PYTHONFAULTHANDLER": "1", "HDF5_USE_FILE_LOCKING": "FALSE",
+            "HOROVOD_STALL_CHECK_TIME_SECONDS": str(HORIZON[0]), "HOROVOD_STALL_SHUTDOWN_TIME_SECONDS": str(HORIZON[1])}
+    if not gpus:
+        ours["CUDA_VISIBLE_DEVICES"] = ""
+    if gpus and machine.gpu_visibility:
+        ours["HPCFILTER_GPU"] = machine.gpu_visibility
+    return {**ours, **machine.env, **(machine.gpu_env if gpus else {}), **job.env}
+
+
+def python(plan):
+    """The interpreter that the ranks use."""
+    return plan.job.python or ("python" if plan.job.venv or plan.job.conda_env else sys.executable)
+
+
+def describe(plan):
+    """What the job will be, for a person: its ranks on the node, its time, what it costs. Returns text."""
+    job, machine, layout = plan.job, plan.machine, plan.layout
+    each = f"{layout.cpus_per_rank} cores, {'1 GPU' if layout.gpus_per_rank else 'no GPU'}, OMP_NUM_THREADS={layout.threads}"
+    lines = [f"{machine.name} ({machine.scheduler}): {machine.about}",
+             f"{layout.nodes} nodes x {layout.ranks_per_node} ranks = {layout.ranks} ranks, each {each}", draw(layout, machine),
+             f"walltime {clock(job.walltime)}; told to leave {job.grace_seconds} s before its end, by {job.signal} and by the deadline"]
+    jobs = f"{plan.repeats} jobs, each " if plan.repeats > 1 else ""
+    if job.requeue:
+        lines.append(f"{jobs}{plan.node_hours:.6g} node-hours at most, and as much in each of up to {job.max_requeues} requeues")
+    else:
+        lines.append(f"{jobs}{plan.node_hours:.6g} node-hours at most; not requeued")
+    train, where = plan.config.train, "unfiltered"
+    batch = train.global_batch or train.batch * layout.ranks
+    lines.append(f"global batch {batch}, {batch / layout.ranks:.6g} samples per rank and step ({where}), policy {plan.config.filter.policy}")
+    size = os.path.getsize(job.stage.source or plan.config.data.path)
+    lines.append(f"data {job.stage.source or plan.config.data.path}: {size / 2**30:.3g} GiB, " + _staging(plan))
+    return "\n".join(lines)
+
+
+def _staging(plan):
+    stage = plan.job.stage
+    if stage.method == "none":
+        return "read from where it lies"
+    return f"{'each part' if stage.part else 'all'} of it brought to {stage.folder or plan.machine.node.storage} of every node by {stage.method}"

@@ -1,0 +1,90 @@
+"""A plan becomes a job script. Nothing that came from a config or a profile reaches the script but quoted, or as a word that was checked."""
+
+import functools
+import re
+import shlex
+import signal
+from pathlib import Path
+
+import jinja2
+
+from hpcfilter.errors import BrokenInvariant
+from hpcfilter.job import VARIABLE, clock
+from hpcfilter.launch.local import mpirun
+from hpcfilter.launch.plan import environment, python
+from hpcfilter.machine import files
+from hpcfilter.record import versions
+
+_BARE = re.compile(r"[A-Za-z0-9_.,:+@/=~^&|*()\[\]{}?ƒ -]+")  # of directives: no quote, no $, no line end
+
+
+class _Done(str):
+    """Text of the script that needs no more quoting."""
+
+
+def render(plan):
+    """The job script of a plan. Returns text. Raises InputError when the machine is local and has no mpirun."""
+    job, machine, layout = plan.job, plan.machine, plan.layout
+    numbers = {"nodes": layout.nodes, "ranks": layout.ranks, "ranks_per_node": layout.ranks_per_node, "cpus_per_rank": layout.cpus_per_rank,
+               "gpus_per_node": layout.gpus_per_node, "cpus_per_node": layout.cpus_per_node}
+    staged = job.stage.method != "none"
+
+    def options(table):
+        chosen = table.always + (table.gpus if layout.gpus_per_rank else []) + (table.stage if staged else [])
+        return [option.format_map(numbers) for option in chosen]
+
+    return _templates(machine.folder).get_template(machine.template or f"{machine.scheduler}.sh.j2").render(
+        version=versions()["hpcfilter"], job=job, machine=machine, layout=layout, workdir=plan.workdir, run_dir=plan.run_dir, script=plan.script,
+        config=plan.config_path, settings=[word for setting in plan.settings for word in ("--set", setting)], repeats=plan.repeats,
+        python=python(plan), environment=environment(plan), staged=_staged(plan) if staged else None,
+        directives=[*options(machine.directives), *job.directives],
+        launch=[word for option in options(machine.launch) for word in option.split(" ", 1)],
+        constraints=[*([job.constraint] if job.constraint else machine.constraints), *(machine.stage_constraints if staged else [])],
+        hours_minutes=f"{-(-job.walltime // 60) // 60}:{-(-job.walltime // 60) % 60:02d}", grace_minutes=-(-job.grace_seconds // 60),
+        signal_number=int(signal.Signals[f"SIG{job.signal}"]), mpirun=mpirun(layout.ranks) if machine.scheduler == "local" else None)
+
+
+def _staged(plan):
+    """What the script needs to know of the staging."""
+    stage, data = plan.job.stage, plan.config.data.path
+    return {"folder": stage.folder or plan.machine.node.storage, "source": str(Path(stage.source or data).absolute()), "name": data.name,
+            "method": {"sbcast": "check"}.get(stage.method, stage.method)}
+
+
+@functools.cache
+def _templates(folder):
+    """The templates: those beside the machine's profile, then ours. What they put out is quoted, unless a filter has made it safe."""
+    environment = jinja2.Environment(loader=jinja2.FileSystemLoader([folder, files() / "templates"]), undefined=jinja2.StrictUndefined,
+                                     trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True, finalize=_quoted)
+    environment.filters.update(bare=_bare, expand=_expand, words=_words, clock=clock)
+    return environment
+
+
+def _quoted(value):
+    """Any value as one word of the shell."""
+    if isinstance(value, (_Done, int)):
+        return value
+    if not isinstance(value, str) or not value.isprintable():
+        raise BrokenInvariant(f"render: {value!r} cannot stand in a script")
+    return shlex.quote(value)
+
+
+def _bare(value):
+    """A word of a directive, as it is."""
+    if not _BARE.fullmatch(value):
+        raise BrokenInvariant(f"render: {value!r} cannot stand in a directive")
+    return _Done(value)
+
+
+def _words(values):
+    """Each value as one word of the shell, behind a space."""
+    return _Done("".join(f" {_quoted(value)}" for value in values))
+
+
+def _expand(text):
+    """One word of the shell in which ${NAME} becomes the value of that variable and nothing else means anything."""
+    plain = _quoted(text)  # refuses what is not one printable line
+    parts = VARIABLE.split(text)  # literal, name, literal, name, ..., literal
+    if len(parts) == 1:
+        return _Done(plain)
+    return _Done('"' + "".join(f"${{{part}}}" if number % 2 else re.sub(r'([\\"$`])', r"\\\1", part) for number, part in enumerate(parts)) + '"')

@@ -1,0 +1,91 @@
+"""Hand a rendered script to the scheduler, as the site wants it."""
+
+import re
+import shlex
+import subprocess
+from pathlib import Path
+
+from hpcfilter.errors import Failure, InputError
+from hpcfilter.launch.render import render
+from hpcfilter.record import replace_text
+
+PATIENCE = 120  # seconds that a scheduler may take to answer
+_COMMANDS = {  # scheduler -> (words that submit, words that wait for job {}, what stands around the id in the answer)
+    "slurm": (["sbatch", "--parsable"], ["--dependency=afterany:{}"], r"\s*([\w.-]+)"),
+    "lsf": (["bsub"], ["-w", "ended({})"], r".*?Job <(\d+)>"),
+    "pbs": (["qsub"], ["-W", "depend=afterany:{}"], r"\s*(\S+)"),
+    "flux": (["flux", "batch"], ["--dependency=afterany:{}"], r"\s*(\S+)"),
+    "local": (["bash"], [], ""),
+}
+
+
+def submit(plan, chain=1):
+    """Write the script of a plan into its run folder and submit it. chain: how many times; each job waits for the end of the one before, and
+    leaves at once when the run is done. Yields the id of each job as it is submitted; a local job has run to its end, and none.
+
+    Raises InputError when the run is finished already, the folders cannot be made, or the scheduler refuses the script.
+    """
+    check_chain(plan, chain)
+    script = render(plan)
+    _prepare(plan, script)
+    after = None
+    for _ in range(chain):
+        after = _hand_over(plan, after)
+        yield after
+
+
+def check_chain(plan, chain):
+    """Raise InputError when a plan cannot be submitted as so many jobs in a chain."""
+    if chain > 1 and plan.machine.scheduler == "local":
+        raise InputError("--chain: the local machine has no queue; expected job.requeue = true")
+
+
+def command(plan, after=None):
+    """The words that submit the script of a plan. after: id of a job to wait for. A script that is to come on the input is not among them."""
+    words, wait, _ = _COMMANDS[plan.machine.scheduler]
+    waiting = [word.format(after) for word in wait] if after else []
+    return [*words, *waiting, *([] if plan.machine.submit_by == "input" else [plan.script])]
+
+
+def shown(plan, after=None):
+    """The same as a line for a person."""
+    return shlex.join(command(plan, after)) + (f" < {shlex.quote(plan.script)}" if plan.machine.submit_by == "input" else "")
+
+
+def _prepare(plan, script):
+    """The folders and the script. What an earlier submission has counted is forgotten."""
+    folder = Path(plan.workdir, plan.run_dir)
+    try:
+        if (folder / "DONE").exists():
+            raise InputError(f"{folder}: the run is finished; to train it further, raise train.epochs and remove {folder / 'DONE'}, "
+                             "or take another --run-dir")
+        folder.mkdir(parents=True, exist_ok=True)
+        Path(plan.workdir, plan.job.log_dir).mkdir(parents=True, exist_ok=True)
+        for count in (folder / "requeues", *folder.glob("repeat-*/requeues")):
+            count.unlink(missing_ok=True)
+        replace_text(folder / "job.sh", script)
+        (folder / "job.sh").chmod(0o755)
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be the run folder: {error.strerror} ({error.filename})") from None
+
+
+def _hand_over(plan, after):
+    words, local = command(plan, after), plan.machine.scheduler == "local"
+    try:
+        with open(Path(plan.workdir, plan.script)) as script:
+            done = subprocess.run(words, cwd=plan.workdir, stdin=script if plan.machine.submit_by == "input" else subprocess.DEVNULL,
+                                  capture_output=not local, text=True, timeout=None if local else PATIENCE, check=False)
+    except FileNotFoundError:
+        raise InputError(f"{words[0]}: not found on PATH; {plan.machine.name} is a machine with {plan.machine.scheduler}, submit from its login "
+                         "node (hpcfilter jobs render needs no scheduler)") from None
+    except subprocess.TimeoutExpired:
+        raise Failure(f"{words[0]}: no answer within {PATIENCE} s; look at the queue before you submit again") from None
+    if local:
+        if done.returncode:
+            raise Failure(f"{plan.script}: ended with exit code {done.returncode}")
+        return None
+    found = re.match(_COMMANDS[plan.machine.scheduler][2], done.stdout, re.DOTALL)
+    if done.returncode or not found:
+        answer = " | ".join(line.strip() for line in f"{done.stderr}\n{done.stdout}".splitlines() if line.strip())
+        raise InputError(f"{words[0]} has refused {plan.script}: {answer or f'exit code {done.returncode}'}")
+    return found[1]

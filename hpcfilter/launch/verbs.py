@@ -1,0 +1,97 @@
+"""What `hpcfilter jobs ...` does: plans, a study of several of them, and what is printed of them."""
+
+import json
+
+from hpcfilter.comm import placement
+from hpcfilter.errors import InputError
+from hpcfilter.launch.plan import describe, plan
+from hpcfilter.launch.render import render
+from hpcfilter.launch.submit import check_chain, command, shown, submit
+from hpcfilter.machine import load_machine, profiles
+
+FLAGS = ("machine", "walltime", "account", "queue")  # of the command line, which are keys of [job] too
+
+
+def plans(words, repeats=1, **more):
+    """The plans of the words of a command line: one per number of nodes, and per repetition where the scheduler has no arrays. Returns a list."""
+    own = [f"job.{flag}={json.dumps(value, ensure_ascii=False)}" for flag in FLAGS if (value := getattr(words, flag)) is not None]
+    own += [f"job.{name}={json.dumps(value)}" for name, value in more.items()]
+    sizes = words.nodes or [None]
+    found = []
+    for nodes in sizes:
+        settings = [*words.settings, *own, *([f"job.nodes={nodes}"] if nodes else [])]
+        first = plan(words.config, words.run_dir, settings)
+        if len(sizes) == repeats == 1:
+            return [first]
+        array = first.machine.scheduler == "slurm"
+        folder = f"{first.run_dir}/nodes-{first.layout.nodes}"
+        folders = [folder] if array or repeats == 1 else [f"{folder}/repeat-{number}" for number in range(1, repeats + 1)]
+        found += [plan(words.config, each, settings, repeats if array else 1) for each in folders]
+    return found
+
+
+def render_script(words):
+    """`jobs render`."""
+    for each in plans(words):
+        print(render(each), end="")
+
+
+def check_layout(words):
+    """`jobs check`. It renders as well, so that nothing is left to fail at submission but the scheduler."""
+    found = plans(words)
+    for each in found:
+        render(each)
+        print(describe(each))
+    if len(found) > 1:
+        print(f"all {len(found)} jobs: {sum(each.node_hours for each in found):.6g} node-hours at most, without requeues")
+
+
+def submit_jobs(words):
+    """`jobs submit`. Prints the ids of the jobs, each on a line of its own."""
+    found = plans(words, words.repeats, **({"requeue": False} if words.chain > 1 else {}))
+    for each in found:
+        check_chain(each, words.chain)
+        render(each)  # all of them before the first is submitted
+        hours = f"{each.node_hours * each.repeats:.6g} node-hours at most"
+        print(describe(each) if len(found) == 1 else f"{each.run_dir}: {each.layout.nodes} nodes, {hours}")
+    if words.dry_run:
+        return _show_submission(found, words.chain)
+    submitted = []
+    try:
+        for each in found:
+            for job in submit(each, words.chain):
+                print(f"submitted: {job}" if job else f"{each.run_dir}: the job has ended", flush=True)
+                submitted += [job] if job else []
+    except InputError as error:
+        raise InputError(f"{error}; submitted before: {', '.join(submitted)}" if submitted else str(error)) from None
+    return None
+
+
+def _show_submission(found, chain):
+    for each in found:
+        print(f"\n# {each.workdir}/{each.script}\n{render(each)}\n# would be submitted, in {each.workdir}:")
+        after = None
+        for _ in range(chain):
+            print(shown(each, after))
+            after = "ID_OF_THE_LAST" if command(each, "x") != command(each) else None
+
+
+def stage_data(words):
+    """`jobs stage`, on one node of a job."""
+    from hpcfilter.data.stage import stage
+
+    print(stage(words.source, words.dest, words.method, placement().rank, words.part), flush=True)
+
+
+def list_machines(words):
+    """`jobs list-machines`: every profile that can be found, the wrong ones with what is wrong."""
+    for name, path in profiles().items():
+        try:
+            machine = load_machine(name)
+            node = machine.node
+            print(f"{name:14} {machine.scheduler:6} {node.cpus:4} cores {node.gpus} GPUs  {machine.about}\n"
+                  f"{'':14} {machine.source} ({machine.date}); {machine.checked}")
+        except InputError as error:
+            print(f"{name:14} cannot be used: {error}")
+        if path.parent.name != "machines" or "jobs" not in path.parts:
+            print(f"{'':14} {path}")

@@ -1,0 +1,137 @@
+"""Site profiles: what one node is, what a job may ask for, and what the launcher wants to be told. One TOML file per machine.
+
+A profile is found by its name in the folders of $HPCFILTER_MACHINES, then in ~/.config/hpcfilter/machines, then among those that come with
+hpcfilter. Nothing is believed that was not checked on load.
+"""
+
+import datetime
+import os
+import string
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field, model_validator
+
+from hpcfilter.errors import InputError
+from hpcfilter.job import Expanded, Job, Name, Option, Positive, Text, Walltime, Word
+from hpcfilter.settings import Source, Table
+
+SCHEDULERS = ("local", "slurm", "lsf", "pbs", "flux")
+NUMBERS = ("nodes", "ranks", "ranks_per_node", "cpus_per_rank", "gpus_per_node", "cpus_per_node")  # what an option may name in braces
+
+
+def _only_numbers(option):
+    try:
+        fields = [field for field in string.Formatter().parse(option) if field[1] is not None]
+    except ValueError:
+        fields = [("", "", "", "")]
+    if any(name not in NUMBERS or form or conversion for _, name, form, conversion in fields):
+        raise ValueError(f"expected in braces only {', '.join(NUMBERS)}")
+    return option
+
+
+Template = Annotated[Option, AfterValidator(_only_numbers)]
+
+Visibility = Annotated[str, Field(pattern=r"^(CUDA|ROCR|HIP)_VISIBLE_DEVICES=[0-9]+(,[0-9]+)*$")]  # "CUDA_VISIBLE_DEVICES=3,2,1,0": by local rank
+
+
+class Node(Table):
+    """[node]: one compute node, as the scheduler counts."""
+
+    cpus: Positive = Field(default_factory=lambda: len(os.sched_getaffinity(0)))  # that a job can use; default: those of this machine
+    threads_per_core: Positive = 1  # how many of these share a core
+    gpus: Annotated[int, Field(ge=0, le=64)] = 0
+    gpu: Literal["", "nvidia", "amd"] = ""
+    memory_gib: Positive | None = None
+    storage: Expanded | None = None  # node-local folder, ${USER} and the like allowed
+
+
+class Options(Table):
+    """Words for a command line or directives: always, with GPUs, with staging. {nodes} and the like become numbers."""
+
+    always: list[Template] = Field([])
+    gpus: list[Template] = Field([])
+    stage: list[Template] = Field([])
+
+
+class Limit(Table):
+    """[[limits]]: what a queue takes; several lines for one queue when the walltime depends on the nodes."""
+
+    queue: Word
+    nodes: tuple[Positive, Positive]  # from, to
+    walltime: Walltime
+
+
+class Machine(Table):
+    """One site profile."""
+
+    about: Text
+    source: Text  # where the facts are from
+    date: datetime.date  # of the source
+    checked: Text  # what was run on the real thing, and what was not
+    scheduler: Literal[SCHEDULERS]
+    template: Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$")] | None = None  # beside the profile; default: SCHEDULER.sh.j2
+    requires: list[Literal["account", "queue"]] = Field([])
+    account_option: Literal["-P", "-G"] = "-P"  # LSF
+    submit_by: Literal["file", "input"] = "file"  # LSF: `bsub job.sh` or `bsub < job.sh`
+    constraints: list[Word] = Field([])  # Slurm: features; LSF: flags of the allocation
+    stage_constraints: list[Word] = Field([])  # further ones when the data is staged
+    gpu_visibility: Visibility | None = None  # where the launcher does not bind GPUs: HPCFILTER_GPU of the ranks
+    node: Node
+    directives: Options = Options()
+    launch: Options = Options()
+    env: dict[Name, Expanded] = Field({})
+    gpu_env: dict[Name, Expanded] = Field({})
+    job: Job = Job()  # defaults of the run config's [job]
+    limits: list[Limit] = Field([])
+
+    _path: Path | None = None
+
+    @property
+    def name(self):
+        """The name it was found by."""
+        return self._path.stem
+
+    @property
+    def folder(self):
+        """The folder of its file."""
+        return self._path.parent
+
+    @model_validator(mode="after")
+    def _gpus_are_of_a_kind(self):
+        if bool(self.node.gpus) != bool(self.node.gpu):
+            raise ValueError("node.gpus and node.gpu (nvidia, amd) go together")
+        return self
+
+
+def files():
+    """The folder jobs/ with what comes with hpcfilter: inside an installed package, or beside it in a checkout. Returns Path."""
+    inside = Path(__file__).parent / "jobs"
+    return inside if inside.exists() else inside.parent.parent / "jobs"
+
+
+def folders():
+    """Where profiles are looked for, the user's own first. Returns a list of Path."""
+    own = [Path(folder) for folder in os.environ.get("HPCFILTER_MACHINES", "").split(os.pathsep) if folder]
+    home = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
+    return [*own, home / "hpcfilter" / "machines", files() / "machines"]
+
+
+def profiles():
+    """All profiles that can be found: name -> path, the first of each name."""
+    found = {}
+    for folder in folders():
+        for path in sorted(folder.glob("*.toml")):
+            found.setdefault(path.stem, path)
+    return dict(sorted(found.items()))
+
+
+def load_machine(name):
+    """The profile `name`. Returns Machine. Raises InputError for an unknown name, with those that are known, and for a profile that is wrong."""
+    found = profiles()
+    if name not in found:
+        problem = "missing (--machine)" if name is None else f"unknown {name!r}"
+        raise InputError(f"job.machine: {problem}; known: {', '.join(found)}")
+    machine = Source(found[name], what="machine").validated(Machine)
+    machine._path = found[name]
+    return machine

@@ -1,0 +1,101 @@
+"""TOML and `--set a.b=c` become validated values: unknown keys are refused with the valid list, and every error says where."""
+
+import re
+import tomllib
+from pathlib import Path
+
+import pydantic
+from pydantic import BaseModel, ConfigDict
+
+from hpcfilter.errors import InputError
+
+
+class Table(BaseModel):
+    """A table of which every key is known."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+
+class Source:
+    """Where settings come from: a TOML file and the `--set` strings that override it."""
+
+    def __init__(self, path, settings=(), what="run config"):
+        """path: TOML file. settings: strings "a.b=value", later ones win. what: the kind of file, for errors.
+
+        Raises InputError when the file cannot be read or is not TOML, or a setting is not of that form.
+        """
+        self.path, self.settings = str(path), tuple(settings)
+        try:
+            self.text = Path(path).read_text()
+            self.tables = tomllib.loads(self.text)
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(f"{path}: cannot read the {what}: {getattr(error, 'strerror', None) or error}") from None
+        except tomllib.TOMLDecodeError as error:
+            raise InputError(f"{path}: not TOML: {error}") from None
+        for setting in settings:
+            override(self.tables, setting)
+
+    def validated(self, schema):
+        """The tables as an instance of a pydantic model. Raises InputError naming the place, what stands there and what may stand there."""
+        try:
+            return schema.model_validate(self.tables)
+        except pydantic.ValidationError as error:
+            keys, problem = describe(error, schema)
+            raise InputError(f"{self.place(keys)}{'.'.join(keys)}: {problem}") from None
+
+    def place(self, keys):
+        """Where a key was set: "run.toml, line 7: ", "command line: ", or the file alone. keys: such as ["train", "lr"]."""
+        if any(setting.partition("=")[0].strip() in (".".join(keys), keys[0]) for setting in self.settings):
+            return "command line: "
+        line = _line(self.text, keys)
+        return f"{self.path}, line {line}: " if line else f"{self.path}: "
+
+
+def override(tables, setting):
+    """Apply one `a.b=value` to nested dicts, in place; the value is TOML, or else a plain string."""
+    key, equals, value = setting.partition("=")
+    if not equals or not all(key.split(".")):
+        raise InputError(f"--set: got '{setting}', expected key=value, such as train.epochs=5")
+    try:
+        value = tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        pass  # a bare word is a string
+    *path, last = key.strip().split(".")
+    for table in path:
+        tables = tables.setdefault(table, {})
+        if not isinstance(tables, dict):
+            raise InputError(f"--set: got '{setting}', but '{table}' is a value, not a table")
+    tables[last] = value
+
+
+def describe(error, schema):
+    """(keys, problem) of the first of the errors of a pydantic.ValidationError."""
+    first, *others = error.errors()
+    keys = [str(key) for key in first["loc"]]
+    if first["type"] == "extra_forbidden":
+        table = schema
+        for key in keys[:-1]:
+            table = table.model_fields[key].annotation
+        problem = f"unknown key; {'known: ' + ', '.join(table.model_fields) if table.model_fields else 'there are no other keys'}"
+    elif first["type"] == "missing":
+        problem = "missing"
+    else:
+        problem = f"{first['msg'].removeprefix('Value error, ')}, got {_short(first['input'])}"
+    return keys, problem + (f" (and {len(others)} more)" if others else "")
+
+
+def _short(value, most=200):
+    text = repr(value)
+    return text if len(text) <= most else f"{text[:most]}... ({len(text)} characters)"
+
+
+def _line(text, keys):
+    """The line of the TOML text where the key stands, or None."""
+    table = ""
+    for number, line in enumerate(text.splitlines(), 1):
+        if header := re.match(r"\s*\[([\w.]+)\]", line):
+            table = header[1]
+        here = [*filter(None, table.split("."))]
+        if (word := re.match(r"\s*([\w-]+)\s*=", line)) and [*here, word[1]] == keys[: len(here) + 1]:
+            return number
+    return None

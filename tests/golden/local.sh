@@ -1,0 +1,66 @@
+#!/bin/bash
+
+# hpcfilter on local: nodes 1, ranks per node 2
+# shellcheck disable=SC2317,SC2054  # traps call functions; there are commas in words
+# The scheduler's notice may come at any time, and must not end this shell
+told=0 pid=
+forward() { kill -USR1 "$1"; }
+trap 'told=1; [ -z "$pid" ] || forward "$pid"' USR1
+
+cd /home/you/project || exit
+say() { printf '%s  %s\n' "$(date +%FT%T%z)" "$*"; }
+
+set -uo pipefail
+ulimit -c 0
+export OMP_NUM_THREADS=1
+export PYTHONUNBUFFERED=1
+export PYTHONFAULTHANDLER=1
+export HDF5_USE_FILE_LOCKING=FALSE
+export HOROVOD_STALL_CHECK_TIME_SECONDS=60
+export HOROVOD_STALL_SHUTDOWN_TIME_SECONDS=600
+export CUDA_VISIBLE_DEVICES=''
+export OMPI_ALLOW_RUN_AS_ROOT=1
+export OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
+export HPCFILTER_DEADLINE=$(( $(date +%s) + 5280 ))
+
+run=runs/hpcfilter
+HPCFILTER_JOB=$$
+export HPCFILTER_RUN_DIR=$run
+mkdir -p -- "$run" || exit
+if [ -e "$run/DONE" ]; then
+  say "$run is finished"
+  exit 0
+fi
+rm -f -- "$run/REQUEUE"
+
+launcher=(mpirun -n 2)
+program=(/opt/env/bin/python -u -m mpi4py -m hpcfilter train run.toml --run-dir "$run" --resume --set train.epochs=3)
+
+say "job $HPCFILTER_JOB: run folder $run, deadline in 5280 s"
+say "host $(hostname)"
+if type module > /dev/null 2>&1; then module list; fi
+env | grep -E '^(HOROVOD|NCCL|RCCL|FI|OMP|HDF5|MPICH|MIOPEN)_' | sort
+
+finish() { # wait for process $1 to its end, through signals, which end a wait early; its exit code is in $status
+  local again=1
+  while [ "$again" = 1 ]; do
+    again=0 told=0 status=0
+    wait "$1" || status=$?
+    [ "$told" = 0 ] || again=1
+  done
+}
+
+if [ "$told" = 0 ]; then
+  "${launcher[@]}" "${program[@]}" &
+  pid=$!
+  finish "$pid"
+  say "the ranks have left with exit code $status"
+else # before there were ranks to tell it to
+  status=0
+  touch -- "$run/REQUEUE"
+fi
+
+if [ "$status" = 0 ] && [ -e "$run/REQUEUE" ]; then
+  say "not finished; submit again to go on"
+fi
+exit "$status"

@@ -1,0 +1,93 @@
+#!/bin/bash
+#SBATCH --job-name=hpcfilter
+#SBATCH --account=abc123
+#SBATCH --nodes=2
+#SBATCH --ntasks-per-node=8
+#SBATCH --cpus-per-task=7
+#SBATCH --time=01:30:00
+#SBATCH --partition=standard-g
+#SBATCH --output=logs/hpcfilter-%j.out
+#SBATCH --open-mode=append
+#SBATCH --signal=B:USR1@300
+#SBATCH --requeue
+#SBATCH --gpus-per-node=8
+#SBATCH --mem-per-gpu=60G
+
+# hpcfilter on lumi: nodes 2, ranks per node 8
+# shellcheck disable=SC2317,SC2054  # traps call functions; there are commas in words
+# The scheduler's notice may come at any time, and must not end this shell
+told=0 pid=
+forward() { kill -USR1 "$1"; }
+trap 'told=1; [ -z "$pid" ] || forward "$pid"' USR1
+
+cd /home/you/project || exit
+say() { printf '%s  %s\n' "$(date +%FT%T%z)" "$*"; }
+
+set -uo pipefail
+ulimit -c 0
+export OMP_NUM_THREADS=3
+export PYTHONUNBUFFERED=1
+export PYTHONFAULTHANDLER=1
+export HDF5_USE_FILE_LOCKING=FALSE
+export HOROVOD_STALL_CHECK_TIME_SECONDS=60
+export HOROVOD_STALL_SHUTDOWN_TIME_SECONDS=600
+export HPCFILTER_GPU=ROCR_VISIBLE_DEVICES=0,1,2,3,4,5,6,7
+export NCCL_SOCKET_IFNAME=hsn0,hsn1,hsn2,hsn3
+export NCCL_NET_GDR_LEVEL=3
+export CXI_FORK_SAFE=1
+export CXI_FORK_SAFE_HP=1
+export FI_CXI_DISABLE_CQ_HUGETLB=1
+export MIOPEN_USER_DB_PATH="/tmp/${USER}-miopen-${SLURM_JOB_ID}"
+export MIOPEN_CUSTOM_CACHE_DIR="/tmp/${USER}-miopen-${SLURM_JOB_ID}"
+export HPCFILTER_DEADLINE=$(( $(date +%s) + 5100 ))
+
+run=runs/hpcfilter
+HPCFILTER_JOB=$SLURM_JOB_ID
+export HPCFILTER_RUN_DIR=$run
+mkdir -p -- "$run" || exit
+if [ -e "$run/DONE" ]; then
+  say "$run is finished"
+  exit 0
+fi
+rm -f -- "$run/REQUEUE"
+
+launcher=(srun -N 2 -n 16 --ntasks-per-node=8 -c 7 --kill-on-bad-exit=1 --unbuffered --cpu-bind=mask_cpu:0xfe000000000000,0xfe00000000000000,0xfe0000,0xfe000000,0xfe,0xfe00,0xfe00000000,0xfe0000000000)
+program=(/opt/env/bin/python -u -m mpi4py -m hpcfilter train run.toml --run-dir "$run" --resume --set train.epochs=3)
+
+say "job $HPCFILTER_JOB: run folder $run, deadline in 5100 s"
+say "nodes $SLURM_JOB_NODELIST, start $(( ${SLURM_RESTART_COUNT:-0} + 1 ))"
+if type module > /dev/null 2>&1; then module list; fi
+env | grep -E '^(HOROVOD|NCCL|RCCL|FI|OMP|HDF5|MPICH|MIOPEN)_' | sort
+
+finish() { # wait for process $1 to its end, through signals, which end a wait early; its exit code is in $status
+  local again=1
+  while [ "$again" = 1 ]; do
+    again=0 told=0 status=0
+    wait "$1" || status=$?
+    [ "$told" = 0 ] || again=1
+  done
+}
+
+if [ "$told" = 0 ]; then
+  "${launcher[@]}" "${program[@]}" &
+  pid=$!
+  finish "$pid"
+  say "the ranks have left with exit code $status"
+else # before there were ranks to tell it to
+  status=0
+  touch -- "$run/REQUEUE"
+fi
+
+if [ "$status" = 0 ] && [ -e "$run/REQUEUE" ]; then
+  count=$(cat "$run/requeues" 2>/dev/null || echo 0)
+  if [ "$count" -ge 10 ]; then
+    say "not finished after 10 requeues (job.max_requeues); submit again to go on"
+    exit 1
+  fi
+  echo $(( count + 1 )) > "$run/requeues" || exit
+  say "requeue $(( count + 1 )) of 10"
+  scontrol requeue "$HPCFILTER_JOB" || exit
+  sleep 120 # Slurm ends this shell meanwhile
+  exit 1
+fi
+exit "$status"

@@ -1,0 +1,89 @@
+#!/bin/bash -l
+#PBS -N hpcfilter
+#PBS -A abc123
+#PBS -l walltime=01:30:00
+#PBS -q prod
+#PBS -j oe
+#PBS -o logs/
+#PBS -r y
+#PBS -l select=10:system=polaris
+#PBS -l place=scatter
+#PBS -l filesystems=home:eagle
+
+# hpcfilter on polaris: nodes 10, ranks per node 4
+# shellcheck disable=SC2317,SC2054  # traps call functions; there are commas in words
+# The scheduler's notice may come at any time, and must not end this shell
+told=0 pid=
+forward() { kill -USR1 "$1"; }
+trap 'told=1; [ -z "$pid" ] || forward "$pid"' USR1
+
+cd /home/you/project || exit
+say() { printf '%s  %s\n' "$(date +%FT%T%z)" "$*"; }
+
+set -uo pipefail
+ulimit -c 0
+export OMP_NUM_THREADS=4
+export PYTHONUNBUFFERED=1
+export PYTHONFAULTHANDLER=1
+export HDF5_USE_FILE_LOCKING=FALSE
+export HOROVOD_STALL_CHECK_TIME_SECONDS=60
+export HOROVOD_STALL_SHUTDOWN_TIME_SECONDS=600
+export HPCFILTER_GPU=CUDA_VISIBLE_DEVICES=3,2,1,0
+export FI_CXI_DEFAULT_CQ_SIZE=131072
+export FI_CXI_DISABLE_HOST_REGISTER=1
+export FI_MR_CACHE_MONITOR=userfaultfd
+export NCCL_NET='AWS Libfabric'
+export NCCL_NET_GDR_LEVEL=PHB
+export NCCL_CROSS_NIC=1
+export NCCL_COLLNET_ENABLE=1
+export HPCFILTER_DEADLINE=$(( $(date +%s) + 5100 ))
+
+run=runs/hpcfilter
+HPCFILTER_JOB=$PBS_JOBID
+export HPCFILTER_RUN_DIR=$run
+mkdir -p -- "$run" || exit
+if [ -e "$run/DONE" ]; then
+  say "$run is finished"
+  exit 0
+fi
+rm -f -- "$run/REQUEUE"
+
+launcher=(mpiexec -n 40 --ppn 4 --depth=8 --cpu-bind depth)
+program=(/opt/env/bin/python -u -m mpi4py -m hpcfilter train run.toml --run-dir "$run" --resume --set train.epochs=3)
+
+say "job $HPCFILTER_JOB: run folder $run, deadline in 5100 s"
+say "nodes $(sort -u "$PBS_NODEFILE" | tr '\n' ' ')"
+if type module > /dev/null 2>&1; then module list; fi
+env | grep -E '^(HOROVOD|NCCL|RCCL|FI|OMP|HDF5|MPICH|MIOPEN)_' | sort
+
+finish() { # wait for process $1 to its end, through signals, which end a wait early; its exit code is in $status
+  local again=1
+  while [ "$again" = 1 ]; do
+    again=0 told=0 status=0
+    wait "$1" || status=$?
+    [ "$told" = 0 ] || again=1
+  done
+}
+
+if [ "$told" = 0 ]; then
+  "${launcher[@]}" "${program[@]}" &
+  pid=$!
+  finish "$pid"
+  say "the ranks have left with exit code $status"
+else # before there were ranks to tell it to
+  status=0
+  touch -- "$run/REQUEUE"
+fi
+
+if [ "$status" = 0 ] && [ -e "$run/REQUEUE" ]; then
+  count=$(cat "$run/requeues" 2>/dev/null || echo 0)
+  if [ "$count" -ge 10 ]; then
+    say "not finished after 10 requeues (job.max_requeues); submit again to go on"
+    exit 1
+  fi
+  echo $(( count + 1 )) > "$run/requeues" || exit
+  say "requeue $(( count + 1 )) of 10"
+  next=$(qsub -W depend=afterany:"$PBS_JOBID" runs/hpcfilter/job.sh) || exit # the owner of a job may not send it back to the queue
+  say "goes on as job $next"
+fi
+exit "$status"

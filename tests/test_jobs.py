@@ -1,0 +1,311 @@
+"""`hpcfilter jobs`: machines, layouts, what is refused, scripts and what is submitted. No scheduler is needed here."""
+
+import os
+import subprocess
+import sys
+import zipfile
+
+import pytest
+from conftest import CHECKOUT, TIMEOUT
+
+from hpcfilter import machine
+from hpcfilter.cli import main
+from hpcfilter.errors import InputError
+from hpcfilter.launch.layout import draw
+from hpcfilter.launch.plan import environment, plan
+from hpcfilter.launch.render import render
+from hpcfilter.launch.submit import command
+from hpcfilter.report import read_run
+
+SHIPPED = sorted(path.stem for path in (CHECKOUT / "jobs" / "machines").glob("*.toml"))
+SMALL = """
+about = "a small machine"
+source = "invented"
+date = 2026-01-01
+checked = "by this test"
+scheduler = "slurm"
+[node]
+cpus = 8
+gpus = 2
+gpu = "nvidia"
+storage = "/local/${USER}"
+"""
+
+
+@pytest.fixture
+def run(digits, config, tmp_path, monkeypatch):
+    """Path of a run config in the current folder."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    return config(digits, job={"account": "abc123"})
+
+
+@pytest.fixture
+def own(tmp_path, monkeypatch):
+    """own(name, text): a machine of the user's own."""
+    monkeypatch.setenv("HPCFILTER_MACHINES", str(tmp_path / "machines"))
+    (tmp_path / "machines").mkdir()
+    return lambda name, text=SMALL: (tmp_path / "machines" / f"{name}.toml").write_text(text)
+
+
+@pytest.fixture
+def submitted(tmp_path, monkeypatch):
+    """Programs named as the submitting ones, which note how they were called; submitted() -> the lines."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    answers = {"sbatch": "4711;cluster", "bsub": "Job <4711> is submitted to queue <batch>.", "qsub": "4711.server", "flux": "f4711"}
+    for name, answer in answers.items():
+        (folder / name).write_text(f'#!/bin/bash\necho "{name} $* $(cat | head -n 1)" >> {tmp_path}/calls\necho "{answer}"\n')
+        (folder / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+    return lambda: (tmp_path / "calls").read_text().splitlines() if (tmp_path / "calls").exists() else []
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_every_machine_that_comes_along(run, name):
+    """It loads, says where its facts are from, and its defaults fit its own nodes."""
+    found = machine.load_machine(name)
+    assert found.source and found.date.year >= 2024 and found.checked
+    nodes = found.limits[0].nodes[0] if found.limits else 1
+    made = plan(run, settings=[f"job.machine={name}", f"job.nodes={nodes}"])
+    assert made.layout.cpus_per_node <= found.node.cpus and made.layout.gpus_per_node <= found.node.gpus
+    assert not found.node.gpus or made.layout.gpus_per_node == found.node.gpus, "a rank for each GPU"
+
+
+def test_the_machines_of_the_issue_are_there():
+    assert set(SHIPPED) == {"local", "slurm-cpu", "perlmutter", "frontier", "lumi", "alps", "summit", "lassen", "polaris", "tuolumne"}
+
+
+def test_a_folder_of_the_users_own_comes_first(run, own, capsys):
+    own("frontier")
+    own("mine")
+    assert machine.load_machine("frontier").about == "a small machine"
+    assert main(["jobs", "list-machines"]) == 0
+    out = capsys.readouterr().out
+    assert "mine           slurm     8 cores 2 GPUs  a small machine" in out and "machines/mine.toml" in out and out.count("frontier") == 2
+
+
+@pytest.mark.parametrize("text, problem", [
+    (SMALL.replace("cpus = 8", "cpus = 0"), "line 8: node.cpus: Input should be greater than or equal to 1, got 0"),
+    (SMALL.replace("cpus", "cores"), "line 8: node.cores: unknown key; known: cpus,"),
+    (SMALL.replace('"slurm"', '"sge"'), "line 6: scheduler: Input should be 'local', 'slurm', 'lsf', 'pbs' or 'flux', got 'sge'"),
+    (SMALL.replace('gpu = "nvidia"\n', ""), "node.gpus and node.gpu"),
+    (SMALL.replace("date = 2026-01-01\n", ""), "date: missing"),
+    (SMALL + '[launch]\nalways = ["--bind={rank}"]', "expected in braces only nodes, ranks"),
+    (SMALL + '[launch]\nalways = ["--bind={nodes:99999999}"]', "expected in braces only nodes, ranks"),
+    (SMALL + '[launch]\nalways = ["--bind={nodes"]', "expected in braces only nodes, ranks"),
+    (SMALL + '[directives]\nalways = ["--x=$(y)"]', "String should match pattern"),
+    (SMALL + '[job]\nwalltime = "1:00"', "expected hours, minutes and seconds"),
+    (SMALL + "[[limits]]\nnodes = [1, 2]", "limits.0.queue: missing"),
+    ("about = ", "not TOML"),
+])
+def test_a_wrong_profile_is_refused(run, own, text, problem, capsys):
+    own("mine", text)
+    with pytest.raises(InputError, match=r"mine\.toml") as caught:
+        machine.load_machine("mine")
+    assert problem in str(caught.value) and "\n" not in str(caught.value)
+    assert main(["jobs", "list-machines"]) == 0
+    assert "mine           cannot be used" in capsys.readouterr().out
+
+
+REFUSED = {  # words of the command line -> what the one line says
+    "--machine nowhere": "job.machine: unknown 'nowhere'; known: alps, frontier,",
+    "": "job.machine: missing (--machine); known: alps,",
+    "--machine summit --nodes 5000": "job.nodes: got 5000 for queue batch of summit; expected 1 to 45, 46 to 91, 92 to 921, 922 to 4608",
+    "--machine summit --nodes 0": "got '0', expected a number from 1 on",
+    "--machine summit --nodes 1,x": "got 'x', expected a number from 1 on",
+    "--machine summit --nodes 46 --walltime 06:00:01": "job.walltime: got 06:00:01 for 46 nodes in queue batch of summit; expected at most 06:00:00",
+    "--machine summit --walltime 2h": "job.walltime: expected hours, minutes and seconds",
+    "--machine summit --walltime 00:00:00": "job.walltime: expected hours, minutes and seconds",
+    "--machine summit --walltime 00:04:00": "job.grace_seconds: got 300 for a walltime of 00:04:00; expected less, so that some time is left",
+    "--machine summit --queue express": "job.queue: unknown 'express' on summit; known: batch, debug",
+    "--machine summit --set job.account=": "job.account",
+    "--machine summit --set job.nodez=1": "job.nodez: unknown key; known: machine, name, account, nodes,",
+    "--machine summit --set job.ranks_per_node=7": "got 7 ranks with a GPU each on summit, whose nodes have 6; expected job.ranks_per_node up to 6",
+    "--machine slurm-cpu --set job.gpus_per_rank=1": "whose nodes have 0; expected 0",
+    "--machine summit --set job.cpus_per_rank=8": "got 6 ranks of 8 cores on summit, whose nodes have 42; expected at most 7 for 6 ranks",
+    "--machine slurm-cpu --set job.ranks_per_node=65": "job.ranks_per_node: got 65 on slurm-cpu, whose nodes have 64 cores; expected at most 64",
+    "--machine summit --set job.ranks_per_set=4": "job.ranks_per_set: got 4 for 6 ranks per node; expected one of 1, 2, 3, 6",
+    "--machine summit --set job.omp_num_threads=8": "job.omp_num_threads: got 8 for ranks of 7 cores; expected 1 to 7",
+    "--machine summit --set job.signal=KILL": "job.signal: expected a signal that can be caught",
+    "--machine summit --set job.signal=HUP": "job.signal: got HUP, which the ranks do not listen to; expected one of stop.signals: USR1, USR2, TERM",
+    "--machine summit --set job.stage.method=sbcast": "got sbcast, which is Slurm's, on summit with lsf; expected none, copy or tar",
+    "--machine summit --set job.stage.method=tar": "job.stage.source: the archive that method = tar unpacks",
+    "--machine summit --set job.stage.part=true": 'job.stage.part: got true with job.stage.method = "none"',
+    "--machine summit --set job.stage.method=copy --set job.stage.part=true": "got the method copy and data.order = global; expected copy and shard",
+    "--machine summit --set data.path=nothing.h5": "data.path: no file",
+    "--machine summit --set train.epochs=0": "train.epochs",
+    "--machine local --chain 2": "--chain: the local machine has no queue",
+    "--machine local --nodes 2": "job.nodes: got 2 for queue here of local; expected 1 to 1",
+    "--machine local --set job.log_dir=..": "job.log_dir",
+    "--machine local --set job.name=a\nb": "job.name",
+}
+
+
+@pytest.mark.parametrize("words", REFUSED)
+def test_bad_input_is_one_line_and_nothing_is_submitted(run, submitted, tmp_path, words, capsys):
+    before = set(tmp_path.iterdir())
+    assert main(["jobs", "submit", str(run), *words.split(" ")] if words else ["jobs", "submit", str(run)]) == 2
+    err = capsys.readouterr().err
+    assert REFUSED[words] in err and err.count("\n") == 1 and err.startswith("hpcfilter: "), err
+    assert not submitted() and set(tmp_path.iterdir()) == before
+
+
+def test_a_missing_account(digits, config, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["jobs", "submit", str(config(digits)), "--machine", "summit"]) == 2
+    assert "job.account: missing; summit requires one (--account, or [job] account in the run config)" in capsys.readouterr().err
+
+
+def test_check_says_what_the_job_will_be(run, capsys):
+    more = ["--nodes", "8", "--walltime", "01:30:00", "--set", "train.global_batch=1280"]
+    assert main(["jobs", "check", str(run), "--machine", "frontier", *more]) == 0
+    out = capsys.readouterr().out
+    assert "8 nodes x 8 ranks = 64 ranks, each 7 cores, 1 GPU, OMP_NUM_THREADS=3" in out
+    assert "12 node-hours at most, and as much in each of up to 10 requeues" in out
+    assert "local rank   7  cores  49- 55 [" in out and "global batch 1280, 20 samples per rank and step" in out
+
+
+def test_the_drawing_shows_every_core_once(run):
+    made = plan(run, settings=["job.machine=summit", "job.ranks_per_set=3"])
+    lines = draw(made.layout, made.machine).splitlines()[1:]
+    marks = [line[line.index("[") + 1 : line.index("]")] for line in lines]
+    assert [mark.count("#") for mark in marks] == [7] * 6 and all(column.count("#") == 1 for column in map("".join, zip(*marks, strict=True)))
+    assert [line.rsplit("set ", 1)[1] for line in lines] == ["0", "0", "0", "1", "1", "1"]
+
+
+def test_settings_later_ones_win(run, own, digits, config):
+    own("mine", SMALL + '[env]\nA = "machine"\nB = "machine"\n[job]\nranks_per_node = 2\ncpus_per_rank = 4\nwalltime = "00:20:00"\n')
+    path = config(digits, job={"machine": "mine", "cpus_per_rank": 3}, **{"job.env": {"B": "user"}})
+    made = plan(path, settings=["job.nodes=3"])
+    assert (made.layout.ranks, made.job.cpus_per_rank, made.job.walltime, made.job.name) == (6, 3, 1200, "hpcfilter")
+    assert environment(made)["A"] == "machine" and environment(made)["B"] == "user"
+    assert environment(made)["OMP_NUM_THREADS"] == "3" and environment(made)["HDF5_USE_FILE_LOCKING"] == "FALSE"
+
+
+def test_a_run_config_with_a_job_trains_and_resumes_elsewhere(run, digits, config, tmp_path):
+    """The job is no part of the run: another machine may go on with it."""
+    path = config(digits, job={"machine": "summit", "account": "abc"}, train={"epochs": 1})
+    assert main(["train", str(path), "--run-dir", "one"]) == 0
+    assert "job" not in (tmp_path / "one" / "config.toml").read_text()
+    assert main(["train", str(path), "--run-dir", "one", "--resume", "--set", "job.machine=frontier", "--set", "train.epochs=2"]) == 0
+    assert len(read_run(tmp_path / "one")[1]) == 2
+
+
+def test_submit_writes_the_script_and_hands_it_over(run, submitted, tmp_path, capsys):
+    assert main(["jobs", "submit", str(run), "--machine", "frontier", "--run-dir", "runs/first", "--set", "filter.policy=kakurenbo"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == "submitted: 4711"
+    assert submitted() == ["sbatch --parsable runs/first/job.sh "]
+    script = (tmp_path / "runs" / "first" / "job.sh").read_text()
+    assert script == render(plan(str(run), "runs/first", ["filter.policy=kakurenbo", 'job.machine="frontier"']))
+    assert "--set filter.policy=kakurenbo)" in script and "job.machine" not in script
+    assert (tmp_path / "logs").is_dir()
+
+
+@pytest.mark.parametrize("name, words", [("summit", "bsub"), ("polaris", "qsub"), ("tuolumne", "flux batch")])
+def test_each_scheduler_has_its_own_way(run, submitted, name, words, capsys):
+    assert main(["jobs", "submit", str(run), "--machine", name, "--run-dir", "runs/r", "--nodes", "10"]) == 0
+    assert submitted() == [f"{words} runs/r/job.sh "] and "submitted: " in capsys.readouterr().out
+
+
+def test_lsf_from_the_input(run, own, submitted):
+    own("mine", SMALL.replace('"slurm"', '"lsf"\nsubmit_by = "input"'))
+    assert main(["jobs", "submit", str(run), "--machine", "mine"]) == 0
+    assert submitted() == ["bsub  #!/bin/bash"]
+
+
+def test_a_chain_waits_for_the_one_before(run, submitted, tmp_path):
+    assert main(["jobs", "submit", str(run), "--machine", "frontier", "--chain", "3"]) == 0
+    assert submitted() == ["sbatch --parsable runs/hpcfilter/job.sh "] + ["sbatch --parsable --dependency=afterany:4711 runs/hpcfilter/job.sh "] * 2
+    assert "#SBATCH --no-requeue" in (tmp_path / "runs" / "hpcfilter" / "job.sh").read_text()
+    for name, waiting in {"summit": ["-w", "ended(7)"], "polaris": ["-W", "depend=afterany:7"], "tuolumne": ["--dependency=afterany:7"]}.items():
+        assert command(plan(run, settings=[f"job.machine={name}", "job.nodes=10"]), "7")[-1 - len(waiting) : -1] == waiting
+
+
+def test_a_study_is_one_job_per_size(run, submitted, tmp_path, capsys):
+    words = ["--run-dir", "runs/study", "--nodes", "1,2,4", "--repeats", "2"]
+    assert main(["jobs", "submit", str(run), "--machine", "frontier", *words]) == 0
+    assert submitted() == [f"sbatch --parsable runs/study/nodes-{nodes}/job.sh " for nodes in (1, 2, 4)]
+    script = (tmp_path / "runs/study/nodes-4/job.sh").read_text()
+    assert "#SBATCH --array=1-2" in script and "run=runs/study/nodes-4/repeat-$SLURM_ARRAY_TASK_ID\n" in script and "#SBATCH --nodes=4" in script
+    assert "nodes-4: 4 nodes, 8 node-hours at most" in capsys.readouterr().out
+    assert main(["jobs", "submit", str(run), "--machine", "summit", *words]) == 0, "no arrays here: a job for each"
+    assert submitted()[3:] == [f"bsub runs/study/nodes-{nodes}/repeat-{number}/job.sh " for nodes in (1, 2, 4) for number in (1, 2)]
+
+
+def test_a_dry_run_shows_all_and_does_nothing(run, submitted, tmp_path, capsys):
+    before = set(tmp_path.iterdir())
+    assert main(["jobs", "submit", str(run), "--machine", "frontier", "--chain", "2", "--dry-run"]) == 0
+    out = capsys.readouterr().out
+    assert "#SBATCH --nodes=1" in out and "sbatch --parsable --dependency=afterany:ID_OF_THE_LAST runs/hpcfilter/job.sh" in out
+    assert not submitted() and set(tmp_path.iterdir()) == before
+
+
+def test_a_finished_run_is_not_submitted_again(run, submitted, tmp_path, capsys):
+    (tmp_path / "runs" / "hpcfilter").mkdir(parents=True)
+    (tmp_path / "runs" / "hpcfilter" / "DONE").touch()
+    assert main(["jobs", "submit", str(run), "--machine", "frontier"]) == 2
+    assert "the run is finished; to train it further" in capsys.readouterr().err and not submitted()
+
+
+def test_a_machine_without_its_scheduler(run, monkeypatch, capsys, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert main(["jobs", "submit", str(run), "--machine", "frontier"]) == 2
+    assert "sbatch: not found on PATH; frontier is a machine with slurm" in capsys.readouterr().err
+
+
+def test_a_refusal_names_what_was_submitted_before(run, submitted, tmp_path, monkeypatch, capsys):
+    (tmp_path / "bin" / "sbatch").write_text('#!/bin/bash\ncase "$*" in *nodes-2*) echo "error: no such\npartition" >&2; exit 1;; esac\necho 4711\n')
+    assert main(["jobs", "submit", str(run), "--machine", "frontier", "--nodes", "1,2"]) == 2
+    assert "sbatch has refused runs/hpcfilter/nodes-2/job.sh: error: no such | partition; submitted before: 4711" in capsys.readouterr().err
+
+
+def test_the_local_machine_trains_here_and_now(run, real_ranks, tmp_path):
+    words = ["-m", "hpcfilter", "jobs", "submit", run, "--machine", "local", "--run-dir", "runs/a folder"]
+    done = subprocess.run([sys.executable, *words], capture_output=True, text=True, timeout=TIMEOUT, check=False)
+    assert done.returncode == 0, done.stderr
+    first, rows, end = read_run(tmp_path / "runs" / "a folder")
+    assert first["ranks"] == 2 and len(rows) == 2 and end["exit"] == 0
+
+
+def test_the_local_machine_starts_itself_again(run, real_ranks, tmp_path):
+    """The deadline has passed at once; the bound holds, and the counter is forgotten at the next submission."""
+    words = ["-m", "hpcfilter", "jobs", "submit", run, "--machine", "local", "--walltime", "00:00:02", "--set", "job.grace_seconds=1",
+             "--set", "job.requeue=true", "--set", "job.max_requeues=2", "--set", "train.epochs=500", "--set", "train.global_batch=4"]
+    done = subprocess.run([sys.executable, *map(str, words)], capture_output=True, text=True, timeout=TIMEOUT, check=False)
+    assert done.returncode == 1 and "requeue 2 of 2" in done.stdout and done.stdout.count("told to leave by the deadline") == 3
+    assert "not finished after 2 requeues (job.max_requeues)" in done.stdout and "ended with exit code 1" in done.stderr
+    assert (tmp_path / "runs" / "hpcfilter" / "REQUEUE").exists() and (tmp_path / "runs" / "hpcfilter" / "requeues").read_text() == "2\n"
+
+
+def test_a_failing_program_fails_the_job(run, real_ranks):
+    fault = 'job.env={HPCFILTER_FAULT="rank=1,point=before_step,n=2,kind=exception"}'
+    words = ["-m", "hpcfilter", "jobs", "submit", run, "--machine", "local", "--set", fault]
+    done = subprocess.run([sys.executable, *map(str, words)], capture_output=True, text=True, timeout=TIMEOUT, check=False)
+    assert done.returncode == 1 and "rank 1 of 2 failed" in done.stderr and "ended with exit code 1" in done.stderr
+
+
+def test_an_installation_brings_templates_and_machines(tmp_path):
+    """From the wheel, in a folder that knows nothing of the checkout."""
+    build = [sys.executable, "-m", "pip", "wheel", "-q", "--no-build-isolation", "--no-deps", "--no-index", "-w", str(tmp_path), "."]
+    source = tmp_path / "source"
+    source.mkdir()
+    for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE", "hpcfilter", "jobs"):
+        subprocess.run(["cp", "-r", CHECKOUT / name, source], timeout=TIMEOUT, check=True)
+    subprocess.run(build, cwd=source, timeout=TIMEOUT, check=True)
+    with zipfile.ZipFile(next(tmp_path.glob("*.whl"))) as wheel:
+        wheel.extractall(tmp_path / "site")
+    code = "import hpcfilter, sys; from hpcfilter.cli import main; print(hpcfilter.__file__); sys.exit(main(['jobs', 'list-machines']))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(tmp_path / "site")},
+                          capture_output=True, text=True, timeout=TIMEOUT, check=True)
+    assert str(tmp_path / "site") in done.stdout and all(name in done.stdout for name in SHIPPED)
+    assert (tmp_path / "site" / "hpcfilter" / "jobs" / "templates" / "slurm.sh.j2").exists()
+
+
+def test_jobs_need_neither_torch_nor_mpi_nor_hdf5(run, submitted):
+    code = ("import sys; from hpcfilter.cli import main\n"
+            f"for words in (['list-machines'], *([verb, {str(run)!r}, '--machine', 'frontier'] for verb in ('render', 'check', 'submit'))):\n"
+            "    assert main(['jobs', *words]) == 0\n"
+            "print([m for m in ('torch', 'mpi4py', 'horovod', 'h5py') if m in sys.modules])")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
