@@ -16,6 +16,11 @@ CASES = {
     "checkpoint": "what saving costs, and what equal bits on three ranks and more cost",
     "faults": "ranks killed at random again and again: every checkpoint readable, every resumed run equal bits",
     "corruption": "single corruptions of checkpoints, packed data and tables: how many are detected",
+    "reader": "filtered, shuffled rows against np.take from memory and the ways of h5py; bytes from a cold disk",
+    "loop": "training without a filter against a minimal hand-written Horovod loop",
+    "epoch": "the time of an epoch in which a share of the samples is hidden",
+    "scoring": "samples per second of scoring against training",
+    "allreduce": "what an allreduce costs; the alpha-beta model fitted to it and carried to 27,648 ranks",
     "order": "cost of the epoch's order: keyed bijection against a permutation array",
 }
 

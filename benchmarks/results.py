@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+import statistics
 import time
 from pathlib import Path
 
@@ -21,6 +22,38 @@ def write(path, case, parameters, **values):
     with open(path, "a") as file:
         file.write(json.dumps(result) + "\n")
     return result
+
+
+def on_ranks(case, ranks, words, timeout=1800, **more):
+    """Run `python -m benchmarks CASE --inside WORDS` on local ranks. timeout: seconds. more: extra environment variables.
+
+    Raises InputError when it fails.
+    """
+    done = run_local(ranks, ["-m", "benchmarks", case, "--inside", *words], timeout, **more)
+    if done.returncode:
+        raise InputError(f"the benchmark {case} on {ranks} ranks ended with {done.returncode}")
+
+
+def interleaved(ways, repetitions, comm=None):
+    """Time several functions in turns, so that a slow moment of the machine meets all of them; every second round goes backwards.
+
+    ways: name -> function without arguments. Returns name -> list of seconds, of the slowest rank when there is a communicator.
+    """
+    seconds = {name: [] for name in ways}
+    for number in range(repetitions):
+        for name, way in list(ways.items())[:: -1 if number % 2 else 1]:
+            if comm:
+                comm.barrier()
+            start = time.perf_counter()
+            way()
+            took = time.perf_counter() - start
+            seconds[name].append(float(comm.max(took)) if comm else took)
+    return seconds
+
+
+def spread(values):
+    """The median of some numbers, and the least and the most. Returns dict."""
+    return {"median": statistics.median(values), "min": min(values), "max": max(values)}
 
 
 def train(ranks, config, run_dir, settings, timeout, capture=True, resume=False, **more):

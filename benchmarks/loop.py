@@ -1,0 +1,65 @@
+"""`hpcfilter train` without a filter against the minimal Horovod loop of benchmarks/minimal.py, whole runs in turns: same network, batches, ranks.
+
+Seconds of an epoch are those of selection, training and what follows it to the next selection, without evaluation and checkpoint, which the minimal
+loop has not. The first epoch of each run is left out.
+"""
+
+import argparse
+import json
+import tempfile
+from pathlib import Path
+
+from benchmarks.results import spread, train, write
+from hpcfilter.config import load
+from hpcfilter.errors import InputError
+from hpcfilter.launch import run_local
+
+RUN = Path(__file__).parent.parent / "jobs" / "runs" / "fashion_mnist.toml"
+
+
+def main(words):
+    parser = argparse.ArgumentParser(prog="python -m benchmarks loop", description=__doc__)
+    parser.add_argument("--data", required=True, help="packed file")
+    parser.add_argument("--config", default=RUN, help="run config (default: jobs/runs/fashion_mnist.toml)")
+    parser.add_argument("--ranks", type=int, default=2)
+    parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--repetitions", type=int, default=4)
+    parser.add_argument("--set", dest="settings", action="append", default=[], metavar="A.B=VALUE")
+    parser.add_argument("--output", default="benchmarks/results/loop.jsonl")
+    words = parser.parse_args(words)
+    with tempfile.TemporaryDirectory() as folder:
+        seconds = measure(words, Path(folder))
+    ratios = [least / ours for least, ours in zip(seconds["minimal"], seconds["hpcfilter"], strict=True)]
+    ratio = spread(ratios)
+    write(words.output, "loop", {"data": Path(words.data).name, "epochs": words.epochs, "settings": words.settings}, ranks=words.ranks,
+          repetitions=words.repetitions, unit="seconds per epoch", seconds=seconds, ratio=ratio)
+    print(f"minimal / hpcfilter: {ratio['median']:.3f} ({ratio['min']:.3f} to {ratio['max']:.3f}), of {words.repetitions} pairs of runs")
+
+
+def measure(words, folder):
+    """name -> the mean seconds per epoch of each run."""
+    settings = {"data.path": words.data, "data.augment": "none", "filter": '{policy="none"}', "train.epochs": words.epochs, "data.verify": "false",
+                "train.schedule": "constant", "train.warmup_epochs": 0}
+    settings.update(setting.split("=", 1) for setting in words.settings)
+    config = folder / "run.toml"
+    config.write_text(load(words.config, [f"{key}={value}" for key, value in settings.items()]).toml())
+    ways = {"minimal": lambda number: minimal(words, config), "hpcfilter": lambda number: ours(words, config, folder / f"run{number}")}
+    seconds = {name: [] for name in ways}
+    for number in range(words.repetitions):
+        for name in list(ways)[:: -1 if number % 2 else 1]:
+            epochs = ways[name](number)[1:]
+            seconds[name].append(sum(epochs) / len(epochs))
+            print(f"{name:10} {seconds[name][-1]:.3f} s per epoch", flush=True)
+    return seconds
+
+
+def minimal(words, config):
+    done = run_local(words.ranks, ["-m", "benchmarks.minimal", config, words.epochs], timeout=3600, capture=True)
+    if done.returncode:
+        raise InputError(f"the minimal loop ended with {done.returncode}: {done.stderr.strip()}")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def ours(words, config, run_dir):
+    _, epochs, _ = train(words.ranks, config, run_dir, {}, timeout=3600)
+    return [sum(row["seconds"][phase] for phase in ("select", "train", "score")) for row in epochs]

@@ -1,0 +1,72 @@
+"""Fit the alpha-beta model to measured allreduces.
+
+MPI changes its protocol with the size (eager, rendezvous, pipelined; caches overflow), so one line does not do: the sizes are cut into at most
+a few ranges with a line each, where the cut and the lines are those with the least squared relative error.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from hpcfilter.errors import InputError
+
+RANGES = 4  # at most
+FEWEST = 3  # measured sizes in a range
+PRICE = 0.01  # squared relative error that one more range must take away: one measurement that is off by a tenth
+
+
+@dataclass(frozen=True)
+class Fit:
+    """Time of an allreduce on a number of ranks: a + b n between `edges`. Beyond the measured sizes the outer lines go on."""
+
+    ranks: int
+    edges: tuple  # bytes, where the next line begins; one less than lines
+    lines: tuple  # of (a seconds, b seconds per byte)
+
+    def seconds(self, size):
+        """The modelled time. size: bytes, number or array."""
+        size = np.asarray(size, float)
+        line = np.searchsorted(self.edges, size, side="right")
+        a, b = np.array(self.lines).T
+        return a[line] + b[line] * size
+
+    def error(self, size, seconds):
+        """Relative error against measurements, of each: |model / measured - 1|."""
+        return np.abs(self.seconds(size) / np.asarray(seconds) - 1)
+
+    def links(self):
+        """The lines as (latency seconds, bandwidth bytes/s) of a ring on as many ranks."""
+        steps = 2 * (self.ranks - 1)
+        return [(a / steps, steps / self.ranks / b if b > 0 else float("inf")) for a, b in self.lines]
+
+
+def fit(size, seconds, ranks):
+    """Fit measurements. size: bytes (m,), increasing; seconds: (m,), positive. Returns Fit. Raises InputError for fewer than three of them."""
+    size, seconds = np.asarray(size, float), np.asarray(seconds, float)
+    if len(size) < FEWEST or np.any(np.diff(size) <= 0) or np.any(seconds <= 0):
+        raise InputError(f"allreduce: got {len(size)} measurements, expected at least {FEWEST} of increasing sizes and positive times")
+    count = len(size)
+    best = {(0, 0): (0.0, ())}  # (sizes covered, ranges used) -> (squared relative error, lines with where they begin)
+    for end in range(FEWEST, count + 1):
+        for begin in [0, *range(FEWEST, end - FEWEST + 1)]:
+            line, error = _line(size[begin:end], seconds[begin:end])
+            for used in range(RANGES):
+                if (before := best.get((begin, used))) is not None:
+                    found = before[0] + error, (*before[1], (begin, line))
+                    if found[0] < best.get((end, used + 1), (np.inf,))[0]:
+                        best[end, used + 1] = found
+    chosen = min((found for (end, _), found in sorted(best.items()) if end == count), key=lambda found: found[0] + PRICE * len(found[1]))
+    cuts = [begin for begin, _ in chosen[1][1:]]
+    return Fit(ranks, tuple(float(np.sqrt(size[cut - 1] * size[cut])) for cut in cuts), tuple(line for _, line in chosen[1]))
+
+
+def _line(size, seconds):
+    """((a, b), squared relative error) of the line a + b n of least squared relative error, with a, b >= 0."""
+    weighted = np.stack([1 / seconds, size / seconds], axis=1)
+    candidates = [np.linalg.lstsq(weighted, np.ones(len(size)), rcond=None)[0]]
+    for column in (0, 1):  # one of the two alone, for when the other would be negative
+        part = weighted[:, column]
+        candidates.append(np.eye(2)[column] * (part.sum() / (part @ part)))
+    errors = [(float(np.sum((weighted @ line - 1) ** 2)), tuple(map(float, line))) for line in candidates if np.all(line >= 0)]
+    error, line = min(errors)
+    return line, error
