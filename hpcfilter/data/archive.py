@@ -58,7 +58,7 @@ def _next(archive, source, dest):
             archive.members.clear()  # tarfile remembers them all
             path = PurePosixPath(member.name)
             if path.name == dest.name:
-                if not member.isreg() or path.is_absolute() or ".." in path.parts:
+                if not member.isreg() or ".." in path.parts:
                     raise InputError(f"{source}: got '{one_line(member.name)[:300]}', expected a plain file that lies inside the archive; "
                                      "this one is a link, a folder or a device, or would lie outside")
                 return member
