@@ -145,7 +145,7 @@ def test_mpiexec_refuses_what_does_not_fit(fake, fake_scheduler):
 @pytest.mark.parametrize("old", [False, True])
 def test_flux_tells_ranks_and_script_of_the_end(fake, fake_scheduler, old):
     """Before 2025 the ranks only."""
-    fake_scheduler.environment |= {"FAKE_FLUX_OLD": "1"} if old else {}
+    fake_scheduler.environment |= {"FAKE_FLUX_WARN": "1", **({"FAKE_FLUX_OLD": "1"} if old else {})}
     text = FLUX.replace("10m", "1m\n# flux: --signal=USR1@57s") + "trap 'told=1; echo told' USR1\n" \
         f"flux run -N2 -n2 -c24 -g1 -u -o mpibind=on {NAP} &\n{WAIT}\n" \
         "echo left with $status job $(flux getattr jobid) ${FLUX_JOB_ID-unset}\n[ -e again ] || { touch again; flux --parent batch job.sh; }"
@@ -156,6 +156,7 @@ def test_flux_tells_ranks_and_script_of_the_end(fake, fake_scheduler, old):
 
 
 def test_flux_kills_a_script_that_does_not_expect_the_signal(fake, fake_scheduler):
+    fake_scheduler.environment["FAKE_FLUX_WARN"] = "1"
     fake(FLUX.replace("10m", "1m\n# flux: --signal=USR1@59s") + f"flux run -n1 {NAP}; echo on", "flux", "batch", "job.sh")
     assert fake_scheduler.finished()[0]["exit"] == 128 + signal.SIGUSR1
 

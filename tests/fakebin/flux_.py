@@ -1,4 +1,8 @@
-"""Flux: flux batch, run, getattr. FAKE_FLUX_OLD: as before 2025, the batch script is not told of signals, and they end `flux run`."""
+"""Flux: flux batch, run, getattr, job kill.
+
+FAKE_FLUX_OLD: as before 2025, the batch script is not told of signals, and they end `flux run`. FAKE_FLUX_WARN: the signal of --signal is sent when
+it says, else only by `flux job kill`.
+"""
 
 import os
 from pathlib import Path
@@ -49,7 +53,7 @@ def batch(words):
         table.read(other)
     job = table.new("ƒ2A{}")
     warn = []
-    if "--signal" in wanted:
+    if "--signal" in wanted and os.environ.get("FAKE_FLUX_WARN"):
         name, _, before = wanted["--signal"].partition("@")
         warn = [[duration(before), table.signal_number(name)]]
     environment = {**os.environ, "FLUX_URI": f"local:///run/{job}"}
