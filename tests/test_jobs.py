@@ -260,31 +260,6 @@ def test_a_refusal_names_what_was_submitted_before(run, submitted, tmp_path, mon
     assert "sbatch has refused runs/hpcfilter/nodes-2/job.sh: error: no such | partition; submitted before: 4711" in capsys.readouterr().err
 
 
-def test_the_local_machine_trains_here_and_now(run, real_ranks, tmp_path):
-    words = ["-m", "hpcfilter", "jobs", "submit", run, "--machine", "local", "--run-dir", "runs/a folder"]
-    done = subprocess.run([sys.executable, *words], capture_output=True, text=True, timeout=TIMEOUT, check=False)
-    assert done.returncode == 0, done.stderr
-    first, rows, end = read_run(tmp_path / "runs" / "a folder")
-    assert first["ranks"] == 2 and len(rows) == 2 and end["exit"] == 0
-
-
-def test_the_local_machine_starts_itself_again(run, real_ranks, tmp_path):
-    """The deadline has passed at once; the bound holds, and the counter is forgotten at the next submission."""
-    words = ["-m", "hpcfilter", "jobs", "submit", run, "--machine", "local", "--walltime", "00:00:02", "--set", "job.grace_seconds=1",
-             "--set", "job.requeue=true", "--set", "job.max_requeues=2", "--set", "train.epochs=500", "--set", "train.global_batch=4"]
-    done = subprocess.run([sys.executable, *map(str, words)], capture_output=True, text=True, timeout=TIMEOUT, check=False)
-    assert done.returncode == 1 and "requeue 2 of 2" in done.stdout and done.stdout.count("told to leave by the deadline") == 3
-    assert "not finished after 2 requeues (job.max_requeues)" in done.stdout and "ended with exit code 1" in done.stderr
-    assert (tmp_path / "runs" / "hpcfilter" / "REQUEUE").exists() and (tmp_path / "runs" / "hpcfilter" / "requeues").read_text() == "2\n"
-
-
-def test_a_failing_program_fails_the_job(run, real_ranks):
-    fault = 'job.env={HPCFILTER_FAULT="rank=1,point=before_step,n=2,kind=exception"}'
-    words = ["-m", "hpcfilter", "jobs", "submit", run, "--machine", "local", "--set", fault]
-    done = subprocess.run([sys.executable, *map(str, words)], capture_output=True, text=True, timeout=TIMEOUT, check=False)
-    assert done.returncode == 1 and "rank 1 of 2 failed" in done.stderr and "ended with exit code 1" in done.stderr
-
-
 def test_an_installation_brings_templates_and_machines(tmp_path):
     """From the wheel, in a folder that knows nothing of the checkout."""
     build = [sys.executable, "-m", "pip", "wheel", "-q", "--no-build-isolation", "--no-deps", "--no-index", "-w", str(tmp_path), "."]

@@ -82,9 +82,9 @@ def _words(values):
 
 
 def _expand(text):
-    """One word of the shell in which ${NAME} becomes the value of that variable and nothing else means anything."""
+    """One word of the shell in which ${NAME} becomes the value of that variable, or nothing, and nothing else means anything."""
     plain = _quoted(text)  # refuses what is not one printable line
     parts = VARIABLE.split(text)  # literal, name, literal, name, ..., literal
     if len(parts) == 1:
         return _Done(plain)
-    return _Done('"' + "".join(f"${{{part}}}" if number % 2 else re.sub(r'([\\"$`])', r"\\\1", part) for number, part in enumerate(parts)) + '"')
+    return _Done('"' + "".join(f"${{{part}-}}" if number % 2 else re.sub(r'([\\"$`])', r"\\\1", part) for number, part in enumerate(parts)) + '"')

@@ -70,22 +70,32 @@ def _prepare(plan, script):
 
 
 def _hand_over(plan, after):
-    words, local = command(plan, after), plan.machine.scheduler == "local"
+    if plan.machine.scheduler == "local":
+        return _run_here(plan)
+    words = command(plan, after)
     try:
         with open(Path(plan.workdir, plan.script)) as script:
             done = subprocess.run(words, cwd=plan.workdir, stdin=script if plan.machine.submit_by == "input" else subprocess.DEVNULL,
-                                  capture_output=not local, text=True, timeout=None if local else PATIENCE, check=False)
+                                  capture_output=True, text=True, timeout=PATIENCE, check=False)
     except FileNotFoundError:
         raise InputError(f"{words[0]}: not found on PATH; {plan.machine.name} is a machine with {plan.machine.scheduler}, submit from its login "
                          "node (hpcfilter jobs render needs no scheduler)") from None
     except subprocess.TimeoutExpired:
         raise Failure(f"{words[0]}: no answer within {PATIENCE} s; look at the queue before you submit again") from None
-    if local:
-        if done.returncode:
-            raise Failure(f"{plan.script}: ended with exit code {done.returncode}")
-        return None
     found = re.match(_COMMANDS[plan.machine.scheduler][2], done.stdout, re.DOTALL)
     if done.returncode or not found:
         answer = " | ".join(line.strip() for line in f"{done.stderr}\n{done.stdout}".splitlines() if line.strip())
         raise InputError(f"{words[0]} has refused {plan.script}: {answer or f'exit code {done.returncode}'}")
     return found[1]
+
+
+def _run_here(plan):
+    """Run the script to its end. An interrupt from the keyboard reaches it too, and it ends its ranks."""
+    with subprocess.Popen(command(plan), cwd=plan.workdir, stdin=subprocess.DEVNULL) as job:
+        try:
+            code = job.wait()
+        except KeyboardInterrupt:
+            job.wait()
+            raise Failure(f"{plan.script}: interrupted") from None
+    if code:
+        raise Failure(f"{plan.script}: ended with exit code {code}")

@@ -14,10 +14,11 @@
 
 # hpcfilter on alps: nodes 2, ranks per node 4
 # shellcheck disable=SC2317,SC2054  # traps call functions; there are commas in words
+began=$(date +%s)
 # The scheduler's notice may come at any time, and must not end this shell
-told=0 pid=
+told=0 again=0 pid=
 forward() { kill -USR1 "$1"; }
-trap 'told=1; [ -z "$pid" ] || forward "$pid"' USR1
+trap 'told=1 again=1; [ -z "$pid" ] || forward "$pid"' USR1
 
 cd /home/you/project || exit
 say() { printf '%s  %s\n' "$(date +%FT%T%z)" "$*"; }
@@ -41,7 +42,7 @@ export NCCL_NET='AWS Libfabric'
 export NCCL_PROTO='^LL128'
 export NCCL_NET_GDR_LEVEL=PHB
 export NCCL_CROSS_NIC=1
-export HPCFILTER_DEADLINE=$(( $(date +%s) + 5100 ))
+export HPCFILTER_DEADLINE=$(( began + 5100 ))
 
 run=runs/hpcfilter
 HPCFILTER_JOB=$SLURM_JOB_ID
@@ -62,21 +63,28 @@ if type module > /dev/null 2>&1; then module list; fi
 env | grep -E '^(HOROVOD|NCCL|RCCL|FI|OMP|HDF5|MPICH|MIOPEN)_' | sort
 
 finish() { # wait for process $1 to its end, through signals, which end a wait early; its exit code is in $status
-  local again=1
+  again=1
   while [ "$again" = 1 ]; do
-    again=0 told=0 status=0
+    again=0 status=0
     wait "$1" || status=$?
-    [ "$told" = 0 ] || again=1
   done
 }
 
+status=0
 if [ "$told" = 0 ]; then
   "${launcher[@]}" "${program[@]}" &
   pid=$!
+  [ "$told" = 0 ] || forward "$pid" # told since the last line but two
   finish "$pid"
   say "the ranks have left with exit code $status"
-else # before there were ranks to tell it to
-  status=0
+  if [ "$told" = 1 ] && [ "$status" = 138 ] && [ ! -e "$run/DONE" ]; then
+    status=0 # told before the ranks listened, which ended them
+    touch -- "$run/REQUEUE"
+  fi
+elif [ $(( $(date +%s) - began )) -gt 4590 ]; then
+  say "nothing trained: what comes before has taken the walltime; ask for more (job.walltime)"
+  exit 1
+else # told before there were ranks to tell it to
   touch -- "$run/REQUEUE"
 fi
 

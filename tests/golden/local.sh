@@ -2,10 +2,12 @@
 
 # hpcfilter on local: nodes 1, ranks per node 2
 # shellcheck disable=SC2317,SC2054  # traps call functions; there are commas in words
+began=$(date +%s)
 # The scheduler's notice may come at any time, and must not end this shell
-told=0 pid=
+told=0 again=0 pid=
 forward() { kill -USR1 "$1"; }
-trap 'told=1; [ -z "$pid" ] || forward "$pid"' USR1
+trap 'told=1 again=1; [ -z "$pid" ] || forward "$pid"' USR1
+trap '[ -z "$pid" ] || { kill -TERM "$pid"; wait "$pid"; }; exit 143' TERM INT HUP
 
 cd /home/you/project || exit
 say() { printf '%s  %s\n' "$(date +%FT%T%z)" "$*"; }
@@ -21,7 +23,7 @@ export HOROVOD_STALL_SHUTDOWN_TIME_SECONDS=600
 export CUDA_VISIBLE_DEVICES=''
 export OMPI_ALLOW_RUN_AS_ROOT=1
 export OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
-export HPCFILTER_DEADLINE=$(( $(date +%s) + 5280 ))
+export HPCFILTER_DEADLINE=$(( began + 5280 ))
 
 run=runs/hpcfilter
 HPCFILTER_JOB=$$
@@ -42,21 +44,28 @@ if type module > /dev/null 2>&1; then module list; fi
 env | grep -E '^(HOROVOD|NCCL|RCCL|FI|OMP|HDF5|MPICH|MIOPEN)_' | sort
 
 finish() { # wait for process $1 to its end, through signals, which end a wait early; its exit code is in $status
-  local again=1
+  again=1
   while [ "$again" = 1 ]; do
-    again=0 told=0 status=0
+    again=0 status=0
     wait "$1" || status=$?
-    [ "$told" = 0 ] || again=1
   done
 }
 
+status=0
 if [ "$told" = 0 ]; then
   "${launcher[@]}" "${program[@]}" &
   pid=$!
+  [ "$told" = 0 ] || forward "$pid" # told since the last line but two
   finish "$pid"
   say "the ranks have left with exit code $status"
-else # before there were ranks to tell it to
-  status=0
+  if [ "$told" = 1 ] && [ "$status" = 138 ] && [ ! -e "$run/DONE" ]; then
+    status=0 # told before the ranks listened, which ended them
+    touch -- "$run/REQUEUE"
+  fi
+elif [ $(( $(date +%s) - began )) -gt 4752 ]; then
+  say "nothing trained: what comes before has taken the walltime; ask for more (job.walltime)"
+  exit 1
+else # told before there were ranks to tell it to
   touch -- "$run/REQUEUE"
 fi
 
