@@ -156,7 +156,10 @@ def _number(text):
 
 
 def _numbers(text):
-    return [_number(part) for part in text.split(",")]
+    numbers = [_number(part) for part in text.split(",")]
+    if len(set(numbers)) < len(numbers):
+        raise argparse.ArgumentTypeError(f"got '{text}', expected each number once")
+    return numbers
 
 
 def _size(text):

@@ -43,6 +43,12 @@ def _signal(name):
     return name
 
 
+def _not_the_scripts_own(name):
+    if name in ("run", "stage", "told", "again", "pid", "status", "began", "count", "launcher", "program", "per_node", "next"):
+        raise ValueError("the job script has a variable of that name")
+    return name
+
+
 def _no_tilde(path):
     if path.startswith("~"):
         raise ValueError("a ~ is not expanded; write the whole path, or ${HOME} in source, venv and stage.folder")
@@ -92,6 +98,8 @@ class Job(Table):
     mail_type: Word | None = None  # in the scheduler's own words
     directives: list[Option] = Field([])  # anything else, as it stands behind #SBATCH and the like
 
+    launch: list[Option] = Field([])  # further words of the launcher, such as --mpi=pmix
+
     ranks_per_node: Positive = 1
     cpus_per_rank: Positive = 1  # as the scheduler counts them
     gpus_per_rank: Annotated[int, Field(ge=0, le=1)] = 0
@@ -99,7 +107,7 @@ class Job(Table):
     omp_num_threads: Positive | None = None  # default: the rank's cores, half of them beside a GPU
 
     signal: Annotated[str, AfterValidator(_signal)] = "USR1"  # the scheduler's notice
-    grace_seconds: Annotated[int, Field(ge=1)] = 120  # between the notice and the end of the walltime: what leaving may take
+    grace_seconds: Annotated[int, Field(ge=1, le=65535)] = 120  # between the notice and the end of the walltime: what leaving may take
     requeue: bool = True  # go on in another job when the walltime has ended this one
     max_requeues: Annotated[int, Field(ge=0)] = 10
 
@@ -110,7 +118,7 @@ class Job(Table):
     venv: ExpandedPlace | None = None
     conda_env: Text | None = None
     python: Place | None = None  # default: that of the venv or the conda environment, else the one that writes the script
-    env: dict[Name, Expanded] = Field({})
+    env: dict[Annotated[Name, AfterValidator(_not_the_scripts_own)], Expanded] = Field({})
     stage: Stage = Stage()
     doctor: bool = False  # check the machine by `hpcfilter doctor` before the training
 

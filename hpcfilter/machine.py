@@ -73,6 +73,7 @@ class Machine(Table):
     template: Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$")] | None = None  # beside the profile; default: SCHEDULER.sh.j2
     requires: list[Literal["account", "queue"]] = Field([])
     account_option: Literal["-P", "-G"] = "-P"  # LSF
+    queue_option: Literal["--partition", "--qos"] = "--partition"  # Slurm: what the site calls its queues
     submit_by: Literal["file", "input"] = "file"  # LSF: `bsub job.sh` or `bsub < job.sh`
     constraints: list[Word] = Field([])  # Slurm: features; LSF: flags of the allocation
     stage_constraints: list[Word] = Field([])  # further ones when the data is staged

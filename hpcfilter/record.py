@@ -3,6 +3,7 @@
 Callers call on every rank and never ask who they are; the record does.
 """
 
+import fcntl
 import importlib.metadata
 import json
 import math
@@ -16,6 +17,9 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from hpcfilter.errors import InputError
+
+LET_GO = 10  # seconds that a job waits for the end of another one in its run folder
 PACKAGES = ("hpcfilter", "torch", "numpy", "h5py", "mpi4py", "horovod")
 
 
@@ -75,6 +79,29 @@ class Record:
         self.path = Path(run_dir) / "metrics.jsonl"
         self.speaks = speaks
 
+    @contextmanager
+    def alone(self):
+        """Make the run folder and hold it against other jobs while the block runs. Raises InputError on rank 0 when another one works there.
+
+        A job that has just been ended may take a moment to let go. Where the file system knows no locks, nobody is kept out.
+        """
+        if not self.speaks:
+            yield
+            return
+        folder = self.path.parent
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            file = open(folder / "lock", "w")
+        except OSError as error:
+            raise InputError(f"{folder}: cannot be the run folder: {error.strerror}") from None
+        with file:
+            end = time.monotonic() + LET_GO
+            while not _locked(file):
+                if time.monotonic() > end:
+                    raise InputError(f"{folder}: another job works in this run folder; wait for its end, or give another --run-dir")
+                time.sleep(0.1)
+            yield
+
     def restart(self, epoch, row=None):
         """Forget the rows of `epoch` and later, which a resumed run writes again. Earlier rows stay as they are.
 
@@ -115,6 +142,17 @@ class Record:
         """One line on the error output."""
         if self.speaks:
             print(f"hpcfilter: warning: {text}", file=sys.stderr, flush=True)
+
+
+def _locked(file):
+    """Take the lock of an open file, which ends with the process. Returns False when another process has it."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        pass  # no locks here
+    return True
 
 
 def replace_text(path, text):

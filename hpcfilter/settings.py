@@ -2,6 +2,7 @@
 
 import re
 import tomllib
+import typing
 from pathlib import Path
 
 import pydantic
@@ -69,19 +70,24 @@ def override(tables, setting):
 
 
 def describe(error, schema):
-    """(keys, problem) of the first of the errors of a pydantic.ValidationError."""
-    first, *others = error.errors()
+    """(keys, problem) of the first of the errors of a pydantic.ValidationError; a key that is unknown may be why another is missing."""
+    first, *others = sorted(error.errors(), key=lambda one: one["type"] != "extra_forbidden")
     keys = [str(key) for key in first["loc"]]
     if first["type"] == "extra_forbidden":
-        table = schema
-        for key in keys[:-1]:
-            table = table.model_fields[key].annotation
-        problem = f"unknown key; {'known: ' + ', '.join(table.model_fields) if table.model_fields else 'there are no other keys'}"
+        known = _fields(schema, keys[:-1])
+        problem = f"unknown key; {'known: ' + ', '.join(known) if known else 'there are no other keys'}"
     elif first["type"] == "missing":
         problem = "missing"
     else:
         problem = f"{first['msg'].removeprefix('Value error, ')}, got {_short(first['input'])}"
-    return keys, problem + (f" (and {len(others)} more)" if others else "")
+    return [key if key.isprintable() else repr(key) for key in keys], problem + (f" (and {len(others)} more)" if others else "")
+
+
+def _fields(schema, keys):
+    """The keys that are known in a table of tables and lists of them."""
+    for key in keys:
+        schema = schema.model_fields[key].annotation if not key.isdigit() else typing.get_args(schema)[0]
+    return list(schema.model_fields)
 
 
 def _short(value, most=200):

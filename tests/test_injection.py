@@ -33,7 +33,7 @@ PIECES = [
     "x" * 300, "y" * 65536,
 ]
 ENDS_EARLY = "job.workdir", "job.source", "job.venv", "job.conda_env", "job.signal"  # at a folder or a file that is not there
-OTHERWISE = "env", "modules", "directives", "signal"
+OTHERWISE = "env", "modules", "directives", "launch", "signal"
 TEXTS = [name for name, field in Job.model_fields.items() if "str" in str(field.annotation) and name not in OTHERWISE]
 
 
@@ -57,6 +57,7 @@ PLACES = {  # place -> (function(plan, value) -> plan, a harmless value)
     "job.env name": (lambda base, value: _job(base, env={value: "1"}), "harmless"),
     "job.modules": (lambda base, value: _job(base, modules=[value]), "harmless"),
     "job.directives": (lambda base, value: _job(base, directives=[value]), "--harmless"),
+    "job.launch": (lambda base, value: _job(base, launch=[f"--option={value}"]), "harmless"),
     "job.directives value": (lambda base, value: _job(base, directives=[f"--comment={value}"]), "harmless"),
     "job.stage.folder": (lambda base, value: _job(base, stage={**STAGED, "folder": value}), "harmless"),
     "job.stage.source": (lambda base, value: _job(base, stage={"method": "tar", "source": f"/{value}"}), "harmless"),
@@ -185,5 +186,6 @@ def test_words_of_the_command_line(bases, stand_ins, digits, tmp_path, monkeypat
     path.write_text(f'[data]\npath = "{digits}"\n')
     made = plan(path, f"{folder}/run", ["job.machine=slurm-cpu", "seed=3", "job.workdir=" + str(tmp_path)])
     (launch,) = [call for call in calls(render(made), stand_ins, tmp_path / "job") if call[0] == "srun"]
-    assert launch[-8:-1] == ["train", str(tmp_path / path), "--run-dir", f"{tmp_path}/{folder}/run", "--resume", "--set", "seed=3"]
+    assert launch[-10:-1] == ["train", str(tmp_path / path), "--run-dir", f"{tmp_path}/{folder}/run", "--resume", "--set", "seed=3",
+                              "--set", f"data.path={digits}"]
     assert not os.path.exists("pwned")

@@ -97,6 +97,7 @@ def test_a_folder_of_the_users_own_comes_first(run, own, capsys):
     (SMALL + '[directives]\nalways = ["--x=$(y)"]', "String should match pattern"),
     (SMALL + '[job]\nwalltime = "1:00"', "expected hours, minutes and seconds"),
     (SMALL + "[[limits]]\nnodes = [1, 2]", "limits.0.queue: missing"),
+    (SMALL + '[[limits]]\nquue = "x"', "limits.0.quue: unknown key; known: queue, nodes, walltime"),
     ("about = ", "not TOML"),
 ])
 def test_a_wrong_profile_is_refused(run, own, text, problem, capsys):
@@ -138,7 +139,17 @@ REFUSED = {  # words of the command line -> what the one line says
     "--machine local --chain 2": "--chain: the local machine has no queue",
     "--machine local --nodes 2": "job.nodes: got 2 for queue here of local; expected 1 to 1",
     "--machine local --set job.log_dir=..": "job.log_dir",
-    "--machine local --set job.name=a\nb": "job.name",
+    "--machine local --set job.name=a\nb": "expected one printable line",
+    "--machine frontier --run-dir a\nb": "--run-dir: got 'a\\nb', expected one printable line that does not begin with -",
+    "--machine frontier --run-dir=-x": "--run-dir: got '-x', expected one printable line that does not begin with -",
+    "--machine frontier --nodes 1,2,1": "got '1,2,1', expected each number once",
+    "--machine polaris --nodes 10 --set job.reservation=r": "got 'r' for polaris with pbs, which has none; write it into job.directives",
+    "--machine frontier --set job.grace_seconds=70000 --walltime 23:00:00": "job.grace_seconds",
+    "--machine frontier --set job.env.pid=1": "job.env.pid.[key]: the job script has a variable of that name",
+    "--machine frontier --set job.workdir=/nowhere": "job.workdir: no folder /nowhere",
+    "--machine perlmutter --set job.qos=debug": "job.qos: got 'debug'; the queues of perlmutter are QOS: expected it as job.queue",
+    "--machine alps --queue debug --nodes 2 --walltime 01:00:00": "expected at most 00:45:00",
+    "--machine polaris --nodes 10 --walltime 04:00:00": "expected at most 03:00:00",
 }
 
 
@@ -208,15 +219,56 @@ def test_each_scheduler_has_its_own_way(run, submitted, name, words, capsys):
     assert submitted() == [f"{words} runs/r/job.sh "] and "submitted: " in capsys.readouterr().out
 
 
+def test_queues_that_are_qos(run):
+    script = render(plan(run, settings=["job.machine=perlmutter"]))
+    assert "#SBATCH --qos=regular\n" in script and "--partition" not in script
+
+
+def test_small_profiles_ask_for_what_they_need(run, own):
+    """Nodes and GPUs, though the profile has no directives; a profile or a job that has some is left alone."""
+    gpus = ["job.machine=mine", "job.nodes=3", "job.ranks_per_node=2", "job.gpus_per_rank=1"]
+    own("mine")
+    assert "#SBATCH --gpus-per-node=2\n" in render(plan(run, settings=gpus))
+    assert "--gpus-per-node" not in render(plan(run, settings=[*gpus, 'job.directives=["--gres=gpu:2"]']))
+    own("mine", SMALL.replace('"slurm"', '"pbs"'))
+    assert "#PBS -l select=3:ncpus=8:ngpus=2:mpiprocs=2\n" in render(plan(run, settings=gpus))
+
+
+def test_constraints_as_each_scheduler_has_them(run):
+    staged = 'job.stage.method="copy"'
+    assert "--constraint=(a|b)&nvme\n" in render(plan(run, settings=["job.machine=frontier", "job.constraint=a|b", staged]))
+    assert '-alloc_flags "gpumps smt1 nvme"\n' in render(plan(run, settings=["job.machine=summit", "job.constraint=gpumps&smt1", staged]))
+
+
+def test_a_template_counts_only_where_the_profile_names_it_and_calls_no_python(run, own, tmp_path, capsys):
+    (tmp_path / "machines" / "slurm.sh.j2").write_text("{{ ''.__class__.__mro__[1].__subclasses__() }}")
+    own("mine")
+    assert "#SBATCH" in render(plan(run, settings=["job.machine=mine"]))
+    own("other", SMALL.replace("[node]", 'template = "own.sh.j2"\n[node]'))
+    assert main(["jobs", "check", str(run), "--machine", "other"]) == 2
+    (tmp_path / "machines" / "own.sh.j2").write_text("{{ job.__class__.__mro__[1].__subclasses__() }}")
+    assert main(["jobs", "check", str(run), "--machine", "other"]) == 2
+    err = capsys.readouterr().err
+    assert "template: TemplateNotFound" in err and "template: SecurityError" in err and err.count("\n") == 2
+
+
+def test_relative_paths_mean_the_folder_of_the_submission(run, digits, config, tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "data.h5").symlink_to(digits)
+    made = plan(config("data.h5"), "runs/x", ["job.machine=slurm-cpu", f"job.workdir={tmp_path}/elsewhere"])
+    assert made.run_dir == f"{tmp_path}/runs/x" and f"--set data.path={tmp_path}/data.h5" in render(made)
+
+
 def test_lsf_from_the_input(run, own, submitted):
     own("mine", SMALL.replace('"slurm"', '"lsf"\nsubmit_by = "input"'))
     assert main(["jobs", "submit", str(run), "--machine", "mine"]) == 0
     assert submitted() == ["bsub  #!/bin/bash"]
 
 
-def test_a_chain_waits_for_the_one_before(run, submitted, tmp_path):
+def test_a_chain_waits_for_the_one_before(run, submitted, tmp_path, capsys):
     assert main(["jobs", "submit", str(run), "--machine", "frontier", "--chain", "3"]) == 0
     assert submitted() == ["sbatch --parsable runs/hpcfilter/job.sh "] + ["sbatch --parsable --dependency=afterany:4711 runs/hpcfilter/job.sh "] * 2
+    assert "3 node-hours at most, 3 jobs of 1; not requeued" in capsys.readouterr().out
     assert "#SBATCH --no-requeue" in (tmp_path / "runs" / "hpcfilter" / "job.sh").read_text()
     for name, waiting in {"summit": ["-w", "ended(7)"], "polaris": ["-W", "depend=afterany:7"], "tuolumne": ["--dependency=afterany:7"]}.items():
         assert command(plan(run, settings=[f"job.machine={name}", "job.nodes=10"]), "7")[-1 - len(waiting) : -1] == waiting
@@ -229,8 +281,11 @@ def test_a_study_is_one_job_per_size(run, submitted, tmp_path, capsys):
     script = (tmp_path / "runs/study/nodes-4/job.sh").read_text()
     assert "#SBATCH --array=1-2" in script and "run=runs/study/nodes-4/repeat-$SLURM_ARRAY_TASK_ID\n" in script and "#SBATCH --nodes=4" in script
     assert "nodes-4: 4 nodes, 8 node-hours at most" in capsys.readouterr().out
-    assert main(["jobs", "submit", str(run), "--machine", "summit", *words]) == 0, "no arrays here: a job for each"
-    assert submitted()[3:] == [f"bsub runs/study/nodes-{nodes}/repeat-{number}/job.sh " for nodes in (1, 2, 4) for number in (1, 2)]
+    (tmp_path / "runs/study/nodes-2/repeat-1").mkdir()
+    (tmp_path / "runs/study/nodes-2/repeat-1/DONE").touch()
+    assert main(["jobs", "submit", str(run), "--machine", "summit", *words]) == 0, "no arrays here: a job for each that is not finished"
+    assert submitted()[3:] == [f"bsub runs/study/nodes-{nodes}/repeat-{number}/job.sh " for nodes in (1, 2, 4) for number in (1, 2)
+                              if (nodes, number) != (2, 1)]
 
 
 def test_a_dry_run_shows_all_and_does_nothing(run, submitted, tmp_path, capsys):

@@ -72,6 +72,14 @@ def test_ending_the_shell_ends_the_ranks(script, tmp_path, name, code):
     assert not alive
 
 
+def test_a_second_job_is_kept_out_of_the_run_folder(script, run, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("hpcfilter.record.LET_GO", 0.5)
+    script()
+    until((tmp_path / "run" / "metrics.jsonl").exists, "the first row")
+    assert main(["train", str(run), "--run-dir", "run", "--resume", "--set", "train.epochs=2000", "--set", "train.global_batch=20"]) == 2
+    assert "run: another job works in this run folder" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("delay", [0, 0.05, 0.2])
 def test_a_notice_before_the_ranks_listen_is_not_lost(script, tmp_path, delay):
     """It ends the ranks, whose default action it is, or the launcher; the job asks for the rest all the same."""

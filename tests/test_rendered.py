@@ -14,6 +14,7 @@ from fakes import toml
 from hpcfilter.cli import main
 from hpcfilter.errors import InputError
 from hpcfilter.launch import mpirun
+from hpcfilter.launch.layout import ONLY
 from hpcfilter.machine import files, load_machine
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -58,10 +59,12 @@ def render(tmp_path, capsys, monkeypatch):
 def everything(machine, render):
     """The script with every key that the scheduler of the machine knows."""
     profile = load_machine(machine)
-    more = {"mail_type": {"slurm": "END,FAIL", "pbs": "abe"}.get(profile.scheduler), "qos": "debug" if profile.scheduler == "slurm" else None,
+    more = {"mail_type": {"slurm": "END,FAIL", "pbs": "abe"}.get(profile.scheduler),
+            "qos": "debug" if profile.queue_option == "--partition" else None,
             "dependency": {"slurm": "afterany:12", "lsf": "ended(12)", "pbs": "afterany:12.server", "flux": "afterany:ƒ12Ab"}.get(profile.scheduler),
             "stage": {"method": "copy", "folder": "/local/${USER} x"}, "conda_env": "my env"}
-    return render(machine, "--run-dir", "runs/it's", **ALL_KEYS, **{key: value for key, value in more.items() if value})
+    known = {key: value for key, value in {**ALL_KEYS, **more}.items() if value and profile.scheduler in ONLY.get(key, [profile.scheduler])}
+    return render(machine, "--run-dir", "runs/it's", **known)
 
 
 @pytest.fixture(params=MACHINES)

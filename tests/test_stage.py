@@ -578,3 +578,11 @@ def test_neither_torch_nor_mpi_is_needed(digits, node):
             "print([m for m in ('torch', 'mpi4py', 'horovod') if m in sys.modules])")
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=TIMEOUT, check=True)
     assert done.stdout.strip() == "[]" and node.read_bytes() == digits.read_bytes()
+
+
+def test_a_folder_that_somebody_else_has_prepared(digits, tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "job").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(Failure, match="job: is a link or another user's"):
+        stage(digits, tmp_path / "job" / "digits.h5")
+    assert not list((tmp_path / "elsewhere").iterdir())

@@ -24,7 +24,8 @@ def world():
 
     comm = MPIComm()
     if placement().size not in (None, comm.size):
-        raise InputError(f"comm: the launcher says {placement().size} ranks, MPI {comm.size}: mpi4py is built with another MPI than the launcher's")
+        raise InputError(f"comm: the launcher says {placement().size} ranks, MPI {comm.size}: mpi4py is built with another MPI "
+                         "than the launcher's, or srun needs --mpi=pmix (pmi2 for MPICH; job.launch)")
     return comm
 
 

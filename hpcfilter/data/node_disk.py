@@ -23,6 +23,12 @@ def node_disk(dest):
         raise Failure(f"{dest}: {error.strerror or one_line(error)} on {socket.gethostname()}") from None
 
 
+def check_folder(folder):
+    """Raise Failure for a folder that somebody else may have prepared: a link, or another user's. In a /tmp for all, names can be guessed."""
+    if folder.is_symlink() or folder.stat().st_uid not in (os.geteuid(), 0):
+        raise Failure(f"{folder}: is a link or another user's on {socket.gethostname()}; expected a folder of your own")
+
+
 @contextmanager
 def replacing(dest, size, needed):
     """Make a file of `size` bytes, all holes, that replaces `dest`, a Path, when the block ends well. Yields its path, str.
@@ -30,7 +36,8 @@ def replacing(dest, size, needed):
     needed: bytes of it that will be written. Raises Failure when the disk has not as much room, or refuses.
     """
     with node_disk(dest):
-        dest.parent.mkdir(parents=True, exist_ok=True)
+        dest.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        check_folder(dest.parent)
         _remove_leftovers(dest)
         if (free := shutil.disk_usage(dest.parent).free) < needed:
             raise Failure(f"{dest}: needs {needed} bytes, but {free} are free in {dest.parent} on {socket.gethostname()}")

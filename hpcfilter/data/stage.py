@@ -12,7 +12,7 @@ from pathlib import Path
 
 from hpcfilter.data.archive import unpack
 from hpcfilter.data.distrust import damage
-from hpcfilter.data.node_disk import failing_disk, given_back_wrong, node_disk, replacing
+from hpcfilter.data.node_disk import check_folder, failing_disk, given_back_wrong, node_disk, replacing
 from hpcfilter.data.packed import open_packed
 from hpcfilter.data.seal import damaged
 from hpcfilter.errors import Failure, InputError
@@ -88,6 +88,8 @@ def _unpack(source, dest):
 
 def _check(source, dest):
     dataset = open_packed(source)
+    with node_disk(dest):
+        check_folder(dest.parent)
     _compare(dest, dataset, dataset.seal.blocks)
     return "checked", dataset.seal.size, dataset.seal.size
 

@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from hpcfilter.errors import InputError
 from hpcfilter.job import clock
 
+ONLY = {  # what not every scheduler has a word for -> those that have
+    "qos": ("slurm",), "reservation": ("slurm", "lsf"), "constraint": ("slurm", "lsf"), "dependency": ("slurm", "lsf", "pbs", "flux"),
+    "mail_user": ("slurm", "lsf", "pbs"), "mail_type": ("slurm", "pbs"), "directives": ("slurm", "lsf", "pbs", "flux")}
 WIDTH = 56  # characters that picture the cores of a node
 
 
@@ -66,6 +69,12 @@ def _threads(job, node):
 
 def check_limits(job, machine):
     """Raise InputError when the queue does not take a job of that size and length, or an option that the machine requires is missing."""
+    for option, schedulers in ONLY.items():
+        if getattr(job, option) and machine.scheduler not in schedulers:
+            also = "" if machine.scheduler == "local" else "; write it into job.directives as the scheduler wants it"
+            raise InputError(f"job.{option}: got {getattr(job, option)!r} for {machine.name} with {machine.scheduler}, which has none{also}")
+    if job.qos and machine.queue_option == "--qos":
+        raise InputError(f"job.qos: got {job.qos!r}; the queues of {machine.name} are QOS: expected it as job.queue (--queue {job.qos})")
     for option in machine.requires:
         if getattr(job, option) is None:
             raise InputError(f"job.{option}: missing; {machine.name} requires one (--{option}, or [job] {option} in the run config)")

@@ -48,6 +48,7 @@ def plan(config_path, run_dir=None, settings=(), repeats=1):
 
     Raises InputError, with the valid choices, for everything that would go wrong on the machine and can be seen from here.
     """
+    _check_words({"run config": config_path, "--run-dir": run_dir or "runs", **{f"--set {number}": word for number, word in enumerate(settings, 1)}})
     config = load(config_path, settings)
     machine = load_machine(config.job.machine)
     job = machine.job.model_copy(update={name: getattr(config.job, name) for name in config.job.model_fields_set})
@@ -58,8 +59,19 @@ def plan(config_path, run_dir=None, settings=(), repeats=1):
         _check_data(job, machine, config)
     own = tuple(setting for setting in settings if setting.partition("=")[0].partition(".")[0].strip() != "job")
     paths = (config_path, run_dir or f"runs/{job.name}")
-    config_path, run_dir = (str(Path(path).absolute() if job.workdir else Path(path)) for path in paths)
+    if job.workdir:  # the script works there, and what is relative means the folder of the submission
+        if not Path(job.workdir).is_dir():
+            raise InputError(f"job.workdir: no folder {job.workdir}")
+        paths, own = (Path(path).absolute() for path in paths), (*own, f"data.path={config.data.path}")
+    config_path, run_dir = (str(Path(path)) for path in paths)
     return Plan(config_path, own, run_dir, repeats, config, job, machine, layout)
+
+
+def _check_words(words):
+    """Raise InputError unless these can stand in a script as they are. words: where it was said -> text."""
+    for where, word in words.items():
+        if not str(word).isprintable() or str(word).startswith("-"):
+            raise InputError(f"{where}: got {str(word)[:200]!r}, expected one printable line that does not begin with -")
 
 
 def _check_signal(job, config):
@@ -77,6 +89,8 @@ def _check_data(job, machine, config):
         if stage.part:
             raise InputError('job.stage.part: got true with job.stage.method = "none"; expected the method copy')
         return
+    if "$" in config.data.path.name:
+        raise InputError(f"data.path: got {config.data.path}; a file that is staged may have no $ in its name")
     if not (stage.folder or machine.node.storage):
         raise InputError(f"job.stage.folder: missing; {machine.name} names no node-local storage")
     if stage.method == "sbcast" and machine.scheduler != "slurm":
@@ -106,21 +120,19 @@ def python(plan):
     return plan.job.python or ("python" if plan.job.venv or plan.job.conda_env else sys.executable)
 
 
-def describe(plan):
-    """What the job will be, for a person: its ranks on the node, its time, what it costs. Returns text."""
+def describe(plan, chain=1):
+    """What the job will be, for a person: its ranks on the node, its time, what it costs. chain: jobs that follow each other. Returns text."""
     job, machine, layout = plan.job, plan.machine, plan.layout
     each = f"{layout.cpus_per_rank} cores, {'1 GPU' if layout.gpus_per_rank else 'no GPU'}, OMP_NUM_THREADS={layout.threads}"
     lines = [f"{machine.name} ({machine.scheduler}): {machine.about}",
              f"{layout.nodes} nodes x {layout.ranks_per_node} ranks = {layout.ranks} ranks, each {each}", draw(layout, machine),
              f"walltime {clock(job.walltime)}; told to leave {job.grace_seconds} s before its end, by {job.signal} and by the deadline"]
-    jobs = f"{plan.repeats} jobs, each " if plan.repeats > 1 else ""
-    if job.requeue:
-        lines.append(f"{jobs}{plan.node_hours:.6g} node-hours at most, and as much in each of up to {job.max_requeues} requeues")
-    else:
-        lines.append(f"{jobs}{plan.node_hours:.6g} node-hours at most; not requeued")
-    train, where = plan.config.train, "unfiltered"
+    count = plan.repeats * chain
+    jobs = f"{plan.node_hours * count:.6g} node-hours at most" + (f", {count} jobs of {plan.node_hours:.6g}" if count > 1 else "")
+    lines.append(f"{jobs}, and as much in each of up to {job.max_requeues} requeues" if job.requeue else f"{jobs}; not requeued")
+    train = plan.config.train
     batch = train.global_batch or train.batch * layout.ranks
-    lines.append(f"global batch {batch}, {batch / layout.ranks:.6g} samples per rank and step ({where}), policy {plan.config.filter.policy}")
+    lines.append(f"global batch {batch}, {batch / layout.ranks:.6g} samples per rank and step, policy {plan.config.filter.policy}")
     size = os.path.getsize(job.stage.source or plan.config.data.path)
     lines.append(f"data {job.stage.source or plan.config.data.path}: {size / 2**30:.3g} GiB, " + _staging(plan))
     return "\n".join(lines)

@@ -7,8 +7,9 @@ import signal
 from pathlib import Path
 
 import jinja2
+import jinja2.sandbox
 
-from hpcfilter.errors import BrokenInvariant
+from hpcfilter.errors import BrokenInvariant, InputError
 from hpcfilter.job import VARIABLE, clock
 from hpcfilter.launch.local import mpirun
 from hpcfilter.launch.plan import environment, python
@@ -33,15 +34,38 @@ def render(plan):
         chosen = table.always + (table.gpus if layout.gpus_per_rank else []) + (table.stage if staged else [])
         return [option.format_map(numbers) for option in chosen]
 
-    return _templates(machine.folder).get_template(machine.template or f"{machine.scheduler}.sh.j2").render(
+    directives, launch = [*options(machine.directives), *job.directives], [*options(machine.launch), *job.launch]
+    values = dict(
         version=versions()["hpcfilter"], job=job, machine=machine, layout=layout, workdir=plan.workdir, run_dir=plan.run_dir, script=plan.script,
         config=plan.config_path, settings=[word for setting in plan.settings for word in ("--set", setting)], repeats=plan.repeats,
         python=python(plan), environment=environment(plan), staged=_staged(plan) if staged else None,
-        directives=[*options(machine.directives), *job.directives],
-        launch=[word for option in options(machine.launch) for word in option.split(" ", 1)],
-        constraints=[*([job.constraint] if job.constraint else machine.constraints), *(machine.stage_constraints if staged else [])],
+        directives=[*_resources(plan, [*directives, *launch]), *directives],
+        launch=[word for option in launch for word in option.split(" ", 1)], constraints=_constraints(plan, staged),
         hours_minutes=f"{-(-job.walltime // 60) // 60}:{-(-job.walltime // 60) % 60:02d}", grace_minutes=-(-job.grace_seconds // 60),
         signal_number=int(signal.Signals[f"SIG{job.signal}"]), mpirun=mpirun(layout.ranks) if machine.scheduler == "local" else None)
+    try:
+        return _templates(machine.folder if machine.template else None).get_template(machine.template or f"{machine.scheduler}.sh.j2").render(values)
+    except jinja2.TemplateError as error:
+        raise InputError(f"{machine.folder / (machine.template or '')}: template: {type(error).__name__}: {' '.join(str(error).split())}") from None
+
+
+def _resources(plan, said):
+    """The directives that ask for nodes and GPUs where the profile says none. said: the options of the profile and the job."""
+    layout, node = plan.layout, plan.machine.node
+    if plan.machine.scheduler == "slurm" and layout.gpus_per_node and not any("gpu" in option or "gres" in option for option in said):
+        return [f"--gpus-per-node={layout.gpus_per_node}"]
+    if plan.machine.scheduler == "pbs" and not any(option.startswith("-l select") for option in said):
+        gpus = f":ngpus={layout.gpus_per_node}" if layout.gpus_per_node else ""
+        return [f"-l select={layout.nodes}:ncpus={node.cpus}{gpus}:mpiprocs={layout.ranks_per_node}"]
+    return []
+
+
+def _constraints(plan, staged):
+    """What the nodes must be, or the allocation: the user's, else the machine's, and what staging needs. On LSF "gpumps&smt1" is two words."""
+    own, also = plan.job.constraint, plan.machine.stage_constraints if staged else []
+    if own and plan.machine.scheduler == "lsf":
+        return [*own.split("&"), *also]
+    return [*([f"({own})" if also and "|" in own else own] if own else plan.machine.constraints), *also]
 
 
 def _staged(plan):
@@ -53,9 +77,10 @@ def _staged(plan):
 
 @functools.cache
 def _templates(folder):
-    """The templates: those beside the machine's profile, then ours. What they put out is quoted, unless a filter has made it safe."""
-    environment = jinja2.Environment(loader=jinja2.FileSystemLoader([folder, files() / "templates"]), undefined=jinja2.StrictUndefined,
-                                     trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True, finalize=_quoted)
+    """Our templates, then those in a folder, or None. What they put out is quoted, unless a filter has made it safe; they can call no Python."""
+    places = [files() / "templates", *([folder] if folder else [])]
+    environment = jinja2.sandbox.SandboxedEnvironment(loader=jinja2.FileSystemLoader(places), undefined=jinja2.StrictUndefined,
+                                                      trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True, finalize=_quoted)
     environment.filters.update(bare=_bare, expand=_expand, words=_words, clock=clock)
     return environment
 

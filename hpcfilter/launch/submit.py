@@ -40,6 +40,11 @@ def check_chain(plan, chain):
         raise InputError("--chain: the local machine has no queue; expected job.requeue = true")
 
 
+def is_finished(plan):
+    """Whether the run of a plan is done, so that a job would have nothing to do."""
+    return Path(plan.workdir, plan.run_dir, "DONE").exists()
+
+
 def command(plan, after=None):
     """The words that submit the script of a plan. after: id of a job to wait for. A script that is to come on the input is not among them."""
     words, wait, _ = _COMMANDS[plan.machine.scheduler]
@@ -56,7 +61,7 @@ def _prepare(plan, script):
     """The folders and the script. What an earlier submission has counted is forgotten."""
     folder = Path(plan.workdir, plan.run_dir)
     try:
-        if (folder / "DONE").exists():
+        if is_finished(plan):
             raise InputError(f"{folder}: the run is finished; to train it further, raise train.epochs and remove {folder / 'DONE'}, "
                              "or take another --run-dir")
         folder.mkdir(parents=True, exist_ok=True)

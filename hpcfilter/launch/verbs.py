@@ -6,8 +6,8 @@ from hpcfilter.comm import placement
 from hpcfilter.errors import InputError
 from hpcfilter.launch.plan import describe, plan
 from hpcfilter.launch.render import render
-from hpcfilter.launch.submit import check_chain, command, shown, submit
-from hpcfilter.machine import load_machine, profiles
+from hpcfilter.launch.submit import check_chain, command, is_finished, shown, submit
+from hpcfilter.machine import files, load_machine, profiles
 
 FLAGS = ("machine", "walltime", "account", "queue")  # of the command line, which are keys of [job] too
 
@@ -49,11 +49,15 @@ def check_layout(words):
 def submit_jobs(words):
     """`jobs submit`. Prints the ids of the jobs, each on a line of its own."""
     found = plans(words, words.repeats, **({"requeue": False} if words.chain > 1 else {}))
+    for each in found if len(found) > 1 else []:
+        if is_finished(each):
+            print(f"{each.run_dir}: is finished, and left out")
+    found = [each for each in found if len(found) == 1 or not is_finished(each)]
     for each in found:
         check_chain(each, words.chain)
         render(each)  # all of them before the first is submitted
-        hours = f"{each.node_hours * each.repeats:.6g} node-hours at most"
-        print(describe(each) if len(found) == 1 else f"{each.run_dir}: {each.layout.nodes} nodes, {hours}")
+        hours = f"{each.node_hours * each.repeats * words.chain:.6g} node-hours at most"
+        print(describe(each, words.chain) if len(found) == 1 else f"{each.run_dir}: {each.layout.nodes} nodes, {hours}")
     if words.dry_run:
         return _show_submission(found, words.chain)
     submitted = []
@@ -93,5 +97,5 @@ def list_machines(words):
                   f"{'':14} {machine.source} ({machine.date}); {machine.checked}")
         except InputError as error:
             print(f"{name:14} cannot be used: {error}")
-        if path.parent.name != "machines" or "jobs" not in path.parts:
+        if path.parent != files() / "machines":
             print(f"{'':14} {path}")

@@ -1,5 +1,6 @@
 """One run: what the config describes, made for this rank, and its folder."""
 
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -36,14 +37,17 @@ def train(config_path, run_dir, comm, settings=(), resume=False):
     with watching(comm, config.stop.stall_seconds):
         with comm.together(), config.places():
             run = Run(config, run_dir, comm)
-        run.open(resume)
-        if run.finished:
-            return True
-        while run.work.epoch < config.train.epochs:
-            if not run_epoch(run):
-                run.leave()
-                return False
-        run.close()
+        with ExitStack() as held:
+            with comm.together():
+                held.enter_context(run.record.alone())
+            run.open(resume)
+            if run.finished:
+                return True
+            while run.work.epoch < config.train.epochs:
+                if not run_epoch(run):
+                    run.leave()
+                    return False
+            run.close()
     return True
 
 
@@ -140,7 +144,6 @@ class Run:
         if not resume and ((self.dir / "metrics.jsonl").exists() or checkpoint.generations(self.dir / "checkpoints")):
             raise InputError(f"{self.dir}: holds a run already; give --resume to go on with it, or another --run-dir")
         try:
-            self.dir.mkdir(parents=True, exist_ok=True)
             for marker in ("DONE", "REQUEUE"):
                 (self.dir / marker).unlink(missing_ok=True)
             replace_text(self.dir / "config.toml", self.config.toml())

@@ -5,7 +5,7 @@
 #SBATCH --ntasks-per-node=4
 #SBATCH --cpus-per-task=32
 #SBATCH --time=01:30:00
-#SBATCH --partition=regular
+#SBATCH --qos=regular
 #SBATCH --constraint=gpu
 #SBATCH --output=logs/hpcfilter-%j.out
 #SBATCH --open-mode=append
