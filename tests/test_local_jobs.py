@@ -31,7 +31,8 @@ def script(run, tmp_path, monkeypatch):
             context.setattr("hpcfilter.launch.submit._run_here", lambda plan: None)
             words = [word for key, value in {"train.epochs": 2000, "train.global_batch": 20, **job}.items() for word in ("--set", f"{key}={value}")]
             assert main(["jobs", "submit", str(run), "--machine", "local", "--run-dir", "run", *words]) == 0
-        started.append(subprocess.Popen(["bash", "run/job.sh"], stdout=subprocess.PIPE, text=True, start_new_session=True))
+        words = ["env", "--default-signal=INT", "bash", "run/job.sh"]  # tests that run in the background ignore it, and a shell cannot change that
+        started.append(subprocess.Popen(words, stdout=subprocess.PIPE, text=True, start_new_session=True))
         return started[-1]
 
     yield start
