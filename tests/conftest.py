@@ -81,6 +81,12 @@ def _toml(value):
     return str(value).lower() if isinstance(value, bool) else repr(value).replace("'", '"')
 
 
+@pytest.fixture(autouse=True)
+def sockets(monkeypatch, tmp_path_factory):
+    """Open MPI's folders of sockets, named by process number, where no launcher that was killed before has left one of the same number."""
+    monkeypatch.setenv("PRTE_MCA_prte_tmpdir_base", str(tmp_path_factory.mktemp("sockets")))
+
+
 @pytest.fixture(scope="session")
 def real_ranks():
     """Skips where there is no MPI or no Horovod to start ranks with."""

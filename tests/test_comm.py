@@ -13,7 +13,7 @@ from conftest import CHECKOUT, RANKS, TIMEOUT
 from hpcfilter.comm import SerialComm
 from hpcfilter.comm.threads import run
 from hpcfilter.errors import BrokenInvariant
-from hpcfilter.launch.local import environment, mpirun
+from hpcfilter.launch.local import environment, mpirun, run_local
 
 
 @pytest.mark.parametrize("law", LAWS.values(), ids=LAWS)
@@ -62,6 +62,13 @@ def test_the_bare_command_ends_all_ranks_too(tmp_path, regression, config, real_
     words = [*mpirun(2), sys.executable, "-m", "hpcfilter", "train", str(path), "--run-dir", str(tmp_path / "run")]
     done = subprocess.run(words, env=environment(2), capture_output=True, text=True, timeout=TIMEOUT, check=False)
     assert done.returncode != 0 and "rank 1 of 2 failed" in done.stderr and "this node is broken" in done.stderr
+
+
+def test_a_launcher_has_its_sockets_to_itself(real_ranks):
+    """Open MPI names their folder by its process number: one left behind by a killed launcher stopped the next with that number."""
+    ask = ["-c", "import os; print(os.environ['PMIX_SERVER_TMPDIR'])"]
+    first, second = (Path(run_local(2, ask, TIMEOUT, capture=True).stdout.split()[0]) for _ in range(2))
+    assert first.parent != second.parent and not first.parent.exists() and not second.parent.exists()
 
 
 def methods(file):

@@ -168,7 +168,8 @@ def test_a_deadline_that_is_always_over_ends_at_the_bound(site):
     (job,) = site.submit(settings=["job.grace_seconds=1799", "job.max_requeues=2"])
     known, log = site.slurm.wait(job, "FAILED", TIMEOUT), site.log(job)
     assert known["Restarts"] == "2" and known["ExitCode"] == "1:0"
-    assert log.count("told to leave by") == 3 and "told to leave by the deadline" in log
+    # Slurm's notice is due at once as well, and may come before the ranks listen, which then say nothing
+    assert all(f"start {number}\n" in log for number in (1, 2, 3)) and "start 4\n" not in log and "told to leave by" in log
     assert "not finished after 2 requeues (job.max_requeues); submit again to go on" in log.splitlines()[-1]
     assert (site.folder / "runs/hpcfilter/REQUEUE").exists() and not (site.folder / "runs/hpcfilter/DONE").exists()
 

@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -43,12 +44,14 @@ def started(ranks, words, capture=False, **more):
     """
     python = [sys.executable] if ranks == 1 else [*mpirun(ranks), sys.executable, "-m", "mpi4py"]
     pipe = subprocess.PIPE if capture else None
-    process = subprocess.Popen([*python, *map(str, words)], env={**environment(ranks), **more}, stdout=pipe, stderr=pipe,
-                               text=True, start_new_session=True)
-    try:
-        yield process
-    finally:
-        _end(process)
+    # Open MPI names its folder of sockets by process number: one that a killed launcher left behind stops the next of that number
+    with tempfile.TemporaryDirectory(prefix="hpcfilter-", ignore_cleanup_errors=True) as sockets:
+        process = subprocess.Popen([*python, *map(str, words)], env={**environment(ranks), "PRTE_MCA_prte_tmpdir_base": sockets, **more},
+                                   stdout=pipe, stderr=pipe, text=True, start_new_session=True)
+        try:
+            yield process
+        finally:
+            _end(process)
 
 
 def run_local(ranks, words, timeout, capture=False, **more):
