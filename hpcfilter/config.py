@@ -54,7 +54,14 @@ class Data(Table):
     order: Literal["global", "shard"] = "global"
     augment: str = "none"  # none, shift, shift_flip or package.module:function
     shift: Annotated[int, Field(ge=0)] | None = None  # pixels that shift moves by; default an eighth of the height
+    resident: bool = False  # keep all training rows on the device, for data sets that fit there
     verify: bool = True  # check the checksums of the rows this rank owns before training
+
+    @pydantic.model_validator(mode="after")
+    def _no_augmentation_on_the_device(self):
+        if self.resident and self.augment != "none":
+            raise ValueError(f"resident = true: rows on the device are not augmented; expected augment = \"none\", got {self.augment!r}")
+        return self
 
 
 class Model(_NamedTable):
@@ -81,6 +88,7 @@ class Train(Table):
     channels_last: bool = False
     deterministic: bool = False  # equal bits in every run on as many ranks, three and more too; costs a little
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    breakdown: bool = False  # wait for a GPU at each part of a step, so that its times are exact; slows it down
 
     @pydantic.model_validator(mode="after")
     def _one_batch(self):
@@ -152,7 +160,8 @@ class Config(Table):
 
     def fixed(self):
         """The settings that a resumed run must share with its beginning: flat, "table.key" -> value. The samples per rank may be others."""
-        free = {"checkpoint": True, "stop": True, "job": True, "data": {"path", "verify"}, "train": {"epochs", "device", "batch", "global_batch"}}
+        free = {"checkpoint": True, "stop": True, "job": True, "data": {"path", "verify", "resident"},
+                "train": {"epochs", "device", "batch", "global_batch", "breakdown"}}
         tables = self.model_dump(mode="json", exclude=free)
         seed = tables.pop("seed")
         return {"seed": seed, **{f"{table}.{key}": value for table, values in tables.items() for key, value in values.items()}}

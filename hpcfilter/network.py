@@ -59,9 +59,9 @@ class Network:
         self.model.load_state_dict(self._build().state_dict())
 
     def tensors(self, images, labels):
-        """Move rows to the device. images: numpy (b, ...); labels: (b, ...). Returns (x float32, normalised; y int64 or float32)."""
-        x = torch.from_numpy(images).to(self.device, non_blocking=True)
-        y = torch.from_numpy(labels).to(self.device, torch.int64 if self.classes else torch.float32, non_blocking=True)
+        """Move rows to the device. images: numpy or tensor (b, ...); labels: (b, ...). Returns (x float32, normalised; y int64 or float32)."""
+        x = torch.as_tensor(images).to(self.device, non_blocking=True)
+        y = torch.as_tensor(labels).to(self.device, torch.int64 if self.classes else torch.float32, non_blocking=True)
         if self.layout == "HW":
             x = x[:, None]
         elif self.layout == "HWC":
@@ -120,6 +120,15 @@ class Network:
                 beat()
                 x, y = self.tensors(*split.rows(index[start : start + batch]))
                 yield self.forward(x, y), y
+
+    def gradient_bytes(self):
+        """Bytes of the gradients that one rank adds to the sum in a step."""
+        return sum(parameter.nbytes for parameter in self.model.parameters() if parameter.requires_grad)
+
+    def wait(self):
+        """Return when the device has done all that it was told to."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize()
 
     def is_finite(self):
         """Whether all parameters are finite numbers."""

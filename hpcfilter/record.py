@@ -112,7 +112,7 @@ class Record:
         kept = []
         for line in self.path.read_text().split("\n")[:-1]:  # behind the last line end: nothing, or what a killed run did not finish
             there = json.loads(line)
-            if there["kind"] in ("run", "stop") or (there["kind"] == "epoch" and there["epoch"] < epoch):
+            if there["kind"] in ("run", "stop") or (there["kind"] in ("epoch", "speed") and there["epoch"] < epoch):
                 kept.append(line)
                 row = None if there["kind"] == "epoch" and there["epoch"] == epoch - 1 else row
         if row is not None:
@@ -197,3 +197,23 @@ class Stopwatch:
     def total(self):
         """Seconds since the watch was made, and those spent before."""
         return time.perf_counter() - self._start
+
+
+class Laps:
+    """What the parts of a training step take: `lap("forward")` is the time since the last call. Cheap enough for every step."""
+
+    def __init__(self, *parts, wait=None):
+        """wait: function that returns when the device has done what it was told to; without it, times on a GPU are those of the telling."""
+        self.seconds, self._wait = dict.fromkeys(parts, 0.0), wait
+        self.start()
+
+    def start(self):
+        """Begin to count here; what was since the last lap is in no part."""
+        self._last = time.perf_counter()
+
+    def __call__(self, part):
+        if self._wait:
+            self._wait()
+        now = time.perf_counter()
+        self.seconds[part] += now - self._last
+        self._last = now

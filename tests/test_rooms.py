@@ -13,12 +13,12 @@ import hpcfilter
 PACKAGE = Path(hpcfilter.__file__).parent
 FLOORS = (
     {"errors", "randomness", "pulse", "spans"},  # foundation
-    {"faults", "notice", "settings"},
+    {"faults", "notice", "settings", "energy"},
     {"job"},
     {"config", "machine", "comm", "record", "watchdog"},
     {"data", "threshold", "models", "kept"},
     {"scores", "policies", "launch"},
-    {"sampler", "checkpoint", "optim", "network", "predict"},
+    {"sampler", "checkpoint", "optim", "network", "predict", "resident"},
     {"train", "static", "report", "filter", "doctor"},
     {"cli", "__init__"},  # roof
     {"__main__"},
@@ -29,7 +29,7 @@ SPEAKERS = {  # module -> the only rooms that import it
     "horovod": {"comm"},
     "h5py": {"data"},
     "subprocess": {"launch", "data"},
-    "torch": {"comm", "models", "scores", "checkpoint", "optim", "network", "train", "filter", "doctor"},
+    "torch": {"comm", "models", "scores", "checkpoint", "optim", "network", "resident", "train", "filter", "doctor"},
 }
 FILES = sorted(PACKAGE.rglob("*.py"))
 

@@ -181,7 +181,7 @@ def test_the_rest_of_a_chain_leaves_at_once(site):
     for job in rest:
         known, log, _ = site.completed(job)
         assert known["RunTime"] <= "00:00:02" and "is finished" in log and "ranks have left" not in log
-    assert [row["kind"] for row in rows(site.folder / "runs/hpcfilter")] == ["run", "epoch", "epoch", "end"]
+    assert [row["kind"] for row in rows(site.folder / "runs/hpcfilter")] == ["run", "epoch", "speed", "epoch", "speed", "end"]
 
 
 def test_a_study_of_arrays_of_which_one_task_is_requeued(site, undisturbed):

@@ -95,6 +95,13 @@ class SerialComm:
         """
         return optimizer
 
+    def finish_sums(self, optimizer):
+        """Wait until the gradients of all ranks are added up, which has begun during the backward pass. optimizer: of `distribute`."""
+
+    def step(self, optimizer):
+        """`optimizer.step()` after `finish_sums`."""
+        optimizer.step()
+
     def broadcast(self, model):
         """Give rank 0's parameters and buffers to all ranks, in place."""
 

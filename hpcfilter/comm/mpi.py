@@ -124,6 +124,13 @@ class MPIComm(SerialComm):
         hvd = self.horovod(deterministic)
         return hvd.DistributedOptimizer(optimizer, named_parameters=model.named_parameters(), op=hvd.Sum)
 
+    def finish_sums(self, optimizer):
+        optimizer.synchronize()
+
+    def step(self, optimizer):
+        with optimizer.skip_synchronize():
+            optimizer.step()
+
     def broadcast(self, model):
         for parameter in model.parameters():
             parameter.data = parameter.data.contiguous()  # Horovod refuses other layouts

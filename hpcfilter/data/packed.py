@@ -8,6 +8,7 @@ Attributes of the root: `hpcfilter` (format), `about` (JSON: name, classes, layo
 The file is refused before anything is read when a data set is not a plain contiguous array that lies inside the file.
 """
 
+import mmap
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -21,6 +22,7 @@ from hpcfilter.data.shard import begin, shard
 from hpcfilter.errors import InputError
 
 FORMAT = "2"
+LARGE = 16 << 10  # bytes of a row, from which on it is read alone; pages hold several smaller ones
 
 
 class About(BaseModel):
@@ -47,7 +49,26 @@ class Split:
 
     def rows(self, index):
         """Read rows in the order given. index: int64 (b,). Returns (images (b, ...), labels (b, ...)), copies."""
+        if self.row_bytes >= LARGE:
+            self._announce(index)
         return np.take(self.images, index, axis=0), np.take(self.labels, index, axis=0)
+
+    @property
+    def row_bytes(self):
+        """Bytes of one sample, without its label."""
+        return self.images[0].nbytes
+
+    def read_alone(self):
+        """Have the system read large rows as they are asked for. By itself it reads on behind each, over rows that a filter hides."""
+        if self.row_bytes >= LARGE:
+            self.images._mmap.madvise(mmap.MADV_RANDOM)
+
+    def _announce(self, index):
+        """Ask for rows all at once, so that the disk has more to do than one page after the other."""
+        first = self.images.offset % mmap.ALLOCATIONGRANULARITY  # where the map, which begins at a page, has the first row
+        for start in (first + self.row_bytes * np.asarray(index)).tolist():
+            page = start // mmap.PAGESIZE * mmap.PAGESIZE
+            self.images._mmap.madvise(mmap.MADV_WILLNEED, page, start + self.row_bytes - page)
 
     def inside(self, start, stop):
         """Which rows of which arrays lie in bytes [start, stop) of the file. Yields str."""
@@ -139,6 +160,7 @@ def open_packed(path):
         if len(lengths) > 1 or rows != train.images.shape[1:] or (about.classes and (labels.ndim > 1 or labels.dtype.kind not in "ui")):
             raise InputError(f"{path}: {split.name}: got images of shape {split.images.shape} and {labels.dtype} labels of shape {labels.shape}, "
                              f"expected as many, rows of shape {train.images.shape[1:]} and, for classes, integers (n,)")
+        split.read_alone()
     for numbers in (about.mean, about.std):
         if len(numbers) not in (1, train.images.shape[-1]):
             raise InputError(f"{path}: about: got means or deviations of {len(numbers)} channels, expected 1 or {train.images.shape[-1]}")

@@ -9,10 +9,11 @@ from hpcfilter.data import read_batches
 from hpcfilter.errors import on_all
 from hpcfilter.network import Columns, seed_of
 from hpcfilter.pulse import beat
-from hpcfilter.record import Stopwatch
+from hpcfilter.record import Laps, Stopwatch
 from hpcfilter.sampler import batch_means, check_steps, deliver, selection_digest
 
 LOOK_FACTOR = 4  # a forward pass without gradients takes batches this much larger
+PARTS = "input", "forward", "backward", "communication", "optimiser"  # of a step; of the communication, what the backward pass did not hide
 
 
 def run_epoch(run):
@@ -24,21 +25,17 @@ def run_epoch(run):
     epoch, first = work.epoch, work.step
     watch = Stopwatch("train", "select", "score", "evaluate", "checkpoint", spent=work.seconds)
     with watch("select"):
-        faults.point("before_select")
-        selection = work.selection = work.selection or run.policy(run.scores, epoch, config.seed, comm)
-        plan = run.plan(selection, run.shards, comm, config.seed, epoch, run.global_batch)
-        check_steps(plan, comm)
-        faults.point("after_select")
-        if first == 0 and epoch and epoch == selection.began:
-            run.begin_anew(epoch)
+        selection, plan = _select(run, work)
     with watch("train"):
-        seen = Columns(network.classes > 0, work.rows)
-        batches = read_batches(run.dataset.train, plan.batches(first), run.augment, config.seed, epoch)
+        seen, sent = Columns(network.classes > 0, work.rows), comm.sent
+        laps = Laps(*PARTS, wait=network.wait if config.train.breakdown else None)
+        batches = read_batches(run.rows, plan.batches(first), run.augment, config.seed, epoch)
         for step, (batch, images, labels) in enumerate(batches, first):
+            laps("input")
             faults.point("before_step")
             torch.manual_seed(seed_of(config.seed, epoch, f"dropout {step}", comm.rank))
             work.rate = run.rate(selection, epoch - selection.began + step / plan.steps)
-            _step(run, batch, images, labels, work.rate, seen)
+            _step(run, batch, images, labels, work.rate, seen, laps)
             faults.point("after_step")
             beat()
             if what := run.boundary.reached():
@@ -47,6 +44,7 @@ def run_epoch(run):
                     run.save(epoch, run.work)
                 if what == "leave":
                     return False
+            laps.start()
         rows = _rows(plan, first, plan.steps, work, seen)
         index, losses = rows["index"], rows["loss"]
     with watch("score"):
@@ -73,12 +71,25 @@ def run_epoch(run):
         if what or last or (epoch + 1) % config.checkpoint.every == 0:
             run.save(epoch)
     _report(run, {**row, "seconds": {"total": watch.total(), **watch.seconds}})
+    run.record.row("speed", epoch=epoch, **_speed(run, laps, plan.steps - first, sent))
     return what != "leave" or last
 
 
-def _step(run, batch, images, labels, rate, seen):
+def _select(run, work):
+    """(selection, plan) of the epoch. A network that is to begin anew does so."""
+    faults.point("before_select")
+    selection = work.selection = work.selection or run.policy(run.scores, work.epoch, run.config.seed, run.comm)
+    plan = run.plan(selection, run.shards, run.comm, run.config.seed, work.epoch, run.global_batch)
+    check_steps(plan, run.comm)
+    faults.point("after_select")
+    if work.step == 0 and work.epoch and work.epoch == selection.began:
+        run.begin_anew(work.epoch)
+    return selection, plan
+
+
+def _step(run, batch, images, labels, rate, seen, lap):
     """Forward, backward, step. Each rank's loss is its part of the sum over the global batch, divided by the global count."""
-    network, optimizer = run.network, run.optimizer
+    network, optimizer, comm = run.network, run.optimizer, run.comm
     for group in optimizer.param_groups:
         group["lr"] = rate
     optimizer.zero_grad()
@@ -87,9 +98,15 @@ def _step(run, batch, images, labels, rate, seen):
         faults.point("samples", x)
         output, losses = network.forward(x, y)
         weight = torch.from_numpy(batch.weight).to(x.device)
-        (losses * weight).sum().div(batch.total).backward()
+        loss = (losses * weight).sum().div(batch.total)
         seen.add(network.observe(output, y, losses), losses)
-    optimizer.step()
+        lap("forward")
+        loss.backward()
+        lap("backward")
+    comm.finish_sums(optimizer)
+    lap("communication")
+    comm.step(optimizer)
+    lap("optimiser")
     faults.point("weights", network.model.parameters())
 
 
@@ -101,6 +118,16 @@ def _rows(plan, first, last, work, seen):
     columns, losses = seen.arrays()
     trained = {name: np.concatenate([np.asarray(work.rows.get(name, []), np.int64), array]) for name, array in plan.trained(first, last).items()}
     return {**trained, **columns, "loss": losses}
+
+
+def _speed(run, laps, steps, sent):
+    """What the steps of the epoch took and moved. Seconds are means over ranks and steps, bytes are sums over the ranks. All ranks must call."""
+    comm = run.comm
+    moved = np.array([run.network.gradient_bytes() * steps, comm.sent - sent], np.float64)
+    seconds = comm.sum(np.array(list(laps.seconds.values())))
+    gradients, other = (int(value) for value in comm.sum(moved))
+    return {"steps": steps, "parts": {name: float(value) / max(1, comm.size * steps) for name, value in zip(laps.seconds, seconds, strict=True)},
+            "bytes": {"gradients": gradients, "other": other, "row": run.dataset.train.row_bytes}, "joules": run.joules()}
 
 
 def _take_home(run, selection, rows):
@@ -115,7 +142,7 @@ def _refresh(run, selection):
     """A forward pass over the hidden samples that the selection names. Returns their mask."""
     refresh = selection.refresh & (not selection.frozen) & (not run.network.score.needs_batches)  # a batch loss comes from training alone
     hidden = np.asarray(run.scores.owned)[refresh]
-    run.scores.observe(hidden, run.network.look(run.dataset.train, hidden, _look_batch(run))[0])
+    run.scores.observe(hidden, run.network.look(run.rows, hidden, _look_batch(run))[0])
     return refresh
 
 

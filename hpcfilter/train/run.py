@@ -9,11 +9,13 @@ import torch
 from hpcfilter import checkpoint, faults, notice
 from hpcfilter.config import load
 from hpcfilter.data import augmentation, edges, open_packed, read_given, shard
+from hpcfilter.energy import Joules
 from hpcfilter.errors import BrokenInvariant, InputError, on_all
 from hpcfilter.network import Network
 from hpcfilter.optim import learning_rate, sgd
 from hpcfilter.policies import check_score, given_file, policy_function
 from hpcfilter.record import Record, Stopwatch, finite, replace_text
+from hpcfilter.resident import ResidentRows
 from hpcfilter.sampler import ORDERS, table_digest
 from hpcfilter.scores import Scores
 from hpcfilter.spans import by_value
@@ -64,6 +66,7 @@ class Run:
         self.test_rows = shard(len(dataset.test), comm.rank, comm.size)
         self.augment = augmentation(config.data.augment, dataset, config.data.shift)
         self.network = Network(config, dataset, comm.local_rank, comm.local_size)
+        self.rows = ResidentRows(dataset.train, self.network.device) if config.data.resident else dataset.train
         self.policy, parameters = policy_function(config.filter.policy, config.filter.model_extra, self.network.classes, self.network.classes,
                                                   f"{dataset.path} with {dataset.target}", epochs=config.train.epochs)
         self.scores = self._own_scores(parameters)
@@ -77,6 +80,7 @@ class Run:
         self.test_result = None  # (loss, accuracy) after it
         self.network.try_out(dataset.train, np.asarray(self.scores.owned[:2]))
         self.warned = False
+        self._meter = Joules() if comm.local_rank == 0 else None  # one per node
 
     def _own_scores(self, parameters):
         """What is known of this rank's samples before the first epoch: labels, and the rows of the file that the policy works with."""
@@ -162,6 +166,12 @@ class Run:
         self.network.begin_anew(self.config.seed, epoch)
         self.optimizer.state.clear()
         self.comm.broadcast(self.network.model)
+
+    def joules(self):
+        """The energy of all nodes since the start, float; None unless every node counts it. All ranks must call."""
+        spent = self._meter.spent() if self._meter else 0.0
+        total, unknown = self.comm.sum(np.array([spent or 0.0, spent is None], np.float64))
+        return None if unknown else float(total)
 
     def check_weights(self, where):
         """Stop all ranks before weights that are not finite, or not the same on all ranks, become a checkpoint. where: for the message."""

@@ -1,0 +1,27 @@
+"""Training rows that stay on the device: no reading, no copy per step. For data sets that fit beside the network."""
+
+import numpy as np
+import torch
+
+from hpcfilter.errors import InputError
+
+SHARE = 0.8  # of the free memory of a GPU that rows may take; the network has its own by then
+
+
+class ResidentRows:
+    """All rows of a split, on a device. Rows are what `data.Split.rows` gives, as tensors there; their bytes are the same."""
+
+    def __init__(self, split, device):
+        """split: data.Split. device: torch.device. Raises InputError when the rows do not fit, or are of a kind that torch does not know."""
+        size = split.images.nbytes + split.labels.nbytes
+        if device.type == "cuda" and size > SHARE * (free := torch.cuda.mem_get_info(device)[0]):
+            raise InputError(f"data.resident: the training rows take {size / 2**30:.2f} GiB, of which {SHARE * free / 2**30:.2f} GiB fit on {device}")
+        try:
+            self._images, self._labels = (torch.from_numpy(np.array(part)).to(device) for part in (split.images, split.labels))
+        except TypeError as error:
+            raise InputError(f"data.resident: {error}") from None
+
+    def rows(self, index):
+        """Rows in the order given. index: int64 (b,). Returns (images (b, ...), labels (b, ...)), tensors."""
+        where = torch.from_numpy(np.asarray(index)).to(self._images.device)
+        return self._images[where], self._labels[where]

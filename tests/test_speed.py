@@ -1,0 +1,111 @@
+"""What a run says of its own speed: the parts of a step, bytes, joules; rows that are read alone or stay on the device."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from hpcfilter.cli import main
+from hpcfilter.data import open_packed
+from hpcfilter.data.pack import pack
+from hpcfilter.energy import Joules
+from hpcfilter.models import build
+from hpcfilter.record import Laps
+from hpcfilter.report import read_run
+from hpcfilter.resident import ResidentRows
+
+PARTS = {"input", "forward", "backward", "communication", "optimiser"}
+
+
+def train(config, run_dir, *words):
+    assert main(["train", str(config), "--run-dir", str(run_dir), *words]) == 0
+    return read_run(run_dir)
+
+
+def speed(run_dir):
+    rows = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
+    return [row for row in rows if row["kind"] == "speed"]
+
+
+def test_laps_add_up(monkeypatch):
+    clock = iter([0.0, 1.0, 3.0, 10.0, 14.0])
+    monkeypatch.setattr("hpcfilter.record.time.perf_counter", lambda: next(clock))
+    waited = []
+    lap = Laps("a", "b", wait=lambda: waited.append(1))
+    lap("a")
+    lap("b")
+    lap.start()
+    lap("a")
+    assert lap.seconds == {"a": 5.0, "b": 2.0} and len(waited) == 3
+
+
+def test_the_parts_of_a_step_and_what_it_moves(tmp_path, digits, config):
+    _, epochs, _ = train(config(digits, train={"breakdown": True}), tmp_path / "run")
+    rows = speed(tmp_path / "run")
+    assert [row["epoch"] for row in rows] == [0, 1]
+    for row, epoch in zip(rows, epochs, strict=True):
+        assert set(row["parts"]) == PARTS and all(value >= 0 for value in row["parts"].values())
+        assert row["steps"] == epoch["steps"]
+        assert 0 < sum(row["parts"].values()) * row["steps"] <= epoch["seconds"]["train"]
+        assert row["bytes"]["row"] == 64
+    parameters = sum(weight.numel() for weight in build("cnn", None, {"width": 4}, (1, 8, 8), 10).parameters())
+    assert rows[0]["bytes"]["gradients"] == 4 * parameters * rows[0]["steps"]
+
+
+def test_cray_counts_the_node(tmp_path):
+    counter = tmp_path / "energy"
+    counter.write_text("1000 J 1700000000 us\n")
+    meter = Joules(counter, tmp_path)
+    counter.write_text("1500 J 1700000001 us\n")
+    assert meter.spent() == 500.0
+    counter.write_text("1700 J 1700000001 us\n")
+    assert meter.spent() == 700.0
+
+
+def test_rapl_counts_processors_and_begins_again(tmp_path):
+    for number, (now, most) in enumerate([(9_000_000, 10_000_000), (0, 10_000_000)]):
+        zone = tmp_path / f"intel-rapl:{number}"
+        zone.mkdir()
+        (zone / "energy_uj").write_text(f"{now}\n")
+        (zone / "max_energy_range_uj").write_text(f"{most}\n")
+    meter = Joules(tmp_path / "none", tmp_path)
+    (tmp_path / "intel-rapl:0/energy_uj").write_text("1000000\n")  # past the end, and on
+    (tmp_path / "intel-rapl:1/energy_uj").write_text("3000000\n")
+    assert meter.spent() == 5.0
+
+
+def test_no_counter_is_no_number(tmp_path):
+    assert Joules(tmp_path / "none", tmp_path).spent() is None
+    (tmp_path / "energy").write_text("nonsense")
+    assert Joules(tmp_path / "energy", tmp_path).spent() is None
+
+
+@pytest.mark.parametrize("order", ["global", "shard"])
+def test_rows_on_the_device_give_the_same_bits(tmp_path, digits, config, order):
+    tables = {"filter": {"policy": "kakurenbo", "fraction": 0.3, "tau": 0.2}, "train": {"epochs": 3}}
+    read = train(config(digits, data={"order": order}, **tables), tmp_path / "read")[2]["weights"]
+    assert train(config(digits, data={"order": order, "resident": True}, **tables), tmp_path / "resident")[2]["weights"] == read
+
+
+def test_augmentation_of_rows_on_the_device_is_refused(tmp_path, digits, config, capsys):
+    path = config(digits, data={"resident": True, "augment": "shift"})
+    assert main(["train", str(path), "--run-dir", str(tmp_path / "run")]) == 2
+    assert 'expected augment = "none", got \'shift\'' in capsys.readouterr().err
+
+
+def test_rows_that_do_not_fit_are_refused(digits, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (1000, 2000))
+    with pytest.raises(Exception, match="GiB fit on cuda:0"):
+        ResidentRows(open_packed(digits).train, torch.device("cuda:0"))
+
+
+@pytest.mark.parametrize("height", [10, 128, 130])  # below, at and above the size from which rows are read alone
+def test_large_rows_are_the_same_rows(tmp_path, height):
+    images = np.random.default_rng(0).integers(0, 256, (50, height, 128), np.uint8)
+    np.savez(tmp_path / "source.npz", x_train=images, y_train=np.arange(50) % 5, x_test=images[:5], y_test=np.arange(5))
+    pack(tmp_path / "source.npz", tmp_path / "packed.h5")
+    split = open_packed(tmp_path / "packed.h5").train
+    index = np.array([49, 0, 7, 7, 31])
+    assert np.array_equal(split.rows(index)[0], images[np.asarray(split.origin)[index]])
+    assert split.rows(index[:0])[0].shape == (0, height, 128)
