@@ -10,6 +10,7 @@ CASES = {
     "accuracy": "test accuracy and passes saved of policies on a packed file, several seeds",
     "invariance": "digests of selection and batches on 1, 2, 3 and 4 real ranks",
     "selection": "cost of one threshold, alone and by class, against all-gather and allreduce",
+    "growth": "cost of one threshold as keys and ranks grow, beside a model carried to 27,648 ranks",
     "conformance": "every policy against every law, as a table",
     "staleness": "KAKURENBO with cheaper refreshes: how stale the scores become, and what that does",
     "leaving": "seconds until a job ends whose rank fails or hangs, and until it has saved when it is told to leave",
@@ -21,6 +22,7 @@ CASES = {
     "epoch": "the time of an epoch in which a share of the samples is hidden",
     "scoring": "samples per second of scoring against training",
     "allreduce": "what an allreduce costs; the alpha-beta model fitted to it and carried to 27,648 ranks",
+    "scaling": "a study of several numbers of ranks, weak and strong, with and without a filter",
     "order": "cost of the epoch's order: keyed bijection against a permutation array",
 }
 

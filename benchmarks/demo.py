@@ -7,7 +7,7 @@ from pathlib import Path
 from benchmarks.results import train
 from hpcfilter.data import is_packed, open_packed
 from hpcfilter.data.pack import pack
-from hpcfilter.report import picture, table
+from hpcfilter.report import compare, picture
 
 RUNS = Path(__file__).parent.parent / "jobs" / "runs"
 TIMEOUT = 3600  # seconds for one training
@@ -32,7 +32,7 @@ def main(words):
         shutil.rmtree(runs[-1], ignore_errors=True)
         print(f"\n{words.ranks} ranks, policy {policy}")
         train(words.ranks, config, runs[-1], {**settings, "filter": f'{{policy = "{policy}"}}'}, TIMEOUT, capture=False)
-    print(f"\n{table(runs)}")
+    print(f"\n{compare(runs).text()}")
     picture(runs, words.folder / "demo.png")
     print(f"\n{words.folder / 'demo.png'}: accuracy and hidden share against the epoch")
 

@@ -14,6 +14,7 @@ from hpcfilter.config import load
 from hpcfilter.errors import InputError
 from hpcfilter.launch import run_local
 
+PHASES = "select", "rebalance", "train", "score"
 RUN = Path(__file__).parent.parent / "jobs" / "runs" / "fashion_mnist.toml"
 
 
@@ -62,4 +63,4 @@ def minimal(words, config):
 
 def ours(words, config, run_dir):
     _, epochs, _ = train(words.ranks, config, run_dir, {}, timeout=3600)
-    return [sum(row["seconds"][phase] for phase in ("select", "train", "score")) for row in epochs]
+    return [sum(row["seconds"][phase] for phase in PHASES) for row in epochs]

@@ -109,11 +109,23 @@ def _parser():
     doctor.add_argument("--folder", default=".", help="where HDF5 is tried (default: the current folder)")
     doctor.set_defaults(run=_doctor)
 
-    report = verbs.add_parser("report", help="compare runs: a table, and a picture")
-    report.add_argument("runs", nargs="+", help="run folders")
-    report.add_argument("--picture", help="draw accuracy and hidden share against the epoch into this file (.png, .svg, .pdf)")
-    report.set_defaults(run=_report)
+    _add_report(verbs.add_parser("report", help="compare runs, report a scaling study or benchmark results; a page for a proposal"))
     return parser
+
+
+def _add_report(parser):
+    parser.add_argument("paths", nargs="+", metavar="PATH", help="run folders; folders with run folders below (a scaling study); results (.jsonl)")
+    parser.add_argument("--format", choices=["text", "markdown", "csv"], default="text")
+    parser.add_argument("-o", "--output", help="write the tables into this file")
+    parser.add_argument("--picture", help="draw into this file (.png, .svg, .pdf)")
+    parser.add_argument("--target", type=_share, metavar="ACCURACY", help="of a study: test accuracy to time (default: what all runs reach)")
+    parser.add_argument("--allreduce", metavar="FILE", help="of a study: results of `python -m benchmarks allreduce`, for the modelled allreduce")
+    parser.add_argument("--proposal", metavar="FILE.md", help="of a study: write a page for a facility proposal")
+    parser.add_argument("--machine", help="of a proposal: carry the model to this machine")
+    parser.add_argument("--walltime", metavar="[D-]HH:MM:SS", help="of a proposal: of one job (default: the machine's)")
+    parser.add_argument("--epochs", type=_number, help="of a proposal: epochs of one training (default: as the runs' config says)")
+    parser.add_argument("--trainings", type=_number, help="of a proposal: how many (default 1)")
+    parser.set_defaults(run=_report)
 
 
 def _add_jobs(parser):
@@ -160,6 +172,15 @@ def _numbers(text):
     if len(set(numbers)) < len(numbers):
         raise argparse.ArgumentTypeError(f"got '{text}', expected each number once")
     return numbers
+
+
+def _share(text):
+    try:
+        if 0 < float(text) <= 1:
+            return float(text)
+    except ValueError:
+        pass
+    raise argparse.ArgumentTypeError(f"got '{text}', expected a share of 1, such as 0.92")
 
 
 def _size(text):
@@ -219,10 +240,6 @@ def _doctor(words, comm):
 
 
 def _report(words, comm):
-    from hpcfilter.report import picture, table
+    from hpcfilter.report import report
 
-    if comm.rank == 0:
-        print(table(words.runs))
-        if words.picture:
-            picture(words.runs, words.picture)
-            print(f"{words.picture}: accuracy and hidden share against the epoch")
+    comm.on_first(lambda: report(words))

@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints
 
 from hpcfilter import notice
+from hpcfilter.errors import InputError
 from hpcfilter.settings import Table
 
 LONGEST = 4096  # characters of a text
@@ -35,6 +36,14 @@ def _seconds(value):
     if not seconds:
         raise ValueError('expected hours, minutes and seconds, such as "02:00:00", or "1-12:00:00" with days')
     return seconds
+
+
+def seconds_of(walltime):
+    """Seconds (int) of a walltime, "[D-]HH:MM:SS". Raises InputError."""
+    try:
+        return _seconds(walltime)
+    except ValueError as error:
+        raise InputError(f"--walltime: got {walltime!r}, {error}") from None
 
 
 def _signal(name):

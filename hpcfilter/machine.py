@@ -62,6 +62,15 @@ class Limit(Table):
     walltime: Walltime
 
 
+class Links(Table):
+    """[links]: what a message costs, for forecasts. Of the makers' papers unless `source` says that it was measured."""
+
+    source: Text
+    latency: Annotated[float, Field(gt=0, lt=1)]  # seconds
+    between: Annotated[float, Field(gt=1e6)]  # bytes per second out of a node, all its network cards
+    inside: Annotated[float, Field(gt=1e6)]  # bytes per second between two GPUs (or processes) of a node
+
+
 class Machine(Table):
     """One site profile."""
 
@@ -85,6 +94,7 @@ class Machine(Table):
     gpu_env: dict[Name, Expanded] = Field({})
     job: Job = Job()  # defaults of the run config's [job]
     limits: list[Limit] = Field([])
+    links: Links | None = None
 
     _path: Path | None = None
 

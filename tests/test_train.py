@@ -8,7 +8,7 @@ import pytest
 from hpcfilter.cli import main
 from hpcfilter.data import read_table
 from hpcfilter.data.pack import pack
-from hpcfilter.report import read_run, table
+from hpcfilter.report import compare, read_run
 
 KAKURENBO = {"policy": "kakurenbo", "fraction": 0.3, "tau": 0.2}
 
@@ -131,11 +131,11 @@ def test_the_record_says_what_others_build_on(tmp_path, digits, config):
     assert {"versions", "commit", "config", "machine", "ranks", "data", "started"} <= set(run)
     assert {"epoch", "steps", "kept", "hidden", "moved_back", "threshold", "train_loss", "accuracy", "lr", "passes", "imbalance",
             "seconds", "selection", "batches"} <= set(epochs[0])
-    assert set(epochs[0]["seconds"]) == {"total", "train", "select", "score", "evaluate", "checkpoint"}
+    assert set(epochs[0]["seconds"]) == {"total", "train", "select", "rebalance", "score", "evaluate", "checkpoint"}
     assert {"exit", "accuracy", "passes", "seconds", "weights"} <= set(end)
     assert (tmp_path / "run" / "DONE").exists() and (tmp_path / "run" / "config.toml").exists()
     assert len(list((tmp_path / "run" / "checkpoints").iterdir())) == 2
-    text = table([tmp_path / "run"])
+    text = compare([tmp_path / "run"]).text()
     assert f"{100 * epochs[-1]['accuracy']:.2f} %" in text and "passes saved" in text
 
 

@@ -23,9 +23,9 @@ def run_epoch(run):
     """
     config, comm, network, work = run.config, run.comm, run.network, run.work
     epoch, first = work.epoch, work.step
-    watch = Stopwatch("train", "select", "score", "evaluate", "checkpoint", spent=work.seconds)
+    watch = Stopwatch("train", "select", "rebalance", "score", "evaluate", "checkpoint", spent=work.seconds)
     with watch("select"):
-        selection, plan = _select(run, work)
+        selection, plan = _select(run, work, watch)
     with watch("train"):
         seen, sent = Columns(network.classes > 0, work.rows), comm.sent
         laps = Laps(*PARTS, wait=network.wait if config.train.breakdown else None)
@@ -75,12 +75,13 @@ def run_epoch(run):
     return what != "leave" or last
 
 
-def _select(run, work):
+def _select(run, work, watch):
     """(selection, plan) of the epoch. A network that is to begin anew does so."""
     faults.point("before_select")
     selection = work.selection = work.selection or run.policy(run.scores, work.epoch, run.config.seed, run.comm)
-    plan = run.plan(selection, run.shards, run.comm, run.config.seed, work.epoch, run.global_batch)
-    check_steps(plan, run.comm)
+    with watch("rebalance"):
+        plan = run.plan(selection, run.shards, run.comm, run.config.seed, work.epoch, run.global_batch)
+        check_steps(plan, run.comm)
     faults.point("after_select")
     if work.step == 0 and work.epoch and work.epoch == selection.began:
         run.begin_anew(work.epoch)

@@ -1,0 +1,59 @@
+"""Results of benchmarks: JSON lines with where they come from, as one table per case."""
+
+import json
+from pathlib import Path
+
+from hpcfilter.errors import InputError
+from hpcfilter.predict import Fit
+from hpcfilter.report.form import Table, number
+
+PROVENANCE = ("case", "versions", "machine", "commit", "date", "unit")
+
+
+def read_results(path):
+    """The results of a file of JSON lines, or of all of them in a folder: list of dict. Raises InputError."""
+    path, results = Path(path), []
+    for file in sorted(path.glob("*.jsonl")) if path.is_dir() else [path]:
+        try:
+            found = [json.loads(line) for line in file.read_text().splitlines() if line.strip()]
+        except (OSError, ValueError) as error:
+            raise InputError(f"{file}: cannot be read as JSON lines: {error}") from None
+        if not all(isinstance(row, dict) and isinstance(row.get("case"), str) for row in found):
+            raise InputError(f'{file}: not results of benchmarks; expected lines with a "case"')
+        results += found
+    return results
+
+
+def results_tables(results):
+    """One Table per case: what it was run with, then what it gave. Lists of numbers are shown by their length."""
+    cases = {}
+    for result in results:
+        cases.setdefault(result["case"], []).append(result)
+    tables = []
+    for case, rows in cases.items():
+        flat = [_flat({key: value for key, value in row.items() if key not in PROVENANCE}) for row in rows]
+        head = list(dict.fromkeys(name for row in flat for name in row))
+        about = sorted({f"{row['date']} on {row['machine']}, commit {(row['commit'] or 'unknown')[:8]}, unit {row.get('unit', '-')}" for row in rows})
+        tables.append(Table(case, ["date", *head], [[row["date"], *(_word(found.get(name)) for name in head)]
+                                                    for row, found in zip(rows, flat, strict=True)], about))
+    return tables
+
+
+def fits(results, library="Horovod"):
+    """The fitted models of allreduces in results of the case `allreduce`: ranks -> predict.Fit, the newest of each."""
+    return {row["ranks"]: Fit(row["ranks"], tuple(row["edges"]), tuple(map(tuple, row["lines"]))) for row in results
+            if row["case"] == "allreduce" and row["parameters"].get("library") == library}
+
+
+def _flat(values, before=""):
+    found = {}
+    for key, value in values.items():
+        name = f"{before}{key}".removeprefix("parameters.")
+        found.update(_flat(value, f"{name}.") if isinstance(value, dict) else {name: value})
+    return found
+
+
+def _word(value):
+    if isinstance(value, list):
+        return f"{len(value)} values" if len(value) > 3 else ", ".join(map(_word, value))
+    return number(value) if isinstance(value, int | float) and not isinstance(value, bool) else "-" if value is None else str(value)

@@ -1,0 +1,75 @@
+"""`hpcfilter report`: what its paths hold decides what is shown."""
+
+from pathlib import Path
+
+from hpcfilter.errors import InputError
+from hpcfilter.job import seconds_of
+from hpcfilter.machine import load_machine
+from hpcfilter.record import replace_text
+from hpcfilter.report.proposal import proposal
+from hpcfilter.report.results import fits, read_results, results_tables
+from hpcfilter.report.runs import compare, picture
+from hpcfilter.report.scaling import picture as scaling_picture
+from hpcfilter.report.scaling import tables
+from hpcfilter.report.study import find_runs, study
+
+OF_A_PROPOSAL = ("machine", "walltime", "epochs", "trainings")  # options
+
+
+def report(words):
+    """Print or write the tables of run folders, of studies (folders with run folders below) or of benchmark results; draw; write the proposal page.
+
+    words: the parsed command line. Raises InputError for paths that hold neither runs nor results, and for what cannot be written.
+    """
+    if not words.proposal and (idle := [name for name in OF_A_PROPOSAL if getattr(words, name) is not None]):
+        raise InputError(f"report: --{idle[0]} is of a proposal; give --proposal FILE.md too")
+    results = [path for path in words.paths if _holds_results(path)]
+    if results and len(results) < len(words.paths):
+        raise InputError(f"report: got benchmark results ({results[0]}) beside runs; expected one kind (measured allreduces: --allreduce FILE)")
+    if not results:
+        return _runs(words, [run for path in words.paths for run in find_runs(path) or [Path(path)]])  # what holds no run is refused when it is read
+    if words.picture or words.proposal:
+        raise InputError("report: --picture and --proposal are of runs; got benchmark results")
+    return _put(words, results_tables([row for path in results for row in read_results(path)]))
+
+
+def _runs(words, runs):
+    if len(runs) == len(words.paths) and not (words.proposal or words.allreduce or words.target):
+        _put(words, [compare(runs)])
+        return words.picture and _made(picture, runs, words.picture)
+    plan = {"machine": load_machine(words.machine) if words.machine else None, "epochs": words.epochs, "trainings": words.trainings or 1,
+            "walltime": seconds_of(words.walltime) if words.walltime else None,
+            "allreduces": fits(read_results(words.allreduce)) if words.allreduce else {}}
+    points, target = study(runs, words.target)
+    _put(words, tables(points, target, plan["allreduces"]))
+    if words.picture:
+        _made(scaling_picture, points, words.picture)
+    if words.proposal:
+        _write(words.proposal, proposal(points, target, **plan))
+        print(f"{words.proposal}: node-hours, efficiency, storage, walltimes")
+    return None
+
+
+def _holds_results(path):
+    path = Path(path)
+    return path.suffix == ".jsonl" or (any(path.glob("*.jsonl")) and not (path / "metrics.jsonl").exists())
+
+
+def _put(words, found):
+    text = ("\n" if words.format == "csv" else "\n\n").join(getattr(table, words.format)() for table in found)
+    if words.output:
+        _write(words.output, text + "\n")
+    else:
+        print(text)
+
+
+def _made(draw, of, path):
+    draw(of, path)
+    print(f"{path}: drawn")
+
+
+def _write(path, text):
+    try:
+        replace_text(Path(path), text)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written: {error.strerror}") from None
