@@ -23,6 +23,7 @@ CASES = {
     "scoring": "samples per second of scoring against training",
     "allreduce": "what an allreduce costs; the alpha-beta model fitted to it and carried to 27,648 ranks",
     "scaling": "a study of several numbers of ranks, weak and strong, with and without a filter",
+    "goals": "the goals of speed beside what was measured, for the README",
     "order": "cost of the epoch's order: keyed bijection against a permutation array",
 }
 

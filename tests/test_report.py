@@ -101,7 +101,7 @@ def test_the_model_is_labelled_and_shows_the_ring_collapse(weak):
     table = at_scale(weak[0], summit, 10)
     assert "modelled" in table.title and column(table, "ranks")[-1] == "27648" and column(table, "nodes")[-1] == "4608"
     ring, tree = ([float(cell.split()[-1]) for cell in column(table, f"{name}, efficiency")] for name in ("flat ring", "tree"))
-    assert ring[-1] < 0.92 < 0.99 < tree[-1] and ring == sorted(ring, reverse=True)
+    assert ring[-1] < 0.92 and tree[-1] > 0.99 and ring == sorted(ring, reverse=True)
     page = proposal(*weak, machine=summit, trainings=2)
     for text in ("2 trainings of 10 epochs over 1,000 samples", "## Scaling, weak", "## Node-hours", "## Storage", "## Walltime mix", "modelled"):
         assert text in page

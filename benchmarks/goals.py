@@ -1,0 +1,118 @@
+"""The goals of speed beside what was measured, as the README shows them, from benchmarks/results/ alone.
+
+`python -m benchmarks goals --write README.md` puts the table between its two comments there; a test holds the README against the results.
+"""
+
+import argparse
+from pathlib import Path
+
+from hpcfilter.errors import InputError
+from hpcfilter.report import Table, read_results
+from hpcfilter.report.form import number
+
+RESULTS = Path(__file__).parent / "results"
+BEGIN, END = "<!-- python -m benchmarks goals --write README.md -->", "<!-- end of goals -->"
+
+
+def main(words):
+    parser = argparse.ArgumentParser(prog="python -m benchmarks goals", description=__doc__)
+    parser.add_argument("--results", default=RESULTS, help="folder of results (default benchmarks/results)")
+    parser.add_argument("--write", metavar="README.md", help="put the table into this file")
+    words = parser.parse_args(words)
+    text = goals(read_results(words.results)).markdown()
+    print(text)
+    if words.write:
+        path = Path(words.write)
+        path.write_text(placed(path.read_text(), text))
+
+
+def placed(page, text):
+    """The page with the text between the two comments. Raises InputError without them."""
+    before, begin, rest = page.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise InputError(f"expected the comments {BEGIN} and {END}")
+    return f"{before}{BEGIN}\n{text}\n{END}{after}"
+
+
+def goals(results):
+    """Table of every goal: what, goal, measured, whether it is reached. results: list of dict, of which the newest counts."""
+    rows = [row for lines in (_reader, _loop, _epoch, _scoring, _growth, _allreduce) for row in lines(results)]
+    lines = [[what, goal, measured, "yes" if reached else "**no**", f"`{command}`"] for what, goal, measured, reached, command in rows]
+    return Table("", ["what", "goal", "measured", "reached", "python -m benchmarks"], lines)
+
+
+def newest(results, case, **parameters):
+    """The last result of a case with these parameters. Raises InputError when there is none."""
+    found = [row for row in results if row["case"] == case and all(row["parameters"].get(name) == value for name, value in parameters.items())]
+    if not found:
+        raise InputError(f"benchmarks/results: nothing of the case {case} with {parameters}; run it first")
+    return found[-1]
+
+
+def _reader(results):
+    ratio = newest(results, "reader", cache="warm", bytes=3072)["ratio"]
+    for against, least, what in (("take", 0.90, "`np.take` from memory"), ("dset[i]", 15, "`dset[i]`"), ("dset[sorted]", 40, "h5py fancy indexing")):
+        value = ratio[f"rows / {against}"]
+        yield f"reader, 3 KB rows, 70 % kept, warm: against {what}", f"≥ {least:g}", number(value), value >= least, "reader"
+    decoded = newest(results, "reader", source="chunked, gzip")
+    yield ("a chunked, compressed file: times each chunk is decoded, ever (by `pack`; none per epoch)", "≤ 1 per epoch",
+           number(decoded["decoded"] / decoded["chunks"]), decoded["decoded"] <= decoded["chunks"], "reader")
+    for size, what in ((115_248, "115 KB"), (3072, "3 KB")):
+        row = newest(results, "reader", cache="cold", bytes=size)
+        value = row["disk"] / row["wanted"]
+        yield (f"bytes from a cold disk, per byte of the kept rows, {what} rows", "≤ 1.05", number(value), value <= 1.05,
+               "reader" if size == 3072 else "reader --shape 196 196 3 --samples 8000")
+
+
+def _loop(results):
+    row = newest(results, "loop")
+    value = row["ratio"]
+    yield ("loop without a filter, rate against a minimal Horovod loop", "≥ 0.98", _spread(value), value["median"] >= 0.98,
+           "loop --data fashion_mnist.h5")
+
+
+def _epoch(results):
+    for fraction in (0.3, 0.5):
+        row = newest(results, "epoch", fraction=fraction)
+        goal = 1 - row["hidden"] + 0.02
+        yield (f"epoch with {100 * row['hidden']:.1f} % hidden, of the time of a whole one", f"≤ {goal:.3f}", _spread(row["ratio"]),
+               row["ratio"]["median"] <= goal, "epoch --data fashion_mnist.h5")
+        yield (f"selection, rebalancing and scoring, of that epoch ({fraction:g})", "≤ 1 %", f"{100 * row['overhead']['median']:.2f} %",
+               row["overhead"]["median"] <= 0.01, "epoch --data fashion_mnist.h5")
+
+
+def _scoring(results):
+    for model in ("cnn", "resnet18"):
+        row = newest(results, "scoring", model=model)
+        yield (f"scoring against training, samples/s, {model}", "≥ 2.8", number(row["ratio"]["best"]), row["ratio"]["best"] >= 2.8,
+               f"scoring --data {row['parameters']['data']}")
+
+
+def _growth(results):
+    rows = [row for row in results if row["case"] == "growth" and row["parameters"]["way"] == "sample" and "payload" in row]
+    if not rows:
+        raise InputError("benchmarks/results: nothing of the case growth; run it first")
+    grown = [row for row in rows if row["parameters"]["table"] == "N grows" and row["ranks"] == 2]
+    few, many = (pick(grown, key=lambda row: row["parameters"]["samples"]) for pick in (min, max))
+    value = many["payload"] / few["payload"]
+    sizes = f"{few['parameters']['samples']:.0e} to {many['parameters']['samples']:.0e}".replace("e+0", "e")
+    yield f"bytes per rank of one threshold, {sizes} keys, 2 ranks", "flat", f"{number(value)} times", value <= 1.05, "growth"
+    wide = sorted((row for row in rows if row["parameters"]["table"] == "P grows"), key=lambda row: row["ranks"])
+    value = max(row["memory"] for row in wide) / min(row["memory"] for row in wide)
+    ranks = f"{wide[0]['ranks']} to {wide[-1]['ranks']} ranks"
+    yield f"memory per rank at as many keys per rank, {ranks}", "flat", f"{number(value)} times", value <= 1.05, "growth"
+    off = [abs(row["modelled"]["seconds"] / row["seconds"]["median"] - 1) for row in grown]
+    yield f"its time as modelled, 2 ranks, {sizes} keys: most off", "as modelled", f"{100 * max(off):.0f} %", max(off) <= 0.25, "growth"
+
+
+def _allreduce(results):
+    for library in ("MPI", "Horovod"):
+        row = newest(results, "allreduce", library=library)
+        value = row["error"]["most"]
+        yield (f"alpha-beta model of {library}'s allreduce, 1 KB to 64 MB, {row['ranks']} ranks: error at most", "≤ 15 %", f"{100 * value:.1f} %",
+               value <= 0.15, "allreduce")
+
+
+def _spread(value):
+    return f"{value['median']:.3f} ({value['min']:.3f} to {value['max']:.3f})"
