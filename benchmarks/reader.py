@@ -1,25 +1,35 @@
 """Filtered, shuffled rows from a packed file against np.take from memory and against the ways of h5py; bytes read from a cold disk.
 
-    take         np.take from an array in memory into a buffer: the limit
-    rows         hpcfilter's rows of a memory map, in the read-ahead thread's own way
-    dset[i]      one sample after the other by h5py
-    dset[sorted] a batch at once by h5py's fancy indexing, which wants increasing indices
+    take             np.take from an array in memory into a buffer: the limit
+    rows             hpcfilter's rows of a memory map, in the read-ahead thread's own way
+    dset[i]          one sample after the other by h5py
+    dset[sorted]     a batch at once by h5py's fancy indexing, which wants increasing indices
+    DataLoader, w=n  torch's DataLoader over a data set of dset[i], in the same order, with n workers
+
+Chunked and compressed files are a source only: pack decodes their chunks in the order of the file and writes contiguous rows, of which training
+reads those that it wants. Counted is how often a chunk is decoded by pack, and in an epoch of the packed file.
 """
 
 import argparse
 import os
 import tempfile
+from collections import Counter
 from pathlib import Path
+from unittest import mock
 
 import h5py
 import numpy as np
 
+from benchmarks.peers import by_sorted_batch, loader, one_by_one
 from benchmarks.results import interleaved, spread, write
 from hpcfilter.data import open_packed
+from hpcfilter.data.chunked import Chunked
 from hpcfilter.data.pack import pack
 from hpcfilter.randomness import Permutation
 
 BATCH = 256
+SHARE = 20  # the slow ways read one in so many of the batches
+CHUNKED, CHUNK = 10_000, 64  # rows of the chunked file at most, and of a chunk
 
 
 def main(words):
@@ -35,6 +45,7 @@ def main(words):
         path = make(Path(folder), words.samples, words.shape)
         warm(path, words)
         cold(path, words)
+        chunks(Path(folder), words)
 
 
 def make(folder, samples, shape):
@@ -59,19 +70,14 @@ def warm(path, words):
     split, parts = open_packed(path).train, batches(words.samples, words.kept)
     memory, buffer = np.array(split.images), np.empty((BATCH, *words.shape), np.uint8)
 
-    def slow(way, share):
-        with h5py.File(path) as file:
-            data = file["train/images"]
-            for part in parts[: max(1, len(parts) // share)]:
-                way(data, part)
-
+    few = parts[: max(1, len(parts) // SHARE)]
+    slow = {"dset[i]": lambda: one_by_one(path, few), "dset[sorted]": lambda: by_sorted_batch(path, few)}
+    slow |= {f"DataLoader, w={workers}": loader(path, np.concatenate(few), BATCH, workers) for workers in (0, 2)}
     ways = {"take": lambda: [np.take(memory, part, axis=0, out=buffer[: len(part)], mode="clip") for part in parts],
-            "rows": lambda: [split.rows(part) for part in parts],
-            "dset[i]": lambda: slow(lambda data, part: [data[i] for i in part], 20),
-            "dset[sorted]": lambda: slow(lambda data, part: data[np.sort(part)], 20)}
+            "rows": lambda: [split.rows(part) for part in parts], **slow}
     interleaved(ways, 2)
     seconds = interleaved(ways, words.repetitions)
-    done = {name: sum(map(len, parts if name in ("take", "rows") else parts[: max(1, len(parts) // 20)])) for name in ways}
+    done = {name: sum(map(len, few if name in slow else parts)) for name in ways}
     rate = {name: done[name] / spread(values)["median"] for name, values in seconds.items()}
     ratio = {f"rows / {name}": rate["rows"] / rate[name] for name in rate if name != "rows"}
     size = int(np.prod(words.shape))
@@ -80,7 +86,7 @@ def warm(path, words):
           seconds={name: spread(values) for name, values in seconds.items()})
     for name, value in rate.items():
         times = f"   rows is {ratio[f'rows / {name}']:.2f} times that" if name != "rows" else ""
-        print(f"{name:14} {value:12.0f} samples/s  {value * size / 1e9:7.3f} GB/s{times}")
+        print(f"{name:16} {value:12.0f} samples/s  {value * size / 1e9:7.3f} GB/s{times}")
 
 
 def cold(path, words):
@@ -99,6 +105,37 @@ def cold(path, words):
           unit="bytes", wanted=wanted, disk=found["kept"], disk_all=found["all"])
     print(f"cold: {wanted / 1e6:.1f} MB wanted, {found['kept'] / 1e6:.1f} MB read from the disk ({found['kept'] / max(wanted, 1):.3f}); "
           f"the whole epoch {found['all'] / 1e6:.1f} MB")
+
+
+def chunks(folder, words):
+    """How often each chunk of a chunked gzip file is decoded: by pack, and in an epoch of what it has packed."""
+    rng, rows = np.random.default_rng(0), min(words.samples, CHUNKED)
+    arrays = {"images": rng.integers(0, 4, (rows, *words.shape), np.uint8), "labels": rng.integers(0, 10, rows)}
+    with h5py.File(folder / "chunked.h5", "w") as file:
+        for split in ("train", "test"):
+            for name, values in arrays.items():
+                file.create_dataset(f"{split}/{name}", data=values, chunks=(CHUNK, *values.shape[1:]), compression="gzip")
+    decoded, decode = Counter(), Chunked._decode
+
+    def counted(self, corner):
+        decoded[h5py.h5i.get_name(self._data).decode(), corner] += 1
+        return decode(self, corner)
+
+    with mock.patch.object(Chunked, "_decode", counted):
+        pack(folder / "chunked.h5", folder / "unchunked.h5")
+        packing = decoded.copy()
+        decoded.clear()
+        split = open_packed(folder / "unchunked.h5").train
+        for part in batches(rows, words.kept):
+            split.rows(part)
+    counts = {}
+    for name in arrays:
+        times = [number for (array, _), number in packing.items() if array.endswith(name)]
+        counts[name] = {"chunks": len(times), "decoded": sum(times), "most": max(times)}
+        print(f"pack of a chunked gzip file: {len(times)} chunks of {name} decoded {sum(times) / len(times):.2f} times each, {max(times)} at most; "
+              f"in an epoch {decoded.total()}")
+    about = {"source": "chunked, gzip", "samples": 2 * rows, "bytes": int(np.prod(words.shape)), "chunk": CHUNK, "kept": words.kept}
+    write(words.output, "reader", about, unit="chunks", **counts["images"], labels=counts["labels"], in_an_epoch=decoded.total())
 
 
 def forget(path):
