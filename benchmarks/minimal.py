@@ -38,7 +38,7 @@ def main(config_path, epochs):
     for epoch in range(epochs):
         MPI.COMM_WORLD.Barrier()
         start = time.perf_counter()
-        order = torch.randperm(len(x), generator=torch.Generator().manual_seed(epoch))
+        order = torch.randperm(len(x), generator=torch.Generator().manual_seed(epoch)).to(x.device)
         mine = order[hvd.rank() :: hvd.size()]
         model.train()
         for step in range(steps):

@@ -18,8 +18,9 @@ from hpcfilter.optim import sgd
 from hpcfilter.train.epoch import LOOK_FACTOR
 
 LAST = {"channels_last": "true"}
-WAYS = {"train": {}, "train, channels last": LAST, "score": {}, "score, channels last": LAST,
-        "score, channels last, bf16": {**LAST, "precision": "bfloat16"}}
+HALF = {**LAST, "precision": "bfloat16"}
+WAYS = {"train": {}, "train, channels last": LAST, "train, channels last, bf16": HALF,
+        "score": {}, "score, channels last": LAST, "score, channels last, bf16": HALF}
 
 
 def main(words):
@@ -55,6 +56,7 @@ def measure(words):
         rate = {label: words.samples * comm.size / spread(values)["median"] for label, values in seconds.items()}
         best = {kind: max(value for label, value in rate.items() if label.startswith(kind)) for kind in ("train", "score")}
         ratio = {"as is": rate["score"] / rate["train"], "channels last": rate["score, channels last"] / rate["train, channels last"],
+                 "channels last, bf16": rate["score, channels last, bf16"] / rate["train, channels last, bf16"],
                  "best": best["score"] / best["train"]}
         if comm.rank == 0:
             about = {"model": name, "data": dataset.path.rpartition("/")[2], "batch": words.batch, "samples": words.samples}

@@ -128,7 +128,7 @@ class Network:
     def wait(self):
         """Return when the device has done all that it was told to."""
         if self.device.type == "cuda":
-            torch.cuda.synchronize()
+            torch.cuda.current_stream().synchronize()  # not Horovod's streams, whose sums may go on
 
     def is_finite(self):
         """Whether all parameters are finite numbers."""

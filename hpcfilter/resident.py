@@ -23,5 +23,7 @@ class ResidentRows:
 
     def rows(self, index):
         """Rows in the order given. index: int64 (b,). Returns (images (b, ...), labels (b, ...)), tensors."""
+        if self._images.device.type == "cpu":  # torch, asked from the read-ahead thread, would start a second team of threads
+            return tuple(torch.from_numpy(np.take(part.numpy(), index, axis=0)) for part in (self._images, self._labels))
         where = torch.from_numpy(np.asarray(index)).to(self._images.device)
         return self._images[where], self._labels[where]

@@ -260,6 +260,15 @@ def test_what_a_file_says_of_itself_must_make_sense(tmp_path, change):
         open_packed(path)
 
 
+def test_a_chunk_is_decoded_once_by_slices_in_a_row(tmp_path, monkeypatch):
+    with h5py.File(tmp_path / "c.h5", "w") as file:
+        data = Chunked(file.create_dataset("x", data=np.arange(100), chunks=(64,), compression="gzip"))
+        decoded, decode = [], Chunked._decode
+        monkeypatch.setattr(Chunked, "_decode", lambda self, corner: decoded.append(corner) or decode(self, corner))
+        assert np.array_equal(np.concatenate([data[start : start + 7] for start in range(0, 100, 7)]), np.arange(100))
+        assert decoded == [(0,), (64,)]
+
+
 def test_chunks_are_decoded_as_the_library_does(tmp_path):
     cases = (("u1", (50, 9, 5), (16, 4, 3)), (">i2", (50,), (9,)), ("?", (50, 2), (50, 1)), ("<f4", (5, 4), (8, 4)))
     for number, (dtype, shape, chunks) in enumerate(cases):

@@ -53,32 +53,47 @@ def test_the_parts_of_a_step_and_what_it_moves(tmp_path, digits, config):
     assert rows[0]["bytes"]["gradients"] == 4 * parameters * rows[0]["steps"]
 
 
+def test_what_a_filter_sends(tmp_path, digits, config, hpcfilter):
+    """Two ranks: the threshold's histograms are counted as selection, a few bytes per sample as observations."""
+    for policy in ("none", "kakurenbo"):
+        path = config(digits, filter={"policy": policy, **({"fraction": 0.3} if policy != "none" else {})}, train={"epochs": 3})
+        assert hpcfilter(2, "train", path, "--run-dir", tmp_path / policy).returncode == 0
+    (plain, kakurenbo) = (speed(tmp_path / policy)[-1]["bytes"] for policy in ("none", "kakurenbo"))
+    assert kakurenbo["selection"] - plain["selection"] > 2 * 40_000
+    assert 0 < kakurenbo["observations"] < plain["observations"] < 1438 * 32
+
+
 def test_cray_counts_the_node(tmp_path):
     counter = tmp_path / "energy"
     counter.write_text("1000 J 1700000000 us\n")
     meter = Joules(counter, tmp_path)
     counter.write_text("1500 J 1700000001 us\n")
-    assert meter.spent() == 500.0
+    assert meter.take() == 500.0
     counter.write_text("1700 J 1700000001 us\n")
-    assert meter.spent() == 700.0
+    assert meter.take() == 200.0
 
 
 def test_rapl_counts_processors_and_begins_again(tmp_path):
     for number, (now, most) in enumerate([(9_000_000, 10_000_000), (0, 10_000_000)]):
         zone = tmp_path / f"intel-rapl:{number}"
         zone.mkdir()
+        (zone / "name").write_text(f"package-{number}\n")
         (zone / "energy_uj").write_text(f"{now}\n")
         (zone / "max_energy_range_uj").write_text(f"{most}\n")
+    psys = tmp_path / "intel-rapl:2"
+    psys.mkdir()
+    (psys / "name").write_text("psys\n")
     meter = Joules(tmp_path / "none", tmp_path)
+    assert meter.source == "processors"
     (tmp_path / "intel-rapl:0/energy_uj").write_text("1000000\n")  # past the end, and on
     (tmp_path / "intel-rapl:1/energy_uj").write_text("3000000\n")
-    assert meter.spent() == 5.0
+    assert meter.take() == 5.0
 
 
 def test_no_counter_is_no_number(tmp_path):
-    assert Joules(tmp_path / "none", tmp_path).spent() is None
+    assert Joules(tmp_path / "none", tmp_path).take() is None
     (tmp_path / "energy").write_text("nonsense")
-    assert Joules(tmp_path / "energy", tmp_path).spent() is None
+    assert Joules(tmp_path / "energy", tmp_path).take() is None
 
 
 @pytest.mark.parametrize("order", ["global", "shard"])

@@ -19,6 +19,7 @@ class Chunked:
         creation = data.id.get_create_plist()
         self.shape, self.dtype, self.chunk_rows = data.shape, data.dtype, data.chunks[0]
         self._data, self._sides = data.id, data.chunks
+        self._last = None, None  # corner and array of the chunk that was decoded last: a chunk of labels is wanted by many slices in a row
         self._filters = [FILTERS[creation.get_filter(number)[0]] for number in range(creation.get_nfilters())]
 
     def __getitem__(self, rows):
@@ -27,14 +28,20 @@ class Chunked:
         begins = [range(0, side, chunk) for side, chunk in zip(self.shape, self._sides, strict=True)]
         begins[0] = range(start // self.chunk_rows * self.chunk_rows, stop, self.chunk_rows)
         for corner in itertools.product(*begins):
-            chunk = self._decode(corner)[max(0, start - corner[0]) :]
+            chunk = self._chunk(corner)[max(0, start - corner[0]) :]
             place = (max(0, corner[0] - start), *corner[1:])
             target = array[tuple(slice(at, at + side) for at, side in zip(place, chunk.shape, strict=True))]
             target[...] = chunk[tuple(slice(side) for side in target.shape)]  # a chunk may reach beyond the array
         return array
 
-    def _decode(self, corner):
+    def _chunk(self, corner):
         """The chunk that begins at the index `corner`, in its full size."""
+        if self._last[0] != corner:
+            self._last = corner, self._decode(corner)
+        return self._last[1]
+
+    def _decode(self, corner):
+        """A chunk from its stored bytes."""
         skipped, data = self._data.read_direct_chunk(corner)
         expected = math.prod(self._sides) * self.dtype.itemsize
         for number, name in reversed(list(enumerate(self._filters))):

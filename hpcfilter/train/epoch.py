@@ -25,9 +25,9 @@ def run_epoch(run):
     epoch, first = work.epoch, work.step
     watch = Stopwatch("train", "select", "rebalance", "score", "evaluate", "checkpoint", spent=work.seconds)
     with watch("select"):
-        selection, plan = _select(run, work, watch)
+        selection, plan, selected = _select(run, work, watch)
     with watch("train"):
-        seen, sent = Columns(network.classes > 0, work.rows), comm.sent
+        seen = Columns(network.classes > 0, work.rows)
         laps = Laps(*PARTS, wait=network.wait if config.train.breakdown else None)
         batches = read_batches(run.rows, plan.batches(first), run.augment, config.seed, epoch)
         for step, (batch, images, labels) in enumerate(batches, first):
@@ -38,6 +38,8 @@ def run_epoch(run):
             _step(run, batch, images, labels, work.rate, seen, laps)
             faults.point("after_step")
             beat()
+            if run.meter:
+                run.meter.watch()
             if what := run.boundary.reached():
                 with watch("checkpoint"):
                     run.work = UnderWay(epoch, selection, step + 1, work.rate, watch.so_far(), _rows(plan, first, step + 1, work, seen))
@@ -46,37 +48,31 @@ def run_epoch(run):
                     return False
             laps.start()
         rows = _rows(plan, first, plan.steps, work, seen)
-        index, losses = rows["index"], rows["loss"]
+        losses = rows["loss"]
     with watch("score"):
-        faults.point("before_score")
-        if network.score.needs_batches:
-            rows["value"] = batch_means(losses, rows["step"], plan.steps, comm)
-        _take_home(run, selection, rows)
-        comm.average_buffers(network.model, len(index) / int(comm.sum(len(index))))
-        refreshed = _refresh(run, selection)
-        run.check_weights(f"after epoch {epoch}")
-        faults.point("after_score")
+        refreshed, observed = _score(run, selection, rows, plan)
+        digests = {"selection": selection_digest(selection, run.scores.owned, comm), "batches": plan.digest(comm)}
     with watch("evaluate"):
         faults.point("before_evaluate")
         run.test_result = test_loss, accuracy = evaluate(run)
     counts = _count(run, kept=selection.keep, moved_back=selection.moved_back, refreshed=refreshed,
-                    trained=np.ones(len(index), bool), nan=~np.isfinite(losses))
+                    trained=np.ones(len(losses), bool), nan=~np.isfinite(losses))
     row = {"epoch": epoch, **counts, "hidden": run.scores.total - counts["kept"], "steps": plan.steps, "threshold": selection.threshold,
            "train_loss": _mean(comm, losses), "test_loss": test_loss, "accuracy": accuracy, "lr": work.rate, "imbalance": plan.imbalance,
-           "passes": run.trained / run.scores.total, "looks": run.looked / run.scores.total,
-           "selection": selection_digest(selection, run.scores.owned, comm), "batches": plan.digest(comm)}
+           "passes": run.trained / run.scores.total, "looks": run.looked / run.scores.total, **digests}
     run.last_row = {**row, "seconds": {"total": watch.total(), **watch.seconds}}
     run.work, last, what = UnderWay(epoch + 1), epoch + 1 == config.train.epochs, run.boundary.agree()
     with watch("checkpoint"):
         if what or last or (epoch + 1) % config.checkpoint.every == 0:
             run.save(epoch)
     _report(run, {**row, "seconds": {"total": watch.total(), **watch.seconds}})
-    run.record.row("speed", epoch=epoch, **_speed(run, laps, plan.steps - first, sent))
+    run.record.row("speed", epoch=epoch, **_speed(run, laps, plan.steps - first, selected, observed))
     return what != "leave" or last
 
 
 def _select(run, work, watch):
-    """(selection, plan) of the epoch. A network that is to begin anew does so."""
+    """(selection, plan, bytes that this rank has sent for them) of the epoch. A network that is to begin anew does so."""
+    before = run.comm.sent
     faults.point("before_select")
     selection = work.selection = work.selection or run.policy(run.scores, work.epoch, run.config.seed, run.comm)
     with watch("rebalance"):
@@ -85,7 +81,7 @@ def _select(run, work, watch):
     faults.point("after_select")
     if work.step == 0 and work.epoch and work.epoch == selection.began:
         run.begin_anew(work.epoch)
-    return selection, plan
+    return selection, plan, run.comm.sent - before
 
 
 def _step(run, batch, images, labels, rate, seen, lap):
@@ -121,14 +117,33 @@ def _rows(plan, first, last, work, seen):
     return {**trained, **columns, "loss": losses}
 
 
-def _speed(run, laps, steps, sent):
-    """What the steps of the epoch took and moved. Seconds are means over ranks and steps, bytes are sums over the ranks. All ranks must call."""
+def _speed(run, laps, steps, selected, observed):
+    """What the steps of the epoch took and moved. Seconds are means over ranks and steps, bytes are sums over the ranks. All ranks must call.
+
+    selected, observed: bytes that this rank has sent for the selection and its plan, and to bring observations home.
+    """
     comm = run.comm
-    moved = np.array([run.network.gradient_bytes() * steps, comm.sent - sent], np.float64)
+    moved = np.array([run.network.gradient_bytes() * steps, selected, observed], np.float64)
     seconds = comm.sum(np.array(list(laps.seconds.values())))
-    gradients, other = (int(value) for value in comm.sum(moved))
+    moved = dict(zip(("gradients", "selection", "observations"), map(int, comm.sum(moved)), strict=True))
+    joules, source = run.joules()
     return {"steps": steps, "parts": {name: float(value) / max(1, comm.size * steps) for name, value in zip(laps.seconds, seconds, strict=True)},
-            "bytes": {"gradients": gradients, "other": other, "row": run.dataset.train.row_bytes}, "joules": run.joules()}
+            "bytes": {**moved, "row": run.dataset.train.row_bytes}, "joules": joules, "joules_of": source}
+
+
+def _score(run, selection, rows, plan):
+    """What was seen in training goes to the owners, and the selection's hidden samples get a look. Returns (their mask, bytes sent)."""
+    comm, losses, before = run.comm, rows["loss"], run.comm.sent
+    faults.point("before_score")
+    if run.network.score.needs_batches:
+        rows["value"] = batch_means(losses, rows["step"], plan.steps, comm)
+    _take_home(run, selection, rows)
+    sent = comm.sent - before
+    comm.average_buffers(run.network.model, len(losses) / int(comm.sum(len(losses))))
+    refreshed = _refresh(run, selection)
+    run.check_weights(f"after epoch {run.work.epoch}")
+    faults.point("after_score")
+    return refreshed, sent
 
 
 def _take_home(run, selection, rows):

@@ -80,7 +80,7 @@ class Run:
         self.test_result = None  # (loss, accuracy) after it
         self.network.try_out(dataset.train, np.asarray(self.scores.owned[:2]))
         self.warned = False
-        self._meter = Joules() if comm.local_rank == 0 else None  # one per node
+        self.meter = Joules() if comm.local_rank == 0 else None  # one per node
 
     def _own_scores(self, parameters):
         """What is known of this rank's samples before the first epoch: labels, and the rows of the file that the policy works with."""
@@ -168,10 +168,11 @@ class Run:
         self.comm.broadcast(self.network.model)
 
     def joules(self):
-        """The energy of all nodes since the start, float; None unless every node counts it. All ranks must call."""
-        spent = self._meter.spent() if self._meter else 0.0
+        """The energy of all nodes since the last call: (joules, of what), or (None, None) unless every node counts it. All ranks must call."""
+        spent = self.meter.take() if self.meter else 0.0
         total, unknown = self.comm.sum(np.array([spent or 0.0, spent is None], np.float64))
-        return None if unknown else float(total)
+        source = self.comm.bcast(self.meter and self.meter.source)
+        return (None, None) if unknown else (float(total), source)
 
     def check_weights(self, where):
         """Stop all ranks before weights that are not finite, or not the same on all ranks, become a checkpoint. where: for the message."""
