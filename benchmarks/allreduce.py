@@ -13,7 +13,8 @@ import torch
 
 from benchmarks.results import interleaved, on_ranks, write
 from hpcfilter.comm import world
-from hpcfilter.predict import Link, Step, epoch_seconds, fit, hierarchical, ring, tree
+from hpcfilter.predict import Link, Step, epoch_seconds, fit, selection_seconds, ways
+from hpcfilter.report import fits, read_results
 
 SIZES = [1 << power for power in range(10, 27)]  # bytes: 1 KiB to 64 MiB
 SCALES = (6, 48, 384, 3072, 6144, 12_288, 27_648)  # ranks, six to a node
@@ -66,18 +67,25 @@ def measure(words):
 
 
 def at_scale(words):
-    """The model on up to 27,648 ranks."""
+    """The model on up to 27,648 ranks: with a machine's links by their makers' figures, and with one that is fitted to what was measured here."""
+    most = max(words.ranks)
+    here = fits(read_results(words.output))[most].link()
+    for links, inside, between in (("makers' figures", INSIDE, BETWEEN), (f"as fitted to Horovod's allreduce on {most} ranks here", here, here)):
+        carry(words, links, inside, between)
+
+
+def carry(words, links, inside, between):
+    """One table: a step, its efficiency and an epoch, with and without a filter."""
     step = Step(FORWARD, BACKWARD)
-    print(f"modelled: gradients of {GRADIENTS / 1e6:.0f} MB, {NODE} ranks per node, a step of {1e3 * step.alone:.0f} ms alone, "
-          f"{words.hidden:g} of the samples hidden")
-    print(f"{'ranks':>7}  {'flat ring':>24}  {'tree':>24}  {'hierarchical':>24}   epoch s: all, filtered (hierarchical)")
+    print(f"modelled: gradients of {GRADIENTS / 1e6:.0f} MB, {NODE} ranks per node, a step of {1e3 * step.alone:.0f} ms alone; links {links}: "
+          f"{1e6 * between.latency:.3g} us, {between.bandwidth / 1e9:.3g} GB/s")
+    print(f"{'ranks':>7}  {'flat ring':>24}  {'tree':>24}  {'hierarchical':>24}   epoch s, hierarchical: all, {words.hidden:g} hidden")
     for ranks in SCALES:
-        shared = Link(BETWEEN.latency, BETWEEN.bandwidth / NODE)
-        seconds = {"flat ring": ring(GRADIENTS, ranks, shared), "tree": tree(GRADIENTS, ranks, shared),
-                   "hierarchical": hierarchical(GRADIENTS, ranks // NODE, NODE, INSIDE, BETWEEN)}
+        seconds = ways(GRADIENTS, ranks // NODE, NODE, inside, between)
         efficiency = {name: float(step.efficiency(took)) for name, took in seconds.items()}
-        epochs = [float(epoch_seconds(SAMPLES, share, BATCH * ranks, step.seconds(seconds["hierarchical"]))) for share in (0.0, words.hidden)]
-        about = {"gradients": GRADIENTS, "per node": NODE, "hidden": words.hidden}
+        epochs = [float(epoch_seconds(SAMPLES, share, BATCH * ranks, step, seconds["hierarchical"], more))
+                  for share, more in ((0.0, 0.0), (words.hidden, selection_seconds(ranks, between)))]
+        about = {"gradients": GRADIENTS, "per node": NODE, "hidden": words.hidden, "links": links}
         write(words.output, "allreduce", about, ranks=ranks, unit="seconds, share", modelled=True,
               seconds={name: float(took) for name, took in seconds.items()}, efficiency=efficiency, epoch_seconds=epochs)
         cells = "  ".join(f"{1e3 * float(seconds[name]):9.1f} ms, eff. {efficiency[name]:.2f}" for name in seconds)

@@ -38,7 +38,8 @@ def placed(page, text):
 def goals(results):
     """Table of every goal: what, goal, measured, whether it is reached. results: list of dict, of which the newest counts."""
     rows = [row for lines in (_reader, _loop, _epoch, _scoring, _growth, _allreduce) for row in lines(results)]
-    lines = [[what, goal, measured, "yes" if reached else "**no**", f"`{command}`"] for what, goal, measured, reached, command in rows]
+    said = {True: "yes", False: "**no**", None: "-"}
+    lines = [[what, goal, measured, said[reached], f"`{command}`"] for what, goal, measured, reached, command in rows]
     return Table("", ["what", "goal", "measured", "reached", "python -m benchmarks"], lines)
 
 
@@ -76,8 +77,8 @@ def _epoch(results):
     for fraction in (0.3, 0.5):
         row = newest(results, "epoch", fraction=fraction)
         goal = 1 - row["hidden"] + 0.02
-        yield (f"epoch with {100 * row['hidden']:.1f} % hidden, of the time of a whole one", f"≤ {goal:.3f}", _spread(row["ratio"]),
-               row["ratio"]["median"] <= goal, "epoch --data fashion_mnist.h5")
+        yield (f"epoch with {100 * row['hidden']:.1f} % hidden (KAKURENBO without refresh), of the time of a whole one", f"≤ {goal:.3f}",
+               _spread(row["ratio"]), row["ratio"]["median"] <= goal, "epoch --data fashion_mnist.h5")
         yield (f"selection, rebalancing and scoring, of that epoch ({fraction:g})", "≤ 1 %", f"{100 * row['overhead']['median']:.2f} %",
                row["overhead"]["median"] <= 0.01, "epoch --data fashion_mnist.h5")
 
@@ -85,8 +86,8 @@ def _epoch(results):
 def _scoring(results):
     for model in ("cnn", "resnet18"):
         row = newest(results, "scoring", model=model)
-        yield (f"scoring against training, samples/s, {model}", "≥ 2.8", number(row["ratio"]["best"]), row["ratio"]["best"] >= 2.8,
-               f"scoring --data {row['parameters']['data']}")
+        yield (f"scoring against training, samples/s, the best setting of each, {model}", "≥ 2.8", number(row["ratio"]["best"]),
+               row["ratio"]["best"] >= 2.8, f"scoring --data {row['parameters']['data']}")
 
 
 def _growth(results):
@@ -112,6 +113,8 @@ def _allreduce(results):
         value = row["error"]["most"]
         yield (f"alpha-beta model of {library}'s allreduce, 1 KB to 64 MB, {row['ranks']} ranks: error at most", "≤ 15 %", f"{100 * value:.1f} %",
                value <= 0.15, "allreduce")
+        yield (f"the same, fitted to every second size: error at most on the others, {library}", "-", f"{100 * row['error']['held out, most']:.1f} %",
+               None, "allreduce")
 
 
 def _spread(value):

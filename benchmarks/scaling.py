@@ -6,12 +6,12 @@ scheduler the same study is `hpcfilter jobs submit run.toml --nodes 1,2,4,8 --re
 
 import argparse
 import os
-import statistics
 from pathlib import Path
 
 from benchmarks.loop import RUN
 from benchmarks.results import train, write
 from hpcfilter.config import load
+from hpcfilter.errors import InputError
 from hpcfilter.report import fits, read_results, scaling_tables, study
 from hpcfilter.report.study import bases
 
@@ -49,8 +49,7 @@ def run_all(words, kind):
             for policy, table in policies.items():
                 folder = Path(words.folder) / kind / policy / f"ranks-{ranks}" / f"repeat-{number}"
                 folders.append(folder)
-                if not (folder / "DONE").exists():
-                    once(words, kind, ranks, table, number, folder)
+                once(words, kind, ranks, table, number, folder)
                 print(f"{folder}: done", flush=True)
     return folders
 
@@ -62,21 +61,22 @@ def once(words, kind, ranks, table, seed, folder):
                 "seed": seed}
     settings.update(setting.split("=", 1) for setting in words.settings)
     folder.mkdir(parents=True, exist_ok=True)
-    config = folder / "run.toml"
-    config.write_text(load(words.config, [f"{key}={value}" for key, value in settings.items()]).toml())
+    config, text = folder / "run.toml", load(words.config, [f"{key}={value}" for key, value in settings.items()]).toml()
+    if config.exists() and config.read_text() != text:
+        raise InputError(f"{config}: is of a study with other settings; give another --folder")
+    config.write_text(text)
+    if (folder / "DONE").exists():
+        return
     train(ranks, config, folder, {}, timeout=3600, resume=(folder / "metrics.jsonl").exists(), OMP_NUM_THREADS="1")
 
 
 def record(words, kind, point, base, allreduces):
-    """The JSON line of one point."""
-    (rate, spread), (share, share_spread) = point.rate, point.efficiency(base)
+    """The JSON line of one point. Intervals are (mean, half of the 95 % interval)."""
     fit = allreduces.get(point.ranks)
-    modelled = float(fit.seconds(point.gradient_bytes)) if fit and point.ranks > 1 else None
-    write(words.output, "scaling", {"kind": kind, "policy": point.policy, "data": Path(words.data).name, "global batch": point.global_batch,
-                                    "epochs": words.epochs, "threads per rank": 1},
-          ranks=point.ranks, repetitions=words.repetitions, unit="samples/s, share, seconds, bytes",
-          rate={"mean": rate, "sd": spread}, speedup=rate / base.rate[0], efficiency={"value": share, "sd": share_spread}, hidden=point.hidden,
-          epoch=statistics.mean(point.epoch_seconds), step={**point.parts, "other": point.other}, phases=point.phases,
-          bytes={"gradients": point.gradient_bytes, "other": point.other_bytes},
-          allreduce_modelled=modelled, accuracy=statistics.mean(point.accuracy) if point.accuracy else None, joules=point.joules,
-          oversubscribed=point.ranks > (os.cpu_count() or 1))
+    modelled = float(fit.seconds(point.bytes["gradients"] / point.steps)) if fit and point.ranks > 1 else None
+    about = {"kind": kind, "policy": point.policy, "data": Path(words.data).name, "global batch": point.global_batch, "epochs": words.epochs,
+             "threads per rank": 1}
+    write(words.output, "scaling", about, ranks=point.ranks, repetitions=words.repetitions, unit="samples/s, share, seconds, bytes",
+          rate=point.rate, speedup=point.rate.mean / base.rate.mean, efficiency=point.efficiency(base), hidden=point.hidden, epoch=point.epoch,
+          step=point.parts, phases=point.phases, bytes=point.bytes, allreduce_modelled=modelled, accuracy=point.accuracy, joules=point.joules,
+          oversubscribed=point.ranks > (os.cpu_count() or 1), trained_at=sorted({str(record.run["commit"]) for record in point.records}))

@@ -17,7 +17,7 @@ class ResidentRows:
         if device.type == "cuda" and size > SHARE * (free := torch.cuda.mem_get_info(device)[0]):
             raise InputError(f"data.resident: the training rows take {size / 2**30:.2f} GiB, of which {SHARE * free / 2**30:.2f} GiB fit on {device}")
         try:
-            self._images, self._labels = (torch.from_numpy(np.array(part)).to(device) for part in (split.images, split.labels))
+            self._images, self._labels = (torch.from_numpy(part).to(device) for part in split.whole())
         except TypeError as error:
             raise InputError(f"data.resident: {error}") from None
 

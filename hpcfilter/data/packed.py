@@ -53,6 +53,14 @@ class Split:
             self._announce(index)
         return np.take(self.images, index, axis=0), np.take(self.labels, index, axis=0)
 
+    def whole(self):
+        """Copies of all rows (images, labels), read from the beginning to the end."""
+        if self.row_bytes >= LARGE:
+            self.images._mmap.madvise(mmap.MADV_SEQUENTIAL)
+        copies = np.array(self.images), np.array(self.labels)
+        self.read_alone()
+        return copies
+
     @property
     def row_bytes(self):
         """Bytes of one sample, without its label."""

@@ -22,9 +22,13 @@ def ring(size, ranks, link):
 
 
 def tree(size, ranks, link):
-    """Up and down a double binary tree, pipelined (Sanders, Speck and Traeff 2009): 2 log2 P latencies, and every byte twice through a link."""
+    """Up and down a double binary tree, pipelined (Sanders, Speck and Traeff 2009): each way (sqrt(depth alpha) + sqrt(n / bandwidth))^2.
+
+    That is the best cut into pieces, of which there are depth - 1 more to wait for than there are pieces.
+    """
     depth = np.ceil(np.log2(ranks))
-    return 2 * depth * link.latency + np.where(np.asarray(ranks) > 1, 2 * np.asarray(size) / link.bandwidth, 0.0)
+    moved = np.where(np.asarray(ranks) > 1, np.asarray(size) / link.bandwidth, 0.0)
+    return 2 * (np.sqrt(depth * link.latency) + np.sqrt(moved)) ** 2
 
 
 def hierarchical(size, nodes, per_node, inside, between):
@@ -35,3 +39,11 @@ def hierarchical(size, nodes, per_node, inside, between):
     share = np.asarray(size) / per_node
     own = Link(between.latency, between.bandwidth / per_node)
     return 2 * (per_node - 1) * (inside.latency + share / inside.bandwidth) + ring(share, nodes, own)
+
+
+def ways(size, nodes, per_node, inside, between):
+    """All three on packed ranks: neighbours share a node, so a flat ring crosses a node's network once in each direction. Returns name -> seconds."""
+    flat = inside if nodes == 1 else Link(between.latency, min(inside.bandwidth, between.bandwidth))
+    ranks = nodes * per_node
+    return {"flat ring": ring(size, ranks, flat), "tree": tree(size, ranks, flat),
+            "hierarchical": hierarchical(size, nodes, per_node, inside, between)}

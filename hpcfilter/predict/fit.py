@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from hpcfilter.errors import InputError
+from hpcfilter.predict.allreduce import Link
 
 RANGES = 4  # at most
 FEWEST = 3  # measured sizes in a range
@@ -34,10 +35,11 @@ class Fit:
         """Relative error against measurements, of each: |model / measured - 1|."""
         return np.abs(self.seconds(size) / np.asarray(seconds) - 1)
 
-    def links(self):
-        """The lines as (latency seconds, bandwidth bytes/s) of a ring on as many ranks."""
+    def link(self):
+        """The Link of a ring that would take as long on as many ranks: the latency of the smallest messages, the bandwidth of the largest."""
         steps = 2 * (self.ranks - 1)
-        return [(a / steps, steps / self.ranks / b if b > 0 else float("inf")) for a, b in self.lines]
+        a, b = self.lines[0][0], self.lines[-1][1]
+        return Link(a / steps, steps / self.ranks / b if b > 0 else float("inf"))
 
 
 def fit(size, seconds, ranks):

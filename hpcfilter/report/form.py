@@ -1,13 +1,29 @@
-"""A table of words, and the ways to write it."""
+"""A table, and the ways to write it. Cells are values; how they look is decided here."""
 
 import csv
 import io
 from dataclasses import dataclass, field
+from typing import NamedTuple
+
+
+class Interval(NamedTuple):
+    """A mean and half the width of its 95 % interval, None where there is but one value."""
+
+    mean: float
+    half: float | None
+
+    def times(self, factor):
+        """The Interval of as many times the values. factor: positive."""
+        return Interval(self.mean * factor, None if self.half is None else self.half * factor)
+
+
+class Share(float):
+    """A share of 1, which people read in percent."""
 
 
 @dataclass
 class Table:
-    """A title, the heads of the columns, rows of text as long, and notes below."""
+    """A title, the heads of the columns, rows as long, and notes below. A cell is text, a number, a Share, an Interval or None."""
 
     title: str
     head: list
@@ -16,7 +32,7 @@ class Table:
 
     def text(self):
         """Aligned columns for a terminal, the first to the left."""
-        lines = [self.head, *self.rows]
+        lines = [self.head, *(list(map(word, row)) for row in self.rows)]
         widths = [max(len(line[column]) for line in lines) for column in range(len(self.head))]
         rows = ["  ".join(cell.rjust(width) if number else cell.ljust(width) for number, (cell, width) in enumerate(zip(line, widths, strict=True)))
                 for line in lines]
@@ -24,21 +40,27 @@ class Table:
 
     def markdown(self):
         """A table of Markdown, with a heading."""
-        lines = [self.head, ["---", *["--:"] * (len(self.head) - 1)], *([_cell(cell) for cell in row] for row in self.rows)]
+        lines = [self.head, ["---", *["--:"] * (len(self.head) - 1)], *([_safe(word(cell)) for cell in row] for row in self.rows)]
         rows = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-        return "\n\n".join([*([f"## {self.title}"] if self.title else []), rows, *map(_cell, self.notes)])
+        return "\n\n".join([*([f"## {self.title}"] if self.title else []), rows, *map(_safe, self.notes)])
 
     def csv(self):
-        """Comma-separated values, head first; the title in a column of its own, so that several tables can stand in one file."""
+        """Comma-separated values as they are, head first; an interval takes two columns. The title has one, since files may hold several tables."""
+        wide = [any(isinstance(row[column], Interval) for row in self.rows) for column in range(len(self.head))]
+        head = [name for name, two in zip(self.head, wide, strict=True) for name in ([name, f"{name} ±"] if two else [name])]
+        rows = [[value for cell, two in zip(row, wide, strict=True) for value in _plain(cell, two)] for row in self.rows]
         out = io.StringIO()
-        writer = csv.writer(out, lineterminator="\n")
-        writer.writerows([["table", *self.head], *([self.title, *row] for row in self.rows)])
+        csv.writer(out, lineterminator="\n").writerows([["table", *head], *([self.title, *row] for row in rows)])
         return out.getvalue().rstrip("\n")
 
 
-def _cell(text):
-    """Text that cannot end a cell, nor become HTML: names of folders and data come from outside."""
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace("|", "\\|").replace("\n", " ")
+def word(cell):
+    """A cell as people read it."""
+    if isinstance(cell, Interval):
+        return number(cell.mean) if cell.half is None else f"{number(cell.mean)} ± {number(cell.half, 2)}"
+    if isinstance(cell, Share):
+        return f"{100 * cell:.2f} %"
+    return cell if isinstance(cell, str) else number(cell)
 
 
 def number(value, digits=3):
@@ -49,9 +71,15 @@ def number(value, digits=3):
         return f"{value:.{digits - 1}e}"
     if abs(value) >= 10 ** (digits - 1) or value == int(value):
         return f"{value:,.0f}"
-    return f"{value:.{digits}g}" if abs(value) >= 1e-4 else "0"
+    return f"{value:.{digits}g}"
 
 
-def plus_minus(mean, sigma, digits=3):
-    """A mean and 1.96 standard deviations, as "12.3 ± 0.4"; the mean alone when there is nothing to deviate."""
-    return number(mean, digits) if sigma is None else f"{number(mean, digits)} ± {number(1.96 * sigma, 2)}"
+def _safe(text):
+    """Text that cannot end a cell, nor become HTML: names of folders and data come from outside."""
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace("|", "\\|").replace("\n", " ")
+
+
+def _plain(cell, two):
+    if two:
+        return list(cell) if isinstance(cell, Interval) else [cell, None]
+    return [float(cell) if isinstance(cell, Share) else cell]

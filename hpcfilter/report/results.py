@@ -5,8 +5,9 @@ from pathlib import Path
 
 from hpcfilter.errors import InputError
 from hpcfilter.predict import Fit
-from hpcfilter.report.form import Table, number
+from hpcfilter.report.form import Table, word
 
+NEEDED = ("case", "parameters", "machine", "commit", "date")
 PROVENANCE = ("case", "versions", "machine", "commit", "date", "unit")
 
 
@@ -18,8 +19,10 @@ def read_results(path):
             found = [json.loads(line) for line in file.read_text().splitlines() if line.strip()]
         except (OSError, ValueError) as error:
             raise InputError(f"{file}: cannot be read as JSON lines: {error}") from None
-        if not all(isinstance(row, dict) and isinstance(row.get("case"), str) for row in found):
-            raise InputError(f'{file}: not results of benchmarks; expected lines with a "case"')
+        for row in found:
+            if not isinstance(row, dict) or (missing := [name for name in NEEDED if name not in row]):
+                raise InputError(f"{file}: not results of benchmarks; expected lines with {', '.join(NEEDED)}"
+                                 + (f", {', '.join(missing)} missing" if isinstance(row, dict) else ""))
         results += found
     return results
 
@@ -34,7 +37,7 @@ def results_tables(results):
         flat = [_flat({key: value for key, value in row.items() if key not in PROVENANCE}) for row in rows]
         head = list(dict.fromkeys(name for row in flat for name in row))
         about = sorted({f"{row['date']} on {row['machine']}, commit {(row['commit'] or 'unknown')[:8]}, unit {row.get('unit', '-')}" for row in rows})
-        tables.append(Table(case, ["date", *head], [[row["date"], *(_word(found.get(name)) for name in head)]
+        tables.append(Table(case, ["date", *head], [[row["date"], *(_cell(found.get(name)) for name in head)]
                                                     for row, found in zip(rows, flat, strict=True)], about))
     return tables
 
@@ -53,7 +56,7 @@ def _flat(values, before=""):
     return found
 
 
-def _word(value):
+def _cell(value):
     if isinstance(value, list):
-        return f"{len(value)} values" if len(value) > 3 else ", ".join(map(_word, value))
-    return number(value) if isinstance(value, int | float) and not isinstance(value, bool) else "-" if value is None else str(value)
+        return f"{len(value)} values" if len(value) > 3 else ", ".join(word(_cell(each)) for each in value)
+    return value if (isinstance(value, int | float) and not isinstance(value, bool)) or value is None else str(value)

@@ -1,13 +1,82 @@
 """Run folders: what stands in them, a table that compares them, and a picture."""
 
 import json
+import os
 import tomllib
+from dataclasses import dataclass
 from pathlib import Path
 
 from hpcfilter.errors import InputError
-from hpcfilter.report.form import Table
+from hpcfilter.report.form import Share, Table
 
 SHOWN = ("select", "train", "score", "evaluate", "checkpoint", "total")  # phases
+
+
+@dataclass
+class Record:
+    """What a run folder says."""
+
+    folder: Path
+    rows: list  # of metrics.jsonl
+    run: dict  # the row of the last start
+    epochs: list  # of dict
+    end: dict | None
+    settings: dict  # "table.key" -> value, of the resolved config
+
+    @property
+    def policy(self):
+        return self.settings.get("filter.policy", "none")
+
+    @property
+    def label(self):
+        """Policy and fraction."""
+        fraction = self.settings.get("filter.fraction")
+        return f"{self.policy} {fraction:g}" if self.policy != "none" and isinstance(fraction, int | float) else self.policy
+
+    @property
+    def accuracies(self):
+        """Test accuracy after each epoch; empty without classes."""
+        return [row["accuracy"] for row in self.epochs if row["accuracy"] is not None]
+
+    @property
+    def waited(self):
+        """Whether the parts of a step are what they took: on a GPU only with train.breakdown."""
+        return not self.run["device"].startswith("cuda") or bool(self.settings.get("train.breakdown"))
+
+    def counted(self):
+        """The epochs without the first after each start, in which the machine warms up; all of them when no other is left."""
+        first = {row.get("first_epoch", 0) for row in self.rows if row["kind"] == "run"}
+        return [row for row in self.epochs if row["epoch"] not in first] or self.epochs
+
+    def speeds(self):
+        """The rows of kind "speed" of the epochs that count."""
+        counted = {row["epoch"] for row in self.counted()}
+        return [row for row in self.rows if row["kind"] == "speed" and row["epoch"] in counted]
+
+    def seconds_until(self, target):
+        """Seconds from the start to the end of the first epoch at or above an accuracy, or None."""
+        total = 0.0
+        for row in self.epochs:
+            total += row["seconds"]["total"]
+            if target is not None and row["accuracy"] is not None and row["accuracy"] >= target:
+                return total
+        return None
+
+
+def read_record(run_dir):
+    """The Record of a run folder. Raises InputError when there is no finished epoch in it or it is damaged."""
+    folder = Path(run_dir)
+    rows = read_rows(folder)
+    runs, epochs = ([row for row in rows if row["kind"] == kind] for kind in ("run", "epoch"))
+    if not runs or not epochs:
+        raise InputError(f"{folder}/metrics.jsonl: holds no finished epoch yet")
+    try:
+        config = tomllib.loads((folder / "config.toml").read_text())
+    except (OSError, ValueError):
+        config = {}  # a record without its config is still one of a run
+    settings = {f"{table}.{key}" if isinstance(values, dict) else table: value for table, values in config.items()
+                for key, value in (values.items() if isinstance(values, dict) else [(table, values)])}
+    return Record(folder, rows, runs[-1], epochs, next((row for row in rows if row["kind"] == "end"), None), settings)
 
 
 def read_rows(run_dir):
@@ -15,38 +84,25 @@ def read_rows(run_dir):
     path = Path(run_dir) / "metrics.jsonl"
     try:
         lines = path.read_text().split("\n")[:-1]  # behind the last line end: nothing, or what a killed run did not finish
-        return [json.loads(line) for line in lines]
+        rows = [json.loads(line) for line in lines]
     except OSError:
         raise InputError(f"{path}: cannot be read; expected a run folder") from None
-    except json.JSONDecodeError as error:
+    except ValueError as error:
         raise InputError(f"{path}: not JSON lines: {error}") from None
+    if not all(isinstance(row, dict) and "kind" in row for row in rows):
+        raise InputError(f'{path}: expected rows with a "kind"')
+    return rows
 
 
 def read_run(run_dir):
-    """The record of a run folder. Returns (run: dict of the last start, epochs: list of dict, end: dict or None).
-
-    Raises InputError when there is no run in the folder or its record is damaged.
-    """
-    rows = read_rows(run_dir)
-    runs = [row for row in rows if row["kind"] == "run"]
-    epochs = [row for row in rows if row["kind"] == "epoch"]
-    if not runs or not epochs:
-        raise InputError(f"{run_dir}/metrics.jsonl: holds no finished epoch yet")
-    return runs[-1], epochs, next((row for row in rows if row["kind"] == "end"), None)
-
-
-def read_config(run_dir):
-    """The config that a run was trained with, as dict of tables. Raises InputError."""
-    path = Path(run_dir) / "config.toml"
-    try:
-        return tomllib.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: cannot be read: {error}") from None
+    """The record of a run folder. Returns (run: dict of the last start, epochs: list of dict, end: dict or None). Raises as `read_record`."""
+    record = read_record(run_dir)
+    return record.run, record.epochs, record.end
 
 
 def compare(run_dirs):
     """One line per run: test accuracy (or loss), passes saved, forward-only passes, seconds by phase. Returns Table."""
-    rows = []
+    rows, names = [], _names(run_dirs)
     for run_dir in run_dirs:
         _, epochs, _ = read_run(run_dir)
         last = epochs[-1]
@@ -54,22 +110,31 @@ def compare(run_dirs):
         seconds["select"] += seconds["rebalance"]
         finished = last["epoch"] + 1
         loss = "diverged" if last["test_loss"] is None else f"loss {last['test_loss']:.4f}"
-        score = loss if last["accuracy"] is None else f"{100 * last['accuracy']:.2f} %"
-        rows.append([Path(run_dir).name, score, f"{100 * (1 - last['passes'] / finished):.1f} %", f"{last['looks'] / finished:.2f}",
-                     *(f"{seconds[phase]:.2f}" for phase in SHOWN)])
+        rows.append([names[run_dir], loss if last["accuracy"] is None else Share(last["accuracy"]), f"{100 * (1 - last['passes'] / finished):.1f} %",
+                     f"{last['looks'] / finished:.2f}", *(f"{seconds[phase]:.2f}" for phase in SHOWN)])
     head = ["run", "accuracy", "passes saved", "looks", "select s", "train s", "score s", "evaluate s", "save s", "total s"]
     return Table("", head, rows)
+
+
+def _names(run_dirs):
+    """What to call each run: its folder's name, or as much of the path as tells them apart."""
+    paths = {run_dir: Path(run_dir).absolute() for run_dir in run_dirs}
+    if len({path.name for path in paths.values()}) == len(paths):
+        return {run_dir: path.name for run_dir, path in paths.items()}
+    above = os.path.commonpath(paths.values())
+    return {run_dir: str(path.relative_to(above)) for run_dir, path in paths.items()}
 
 
 def picture(run_dirs, path):
     """Draw test accuracy (or loss) and hidden share against the epoch, one line per run, into `path`. Needs matplotlib."""
     figure = new_figure((7, 5))
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=[2, 1])
+    names = _names(run_dirs)
     for run_dir in run_dirs:
         run, epochs, _ = read_run(run_dir)
         number = [row["epoch"] + 1 for row in epochs]
         has_classes = epochs[0]["accuracy"] is not None
-        above.plot(number, [100 * row["accuracy"] if has_classes else row["test_loss"] for row in epochs], marker=".", label=Path(run_dir).name)
+        above.plot(number, [100 * row["accuracy"] if has_classes else row["test_loss"] for row in epochs], marker=".", label=names[run_dir])
         below.plot(number, [100 * row["hidden"] / run["samples"] for row in epochs], marker=".")
         above.set_ylabel("test accuracy, %" if has_classes else "test loss")
     above.legend()

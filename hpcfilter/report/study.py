@@ -1,53 +1,54 @@
-"""A scaling study: runs of one config on several numbers of ranks, with and without a filter, brought together by policy and ranks."""
+"""A scaling study: runs of one config on several numbers of ranks, with and without a filter, brought together by settings and ranks."""
 
-import math
 import statistics
 from dataclasses import dataclass
 from pathlib import Path
 
 from hpcfilter.errors import InputError
-from hpcfilter.report.runs import read_config, read_rows, read_run
+from hpcfilter.report.form import Interval
+from hpcfilter.report.runs import read_record
+from hpcfilter.report.statistics import interval, quotient
 
 PARTS = ("input", "forward", "backward", "communication", "optimiser")  # of a step
 PHASES = ("select", "rebalance", "score", "evaluate", "checkpoint")  # of an epoch, beside "train"
 TRAINING = ("select", "rebalance", "train", "score")  # the phases that count as training in samples per second
+BYTES = ("gradients", "selection", "observations")
+FREE = {"seed", "data.path", "data.verify", "train.batch", "train.global_batch"}  # settings in which the runs of one point may differ
+FREE_TABLES = {"checkpoint", "stop"}
 
 
 @dataclass
 class Point:
-    """All runs of one policy on one number of ranks. Lists have one value per epoch, or per run; the first epoch of each run is left out."""
+    """All runs of the same settings on the same ranks. The first epoch after each start is left out of all means.
+
+    parts and bytes are None when the runs have no rows of kind "speed", or those of a GPU that was not waited for (train.breakdown).
+    """
 
     policy: str
     ranks: int
     nodes: int
     global_batch: int
     samples: int  # in the data set
-    runs: list  # folders
-    rates: list  # samples trained per second of TRAINING, each epoch
-    epoch_seconds: list  # of TRAINING, each epoch
-    total_seconds: list  # of everything, each epoch
-    parts: dict  # of PARTS: mean seconds per step
-    other: float  # seconds per step that are in no part: seeds, bookkeeping
+    records: list  # of Record
+    rate: Interval  # samples trained per second of TRAINING, over the runs
+    epoch: Interval  # seconds of TRAINING per epoch, over the runs
+    total: Interval  # seconds of everything per epoch, over the runs
+    steps: float  # mean per epoch
+    parts: dict | None  # of PARTS and "other" (seeds, bookkeeping): mean seconds per step
     phases: dict  # of PHASES: mean seconds per epoch
-    gradient_bytes: float  # that a rank adds to the sum in a step
-    other_bytes: float  # that all ranks send in an epoch for selection and observations
+    bytes: dict | None  # of BYTES: mean per epoch and rank
     joules: float | None  # mean per epoch
-    accuracy: list  # best of each run; empty without classes
+    joules_of: str | None
+    accuracy: Interval | None  # after the last epoch
     reached: list  # seconds until the target, of the runs that reach it
     hidden: float  # mean share
-
-    @property
-    def rate(self):
-        """(mean, standard deviation or None) of `rates`."""
-        return statistics.mean(self.rates), statistics.stdev(self.rates) if len(self.rates) > 1 else None
+    epochs: int  # of the longest run
 
     def efficiency(self, base):
-        """Share of the rate per rank of `base` (Point) that is left here. Returns (value, standard deviation or None), errors added in quadrature."""
-        (mine, spread), (first, first_spread) = self.rate, base.rate
-        value = mine / self.ranks / (first / base.ranks)
-        if self is base or spread is None or first_spread is None:
-            return value, None
-        return value, value * math.hypot(spread / mine, first_spread / first)
+        """Share of the rate per rank of `base` (Point) that is left here. Returns Interval."""
+        if self is base:
+            return Interval(1.0, None)
+        return quotient(self.rate, base.rate).times(base.ranks / self.ranks)
 
 
 def find_runs(path):
@@ -56,25 +57,31 @@ def find_runs(path):
 
 
 def study(run_dirs, target=None):
-    """The Points of runs, sorted by policy (no filter first) and ranks.
+    """The Points of runs, sorted by settings (no filter first) and ranks.
 
-    target: accuracy in [0, 1] for the time to it; default the highest one that every run reaches. Returns (points, target or None).
-    Raises InputError when the runs are not of one data set.
+    target: accuracy in [0, 1] for the time to it; default: what every finished run without a filter reaches. Returns (points, target or None).
+    Raises InputError when there is no run, or they are of different data sets.
     """
-    found = [(Path(folder), *read_run(folder)[:2], read_rows(folder), read_config(folder)) for folder in run_dirs]
-    if len({run["data"] for _, run, *_ in found}) > 1:
+    records = [read_record(folder) for folder in run_dirs]
+    if not records:
+        raise InputError("report: no run here has finished an epoch yet")
+    if len({record.run["data"] for record in records}) > 1:
         raise InputError("report: these runs are of different data sets; a study needs one")
-    bests = [best for _, _, epochs, *_ in found if (best := _best(epochs)) is not None]
-    target = target if target is not None else min(bests, default=None)
-    groups = {}
-    for each in found:
-        groups.setdefault((_label(each[4]), each[1]["ranks"], each[1]["global_batch"]), []).append(each)
+    if target is None:
+        bests = [max(right) for record in records if record.end and record.policy == "none" and (right := record.accuracies)]
+        target = min(bests, default=None)
+    labels, groups = _labels(records), {}
+    for record, label in zip(records, labels, strict=True):
+        run = record.run
+        groups.setdefault((label, run["ranks"], run["ranks_per_node"], run["global_batch"]), []).append(record)
     points = [_point(label, group, target) for (label, *_), group in groups.items()]
-    return sorted(points, key=lambda point: (point.policy != "none", point.policy, point.ranks, point.global_batch)), target
+    return sorted(points, key=lambda point: (not point.policy.startswith("none"), point.policy, point.ranks, point.global_batch)), target
 
 
 def kind(points):
-    """"weak" when the batch of a rank stays the same, "strong" when the global batch does, else "mixed"."""
+    """"weak" when the batch of a rank stays the same, "strong" when the global batch does, "mixed", or "" for one size."""
+    if len({point.ranks for point in points}) == 1:
+        return ""
     if len({point.global_batch for point in points}) == 1:
         return "strong"
     return "weak" if len({point.global_batch / point.ranks for point in points}) == 1 else "mixed"
@@ -85,52 +92,50 @@ def bases(points):
     return {point.policy: point for point in sorted(points, key=lambda point: -point.ranks)}
 
 
-def _label(config):
-    table = config.get("filter", {})
-    name = table.get("policy", "none")
-    return f"{name} {table['fraction']:g}" if name != "none" and isinstance(table.get("fraction"), int | float) else name
-
-
-def _best(epochs):
-    return max((row["accuracy"] for row in epochs if row["accuracy"] is not None), default=None)
+def _labels(records):
+    """What each run is called: its policy and fraction, and the settings by which runs that would be called the same differ."""
+    settings = [{"device": record.run["device"].partition(":")[0],
+                 **{key: str(value) for key, value in record.settings.items() if key not in FREE and key.partition(".")[0] not in FREE_TABLES}}
+                for record in records]
+    labels = []
+    for record, mine in zip(records, settings, strict=True):
+        same = [other for other, its in zip(settings, records, strict=True) if its.label == record.label]
+        keys = sorted({key for other in same for key in other if len({one.get(key) for one in same}) > 1})
+        labels.append(" ".join([record.label, *(f"{key}={mine.get(key)}" for key in keys)]))
+    return labels
 
 
 def _point(label, group, target):
-    epochs = [row for _, _, rows, *_ in group for row in (rows[1:] or rows)]
-    speeds = [row for _, _, rows, every, _ in group for row in _counted(every, rows)]
-    run, steps = group[0][1], max(1, sum(row["steps"] for row in speeds))
-    seconds = [sum(row["seconds"].get(phase, 0.0) for phase in TRAINING) for row in epochs]
-    parts = {part: sum(row["parts"][part] * row["steps"] for row in speeds) / steps for part in PARTS}
-    train = sum(row["seconds"]["train"] for row in epochs) / max(1, sum(row["steps"] for row in epochs))
-    mean = {phase: statistics.mean(row["seconds"].get(phase, 0.0) for row in epochs) for phase in PHASES}
-    bests = [best for _, _, rows, *_ in group if (best := _best(rows)) is not None]
+    run, counted = group[0].run, [record.counted() for record in group]
+    epochs = [row for rows in counted for row in rows]
+    seconds = [[sum(row["seconds"].get(phase, 0.0) for phase in TRAINING) for row in rows] for rows in counted]
+    parts, moved = _speed(group, epochs)
+    accuracies = [right[-1] for record in group if (right := record.accuracies)]
+    joules = [row["joules"] for record in group for row in record.speeds() if row.get("joules_of")]
     return Point(
-        label, run["ranks"], -(-run["ranks"] // max(1, run["ranks_per_node"])), run["global_batch"], run["samples"], [each[0] for each in group],
-        [row["kept"] / took for row, took in zip(epochs, seconds, strict=True)], seconds, [row["seconds"]["total"] for row in epochs], parts,
-        max(0.0, train - sum(parts.values())), mean, sum(row["bytes"]["gradients"] for row in speeds) / steps / run["ranks"],
-        statistics.mean([row["bytes"]["other"] for row in speeds] or [0.0]), _joules(group), bests,
-        [took for _, _, rows, *_ in group if (took := _until(rows, target)) is not None],
-        statistics.mean(row["hidden"] for row in epochs) / run["samples"])
+        label, run["ranks"], -(-run["ranks"] // max(1, run["ranks_per_node"])), run["global_batch"], run["samples"], group,
+        rate=interval([sum(row["kept"] for row in rows) / sum(took) for rows, took in zip(counted, seconds, strict=True)]),
+        epoch=interval([statistics.fmean(took) for took in seconds]),
+        total=interval([statistics.fmean(row["seconds"]["total"] for row in rows) for rows in counted]),
+        steps=statistics.fmean(row["steps"] for row in epochs), parts=parts,
+        phases={phase: statistics.fmean(row["seconds"].get(phase, 0.0) for row in epochs) for phase in PHASES}, bytes=moved,
+        joules=statistics.fmean(joules) if joules else None,
+        joules_of=next((row["joules_of"] for record in group for row in record.speeds() if row.get("joules_of")), None),
+        accuracy=interval(accuracies) if accuracies else None,
+        reached=[took for record in group if (took := record.seconds_until(target)) is not None],
+        hidden=statistics.fmean(row["hidden"] for row in epochs) / run["samples"], epochs=max(len(record.epochs) for record in group))
 
 
-def _counted(every, epochs):
-    """The rows of kind "speed" of a run that belong to the epochs that count."""
-    counted = {row["epoch"] for row in (epochs[1:] or epochs)}
-    return [row for row in every if row["kind"] == "speed" and row["epoch"] in counted]
-
-
-def _joules(group):
-    """Mean joules per epoch, of runs in one piece; None where a node does not count them."""
-    ends = [[row for row in every if row["kind"] == "speed"] for _, _, _, every, _ in group]
-    spent = [rows[-1]["joules"] / len(rows) for rows in ends if rows and rows[-1]["joules"] is not None]
-    return statistics.mean(spent) if spent and len(spent) == len(group) else None
-
-
-def _until(epochs, target):
-    """Seconds from the start of the run to the end of the first epoch at or above the target."""
-    total = 0.0
-    for row in epochs:
-        total += row["seconds"]["total"]
-        if target is not None and row["accuracy"] is not None and row["accuracy"] >= target:
-            return total
-    return None
+def _speed(group, epochs):
+    """(parts, bytes) of a Point, from the rows of kind "speed"."""
+    rows = [row for record in group for row in record.speeds()]
+    steps = sum(row["steps"] for row in rows)
+    if not steps:
+        return None, None
+    ranks = group[0].run["ranks"]
+    moved = {name: statistics.fmean(row["bytes"].get(name, 0) for row in rows) / ranks for name in BYTES}
+    if not all(record.waited for record in group):
+        return None, moved
+    parts = {part: sum(row["parts"][part] * row["steps"] for row in rows) / steps for part in PARTS}
+    train = sum(row["seconds"]["train"] for row in epochs) / max(1, sum(row["steps"] for row in epochs))
+    return {**parts, "other": max(0.0, train - sum(parts.values()))}, moved

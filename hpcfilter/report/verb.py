@@ -1,5 +1,6 @@
 """`hpcfilter report`: what its paths hold decides what is shown."""
 
+import sys
 from pathlib import Path
 
 from hpcfilter.errors import InputError
@@ -8,7 +9,7 @@ from hpcfilter.machine import load_machine
 from hpcfilter.record import replace_text
 from hpcfilter.report.proposal import proposal
 from hpcfilter.report.results import fits, read_results, results_tables
-from hpcfilter.report.runs import compare, picture
+from hpcfilter.report.runs import compare, picture, read_rows
 from hpcfilter.report.scaling import picture as scaling_picture
 from hpcfilter.report.scaling import tables
 from hpcfilter.report.study import find_runs, study
@@ -27,32 +28,49 @@ def report(words):
     if results and len(results) < len(words.paths):
         raise InputError(f"report: got benchmark results ({results[0]}) beside runs; expected one kind (measured allreduces: --allreduce FILE)")
     if not results:
-        return _runs(words, [run for path in words.paths for run in find_runs(path) or [Path(path)]])  # what holds no run is refused when it is read
+        return _runs(words)
     if words.picture or words.proposal:
         raise InputError("report: --picture and --proposal are of runs; got benchmark results")
     return _put(words, results_tables([row for path in results for row in read_results(path)]))
 
 
-def _runs(words, runs):
-    if len(runs) == len(words.paths) and not (words.proposal or words.allreduce or words.target):
-        _put(words, [compare(runs)])
-        return words.picture and _made(picture, runs, words.picture)
+def _runs(words):
+    if all(_is_run(path) for path in words.paths) and not (words.proposal or words.allreduce or words.target):
+        _put(words, [compare(words.paths)])
+        return words.picture and _made(picture, words.paths, words.picture)
     plan = {"machine": load_machine(words.machine) if words.machine else None, "epochs": words.epochs, "trainings": words.trainings or 1,
             "walltime": seconds_of(words.walltime) if words.walltime else None,
             "allreduces": fits(read_results(words.allreduce)) if words.allreduce else {}}
-    points, target = study(runs, words.target)
+    points, target = study(_finished_epochs(words.paths), words.target)
+    page = proposal(points, target, **plan) if words.proposal else None
     _put(words, tables(points, target, plan["allreduces"]))
     if words.picture:
         _made(scaling_picture, points, words.picture)
-    if words.proposal:
-        _write(words.proposal, proposal(points, target, **plan))
+    if page:
+        _write(words.proposal, page)
         print(f"{words.proposal}: node-hours, efficiency, storage, walltimes")
     return None
 
 
+def _finished_epochs(paths):
+    """The run folders at and below the paths; those that were found below and have no epoch yet are named and left out. Raises InputError."""
+    runs = []
+    for path in paths:
+        for folder in find_runs(path) or [Path(path)]:  # what holds no run is refused when it is read
+            if folder != Path(path) and not any(row["kind"] == "epoch" for row in read_rows(folder)):
+                print(f"hpcfilter: warning: {folder} has no finished epoch yet, and is left out", file=sys.stderr)
+                continue
+            runs.append(folder)
+    return runs
+
+
+def _is_run(path):
+    return (Path(path) / "metrics.jsonl").exists() or not find_runs(path)
+
+
 def _holds_results(path):
     path = Path(path)
-    return path.suffix == ".jsonl" or (any(path.glob("*.jsonl")) and not (path / "metrics.jsonl").exists())
+    return path.suffix == ".jsonl" or (any(path.glob("*.jsonl")) and not find_runs(path))
 
 
 def _put(words, found):
