@@ -98,6 +98,7 @@ def test_a_folder_of_the_users_own_comes_first(run, own, capsys):
     (SMALL + '[job]\nwalltime = "1:00"', "expected hours, minutes and seconds"),
     (SMALL + "[[limits]]\nnodes = [1, 2]", "limits.0.queue: missing"),
     (SMALL + '[[limits]]\nquue = "x"', "limits.0.quue: unknown key; known: queue, nodes, walltime"),
+    (SMALL + '[links]\nsource = "x"\nlatency = 2e-6\nbetween = 3\ninside = 5e10', "links.between: Input should be greater than 1000000"),
     ("about = ", "not TOML"),
 ])
 def test_a_wrong_profile_is_refused(run, own, text, problem, capsys):

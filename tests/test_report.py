@@ -206,6 +206,10 @@ def test_results_become_tables_and_fits(tmp_path, capsys):
     assert (first.title, second.title) == ("allreduce", "other") and column(second, "rate.a") == [1.5]
     assert main(["report", str(path), "--format", "csv", "-o", str(tmp_path / "out.csv")]) == 0
     assert (tmp_path / "out.csv").read_text().startswith("table,date,library")
+    path.write_text(json.dumps({**row, "sizes": [4, 1000, 2000], "seconds": [1e-5, 1e-6, 2e-6]}) + "\n")
+    assert main(["report", str(path), "--picture", str(tmp_path / "p.svg")]) == 0 and "Horovod, 2 ranks" in (tmp_path / "p.svg").read_text()
+    path.write_text(json.dumps({**row, "case": "other"}) + "\n")
+    assert main(["report", str(path), "--picture", str(tmp_path / "q.svg")]) == 2 and "nothing to draw" in capsys.readouterr().err
     for text, message in (('{"case": "x"}', "parameters, machine, commit, date missing"), ("[1]", "not results of benchmarks"),
                           ("nonsense", "cannot be read as JSON lines")):
         path.write_text(f"{text}\n")

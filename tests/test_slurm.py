@@ -12,7 +12,7 @@ import pytest
 from conftest import TIMEOUT
 
 from hpcfilter.data.pack import pack
-from hpcfilter.report import read_run
+from hpcfilter.report import find_runs, read_run, study
 
 pytestmark = pytest.mark.timeout(3 * TIMEOUT)
 
@@ -195,6 +195,8 @@ def test_a_study_of_arrays_of_which_one_task_is_requeued(site, undisturbed):
     assert ended[1, 1][2]["weights"] == ended[1, 2][2]["weights"]
     for nodes, task in ended:
         assert read_run(site.folder / f"runs/hpcfilter/nodes-{nodes}/repeat-{task}")[0]["ranks"] == nodes
+    points, _ = study(find_runs(site.folder / "runs/hpcfilter"))
+    assert [(point.ranks, point.nodes, len(point.records)) for point in points] == [(1, 1, 2), (2, 2, 2)] and points[1].efficiency(points[0]).half
 
 
 def test_a_node_that_goes_down(site, undisturbed):

@@ -88,7 +88,7 @@ def picture(points, path):
         height = [1e3 * point.parts[part] if point.parts else 0.0 for point in points]
         parts.bar(range(len(points)), height, bottom=bottom, label=part)
         bottom = [below + more for below, more in zip(bottom, height, strict=True)]
-    parts.set_xticks(range(len(points)), [f"{point.policy}\n{point.ranks}" for point in points], fontsize=8)
+    parts.set_xticks(range(len(points)), [f"{point.policy}, {point.ranks}" for point in points], rotation=20, ha="right", fontsize=8)
     parts.set_ylabel("ms per step")
     parts.legend(fontsize=8)
     save(figure, path)

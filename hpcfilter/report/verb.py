@@ -7,6 +7,7 @@ from hpcfilter.errors import InputError
 from hpcfilter.job import seconds_of
 from hpcfilter.machine import load_machine
 from hpcfilter.record import replace_text
+from hpcfilter.report.plots import results_picture
 from hpcfilter.report.proposal import proposal
 from hpcfilter.report.results import fits, read_results, results_tables
 from hpcfilter.report.runs import compare, picture, read_rows
@@ -29,9 +30,11 @@ def report(words):
         raise InputError(f"report: got benchmark results ({results[0]}) beside runs; expected one kind (measured allreduces: --allreduce FILE)")
     if not results:
         return _runs(words)
-    if words.picture or words.proposal:
-        raise InputError("report: --picture and --proposal are of runs; got benchmark results")
-    return _put(words, results_tables([row for path in results for row in read_results(path)]))
+    if words.proposal:
+        raise InputError("report: --proposal is of runs; got benchmark results")
+    rows = [row for path in results for row in read_results(path)]
+    _put(words, results_tables(rows))
+    return words.picture and _made(results_picture, rows, words.picture)
 
 
 def _runs(words):
