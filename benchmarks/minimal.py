@@ -45,7 +45,7 @@ def main(config_path, epochs):
             index = mine[step * batch : (step + 1) * batch]
             optimizer.zero_grad()
             with torch.autocast(x.device.type, network.precision, enabled=network.precision != torch.float32):
-                output = model(x[index])
+                output = model(network.laid_out(x[index]))
             cross_entropy(output.float(), y[index]).backward()
             optimizer.step()
         if x.device.type == "cuda":

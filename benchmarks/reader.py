@@ -74,7 +74,7 @@ def warm(path, words):
     slow = {"dset[i]": lambda: one_by_one(path, few), "dset[sorted]": lambda: by_sorted_batch(path, few)}
     slow |= {f"DataLoader, w={workers}": loader(path, np.concatenate(few), BATCH, workers) for workers in (0, 2)}
     ways = {"take": lambda: [np.take(memory, part, axis=0, out=buffer[: len(part)], mode="clip") for part in parts],
-            "rows": lambda: [split.rows(part) for part in parts], **slow}
+            "rows": lambda: each(split.rows, parts), **slow}
     interleaved(ways, 2)
     seconds = interleaved(ways, words.repetitions)
     done = {name: sum(map(len, few if name in slow else parts)) for name in ways}
@@ -87,6 +87,12 @@ def warm(path, words):
     for name, value in rate.items():
         times = f"   rows is {ratio[f'rows / {name}']:.2f} times that" if name != "rows" else ""
         print(f"{name:16} {value:12.0f} samples/s  {value * size / 1e9:7.3f} GB/s{times}")
+
+
+def each(way, parts):
+    """Read batch by batch, as training does: none is kept."""
+    for part in parts:
+        way(part)
 
 
 def cold(path, words):

@@ -1,5 +1,6 @@
 """A model on its device: rows become tensors, tensors become one loss and one observation per sample. No communication, no files."""
 
+import ctypes
 import hashlib
 import os
 from contextlib import contextmanager
@@ -15,6 +16,8 @@ from hpcfilter.policies import find_policy
 from hpcfilter.pulse import beat
 from hpcfilter.randomness import hash64
 from hpcfilter.scores import make_score
+
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of malloc.h
 
 
 def cross_entropy(output, target, label_smoothing=0.0):
@@ -42,6 +45,7 @@ class Network:
         self.device = _device(train.device, local_rank)
         self.channels_last, self.precision = train.channels_last, getattr(torch, train.precision)
         _set_threads(self.device, local_size)
+        _keep_memory(self.device)
         sample = _as_seen(dataset.train.images.shape[1:], self.layout)
         outputs = self.classes or int(np.prod(dataset.train.labels.shape[1:]))
         self._build = lambda: models.build(config.model.name, config.model.factory, config.model.model_extra, sample, outputs)
@@ -67,7 +71,16 @@ class Network:
         elif self.layout == "HWC":
             x = x.movedim(-1, 1)
         x = (x.to(torch.float32) - self.mean) / self.std
-        return x.contiguous(memory_format=torch.channels_last if self.channels_last and x.ndim == 4 else torch.contiguous_format), y
+        return self.laid_out(x), y
+
+    def laid_out(self, x):
+        """The samples in the memory layout of the config. x: (b, ...). With train.channels_last images (b, c, h, w) lie pixel by pixel."""
+        if not self.channels_last or x.ndim != 4:
+            return x.contiguous()
+        x = x.contiguous(memory_format=torch.channels_last)
+        channels, height, width = x.shape[1:]
+        # Both layouts of one channel are the same memory, and torch takes it for the other one unless the strides say which
+        return x.as_strided(x.shape, (channels * height * width, 1, channels * width, channels)) if channels == 1 else x
 
     def forward(self, x, y):
         """Returns (output float32 (b, ...), losses float32 (b,), one per sample)."""
@@ -240,6 +253,13 @@ def _set_threads(device, local_size):
     if device.type == "cpu" and "OMP_NUM_THREADS" not in os.environ:
         mine = len(os.sched_getaffinity(0))
         torch.set_num_threads(max(1, mine // local_size) if mine == os.cpu_count() else mine)
+
+
+def _keep_memory(device):
+    """Have the C library keep freed memory for the next batch: given back to the system, each page costs a fault when it is wanted again."""
+    if device.type == "cpu" and (mallopt := getattr(ctypes.CDLL(None), "mallopt", None)):  # of glibc
+        mallopt(M_MMAP_THRESHOLD, 32 << 20)
+        mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
 
 
 def _as_seen(shape, layout):

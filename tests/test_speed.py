@@ -7,10 +7,12 @@ import pytest
 import torch
 
 from hpcfilter.cli import main
+from hpcfilter.config import load
 from hpcfilter.data import open_packed
 from hpcfilter.data.pack import pack
 from hpcfilter.energy import Joules
 from hpcfilter.models import build
+from hpcfilter.network import Network
 from hpcfilter.record import Laps
 from hpcfilter.report import read_run
 from hpcfilter.resident import ResidentRows
@@ -107,6 +109,18 @@ def test_augmentation_of_rows_on_the_device_is_refused(tmp_path, digits, config,
     path = config(digits, data={"resident": True, "augment": "shift"})
     assert main(["train", str(path), "--run-dir", str(tmp_path / "run")]) == 2
     assert 'expected augment = "none", got \'shift\'' in capsys.readouterr().err
+
+
+def test_one_channel_can_lie_pixel_by_pixel(digits, config):
+    """Both layouts of one channel are the same memory; what a convolution makes of it is in the layout that was asked for."""
+    split = open_packed(digits).train
+    seen = {}
+    for last in (False, True):
+        network = Network(load(config(digits, train={"channels_last": last})), open_packed(digits))
+        x, _ = network.tensors(*split.rows(np.arange(8)))
+        seen[last] = network.model[0](x)
+        assert seen[last].is_contiguous() is not last and seen[last].is_contiguous(memory_format=torch.channels_last) is last
+    assert torch.allclose(seen[False], seen[True], atol=1e-5)
 
 
 def test_rows_that_do_not_fit_are_refused(digits, monkeypatch):
