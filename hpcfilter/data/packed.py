@@ -8,6 +8,7 @@ Attributes of the root: `hpcfilter` (format), `about` (JSON: name, classes, layo
 The file is refused before anything is read when a data set is not a plain contiguous array that lies inside the file.
 """
 
+import functools
 import mmap
 from dataclasses import dataclass
 from typing import Annotated, Literal
@@ -61,7 +62,7 @@ class Split:
         self.read_alone()
         return copies
 
-    @property
+    @functools.cached_property
     def row_bytes(self):
         """Bytes of one sample, without its label."""
         return self.images[0].nbytes
