@@ -33,7 +33,7 @@ def run_epoch(run):
         for step, (batch, images, labels) in enumerate(batches, first):
             laps("input")
             faults.point("before_step")
-            torch.manual_seed(seed_of(config.seed, epoch, f"dropout {step}", comm.rank))
+            network.seed(seed_of(config.seed, epoch, f"dropout {step}", comm.rank))
             work.rate = run.rate(selection, epoch - selection.began + step / plan.steps)
             _step(run, batch, images, labels, work.rate, seen, laps)
             faults.point("after_step")
