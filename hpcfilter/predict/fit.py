@@ -51,7 +51,7 @@ def fit(size, seconds, ranks):
     best = {(0, 0): (0.0, ())}  # (sizes covered, ranges used) -> (squared relative error, lines with where they begin)
     for end in range(FEWEST, count + 1):
         for begin in [0, *range(FEWEST, end - FEWEST + 1)]:
-            line, error = _line(size[begin:end], seconds[begin:end])
+            line, error = _line(size[begin:end], seconds[begin:end], 0.0 if begin == 0 else size[begin] / 2)
             for used in range(RANGES):
                 if (before := best.get((begin, used))) is not None:
                     found = before[0] + error, (*before[1], (begin, line))
@@ -62,13 +62,17 @@ def fit(size, seconds, ranks):
     return Fit(ranks, tuple(float(np.sqrt(size[cut - 1] * size[cut])) for cut in cuts), tuple(line for _, line in chosen[1]))
 
 
-def _line(size, seconds):
-    """((a, b), squared relative error) of the line a + b n of least squared relative error, with a, b >= 0."""
+def _line(size, seconds, least):
+    """((a, b), squared relative error) of the line a + b n of least squared relative error, with b >= 0, that is not negative from `least` bytes on.
+
+    Only that of the smallest sizes must have a >= 0: where messages outgrow a cache, each byte costs more from there on, and a is below zero.
+    """
     weighted = np.stack([1 / seconds, size / seconds], axis=1)
     candidates = [np.linalg.lstsq(weighted, np.ones(len(size)), rcond=None)[0]]
     for column in (0, 1):  # one of the two alone, for when the other would be negative
         part = weighted[:, column]
         candidates.append(np.eye(2)[column] * (part.sum() / (part @ part)))
-    errors = [(float(np.sum((weighted @ line - 1) ** 2)), tuple(map(float, line))) for line in candidates if np.all(line >= 0)]
+    errors = [(float(np.sum((weighted @ line - 1) ** 2)), tuple(map(float, line))) for line in candidates
+              if line[1] >= 0 and line[0] + line[1] * least >= 0]
     error, line = min(errors)
     return line, error
