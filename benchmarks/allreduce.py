@@ -39,17 +39,15 @@ def main(words):
 
 
 def measure(words):
-    """All sizes on these ranks, both libraries in turns; one row for each."""
+    """All sizes on these ranks in turns; one row for each library. MPI comes first: Horovod's thread, once it runs, takes time from it."""
     comm = world()
-    ways = {}
-    for size in SIZES:
-        tensor, name = torch.ones(size // 4), f"{size} bytes"
-        ways["MPI", size] = partial(comm.sum, tensor.numpy())
-        ways["Horovod", size] = partial(comm.sum_tensor, tensor, name)
-    interleaved(ways, 3, comm)  # buffers, connections and Horovod's agreements are made
-    seconds = interleaved(ways, words.repetitions, comm)
-    for library in ("MPI", "Horovod"):
-        median = np.array([statistics.median(seconds[library, size]) for size in SIZES])
+    tensors = {size: torch.ones(size // 4) for size in SIZES}
+    libraries = {"MPI": lambda size: comm.sum(tensors[size].numpy()), "Horovod": lambda size: comm.sum_tensor(tensors[size], f"{size} bytes")}
+    for library, way in libraries.items():
+        ways = {size: partial(way, size) for size in SIZES}
+        interleaved(ways, 3, comm)  # buffers, connections and Horovod's agreements are made
+        seconds = interleaved(ways, words.repetitions, comm)
+        median = np.array([statistics.median(seconds[size]) for size in SIZES])
         model = fit(SIZES, median, comm.size)
         held_out = fit(SIZES[::2], median[::2], comm.size).error(SIZES[1::2], median[1::2])
         error = model.error(SIZES, median)
