@@ -19,6 +19,7 @@ from torch.nn.functional import cross_entropy
 from hpcfilter.config import load
 from hpcfilter.data import open_packed
 from hpcfilter.network import Network
+from hpcfilter.optim import make_optimizer
 
 
 def main(config_path, epochs):
@@ -29,7 +30,9 @@ def main(config_path, epochs):
     model = network.model
     x, y = network.tensors(dataset.train.images[:], dataset.train.labels[:])
     train = config.train
-    optimizer = torch.optim.SGD(model.parameters(), lr=train.lr, momentum=train.momentum, weight_decay=train.weight_decay)
+    optimizer = make_optimizer(model, train)
+    for group in optimizer.param_groups:
+        group["lr"] = train.lr
     optimizer = hvd.DistributedOptimizer(optimizer, named_parameters=model.named_parameters())
     hvd.broadcast_parameters(model.state_dict(), root_rank=0)
     batch = train.global_batch // hvd.size()

@@ -14,7 +14,7 @@ from hpcfilter.comm import world
 from hpcfilter.config import load
 from hpcfilter.data import open_packed
 from hpcfilter.network import Network
-from hpcfilter.optim import sgd
+from hpcfilter.optim import make_optimizer
 from hpcfilter.train.epoch import LOOK_FACTOR
 
 LAST = {"channels_last": "true"}
@@ -67,7 +67,7 @@ def measure(words):
 
 
 def trainer(network, split, index, batch, config):
-    optimizer = sgd(network.model, config.train)
+    optimizer = make_optimizer(network.model, config.train)
 
     def epoch():
         for start in range(0, len(index), batch):

@@ -75,15 +75,26 @@ class Train(Table):
     global_batch: Count | None = None  # samples per step over all ranks; one of the two
     lr: Annotated[float, Field(gt=0)] = 0.05  # for `lr_batch` samples per step
     lr_batch: Count = 256
-    lr_scaling: Literal["linear", "none"] = "linear"
+    lr_scaling: Literal["linear", "sqrt", "none"] = "linear"
     warmup_epochs: Annotated[float, Field(ge=0)] = 1.0
-    schedule: Literal["cosine", "step", "constant"] = "cosine"
+    schedule: Literal["cosine", "polynomial", "step", "constant"] = "cosine"
+    power: Annotated[float, Field(gt=0)] = 2.0  # of schedule = polynomial
     milestones: list[float] = Field([1 / 3, 2 / 3, 8 / 9])  # of schedule = step: where the rate falls, as shares of the epochs
     gamma: Annotated[float, Field(gt=0, le=1)] = 0.1
-    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    ramp_batch: Count | None = None  # global batch of the first epoch, which grows to the whole one ...
+    ramp_epochs: Annotated[float, Field(ge=0)] = 0.0  # ... over so many epochs
+    optimizer: str = "sgd"  # sgd (Nesterov), lars, lamb or package.module:factory
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9  # of sgd and lars
+    trust: Annotated[float, Field(gt=0)] = 0.001  # of lars: its trust coefficient
     weight_decay: Annotated[float, Field(ge=0)] = 5e-4
     loss: str = "auto"  # auto, cross_entropy, mse, reconstruction (of the sample itself) or package.module:factory
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    clip_norm: Annotated[float, Field(gt=0)] | None = None  # most that the norm of the summed gradient may be
+    reduction: Literal["sum", "adasum"] = "sum"  # of the ranks' gradients
+    compression: Literal["none", "fp16"] = "none"  # of the gradients on their way
+    extrapolate: Literal["none", "past", "fresh", "noise"] = "none"  # ExtrapSGD
+    extrapolation: Annotated[float, Field(ge=0)] = 1.0  # how far, in learning rates
+    noise_scale: bool = False  # measure the gradient noise scale in every epoch
     precision: Literal["float32", "bfloat16"] = "float32"
     channels_last: bool = False
     deterministic: bool = False  # equal bits in every run on as many ranks, three and more too; costs a little
@@ -96,6 +107,16 @@ class Train(Table):
             self.batch = 128
         if self.batch is not None and self.global_batch is not None:
             raise ValueError("batch (samples per rank) and global_batch (samples over all ranks) exclude each other")
+        return self
+
+    @pydantic.model_validator(mode="after")
+    def _fits_together(self):
+        if (self.ramp_batch is None) != (self.ramp_epochs == 0):
+            raise ValueError("ramp_batch and ramp_epochs are given together or not at all")
+        if self.reduction == "adasum" and self.noise_scale:
+            raise ValueError('noise_scale = true needs the sum of the gradients; got reduction = "adasum"')
+        if self.extrapolate != "none" and self.noise_scale:
+            raise ValueError(f'noise_scale = true needs the gradients at the weights; got extrapolate = "{self.extrapolate}"')
         return self
 
 
@@ -161,7 +182,7 @@ class Config(Table):
     def fixed(self):
         """The settings that a resumed run must share with its beginning: flat, "table.key" -> value. The samples per rank may be others."""
         free = {"checkpoint": True, "stop": True, "job": True, "data": {"path", "verify", "resident"},
-                "train": {"epochs", "device", "batch", "global_batch", "breakdown"}}
+                "train": {"epochs", "device", "batch", "global_batch", "breakdown", "noise_scale"}}
         tables = self.model_dump(mode="json", exclude=free)
         seed = tables.pop("seed")
         return {"seed": seed, **{f"{table}.{key}": value for table, values in tables.items() for key, value in values.items()}}

@@ -77,7 +77,7 @@ class Network:
             x = x[:, None]
         elif self.layout == "HWC":
             x = x.movedim(-1, 1)
-        x = (x.to(torch.float32) - self.mean) / self.std
+        x = (x.to(torch.float32) - self.mean).div_(self.std)
         return self.laid_out(x), y
 
     def laid_out(self, x):

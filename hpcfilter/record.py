@@ -112,7 +112,7 @@ class Record:
         kept = []
         for line in self.path.read_text().split("\n")[:-1]:  # behind the last line end: nothing, or what a killed run did not finish
             there = json.loads(line)
-            if there["kind"] in ("run", "stop") or (there["kind"] in ("epoch", "speed") and there["epoch"] < epoch):
+            if there["kind"] in ("run", "stop") or there.get("epoch", epoch) < epoch:
                 kept.append(line)
                 row = None if there["kind"] == "epoch" and there["epoch"] == epoch - 1 else row
         if row is not None:

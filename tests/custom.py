@@ -76,3 +76,9 @@ def every_third(scores, epoch, seed, comm, *, offset: int = 0):
 def named_like_a_guard(scores, epoch, seed, comm, *, noise: float = 0.1):
     """A policy whose parameter the guards have taken."""
     return Selection(np.ones(len(scores.owned), bool))
+
+
+def adam(model, train):
+    import torch
+
+    return torch.optim.Adam(model.parameters(), weight_decay=train.weight_decay)

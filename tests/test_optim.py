@@ -1,9 +1,14 @@
-"""The learning rate: linear scaling, warm-up and schedules, from the equations of arXiv 1706.02677."""
+"""Learning rate, batch size, optimisers, extrapolation and noise scale against the equations of their papers."""
 
+import math
+
+import numpy as np
 import pytest
+import torch
 
 from hpcfilter.config import Train
-from hpcfilter.optim import learning_rate
+from hpcfilter.errors import InputError
+from hpcfilter.optim import Extrapolation, NoiseScale, batch_size, learning_rate, make_optimizer
 
 
 def rates(*moments, global_batch=256, **keys):
@@ -25,3 +30,158 @@ def test_cosine_falls_from_the_peak_to_zero():
 def test_steps_fall_at_the_milestones():
     step = {"schedule": "step", "warmup_epochs": 0, "milestones": [0.3, 0.6], "gamma": 0.1}
     assert rates(0, 2.99, 3, 5.9, 6, 9, **step) == pytest.approx([0.1, 0.1, 0.01, 0.01, 0.001, 0.001])
+
+
+def test_square_root_scaling_and_polynomial_decay():
+    assert rates(0, global_batch=1024, warmup_epochs=0, schedule="constant", lr_scaling="sqrt") == pytest.approx([0.2])
+    assert rates(2, 6, 10, warmup_epochs=2, schedule="polynomial") == pytest.approx([0.1, 0.025, 0])
+    assert rates(6, warmup_epochs=2, schedule="polynomial", power=1) == pytest.approx([0.05])
+
+
+def test_the_batch_grows_geometrically():
+    train = Train(ramp_batch=64, ramp_epochs=4)
+    assert [batch_size(train, 1024, epoch) for epoch in (0, 1, 2, 3, 4, 9)] == [64, 128, 256, 512, 1024, 1024]
+    assert batch_size(Train(), 1024, 0) == 1024
+
+
+def stepped(train, weights, gradients, rate):
+    """The weights after steps with given gradients."""
+    model = torch.nn.ParameterList([torch.nn.Parameter(torch.tensor(part)) for part in weights])
+    optimizer = make_optimizer(model, train)
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+    for step in gradients:
+        for parameter, gradient in zip(model, step, strict=True):
+            parameter.grad = torch.tensor(gradient)
+        optimizer.step()
+    return [parameter.detach().numpy() for parameter in model]
+
+
+W = [np.array([[3.0, -4.0]], np.float32), np.array([1.0], np.float32)]  # a matrix, a vector
+G = [[np.array([[0.6, 0.8]], np.float32), np.array([0.5], np.float32)], [np.array([[0.0, 2.0]], np.float32), np.array([-0.5], np.float32)]]
+
+
+def test_lars_follows_its_equation():
+    """g' = trust |w| / (|g| + decay |w|) (g + decay w) for matrices and g for vectors, then Nesterov's momentum."""
+    decay, trust, m, rate = 0.1, 0.02, 0.9, 0.5
+    got = stepped(Train(optimizer="lars", trust=trust, momentum=m, weight_decay=decay), W, G, rate)
+    for number, w in enumerate(W):
+        w, v = w.astype(np.float64), 0.0
+        for step in G:
+            g = step[number].astype(np.float64)
+            if w.ndim > 1:
+                g = trust * np.linalg.norm(w) / (np.linalg.norm(g) + decay * np.linalg.norm(w)) * (g + decay * w)
+            v = m * v + g
+            w = w - rate * (g + m * v)
+        np.testing.assert_allclose(got[number], w, rtol=1e-5)
+
+
+def test_lamb_follows_its_equation():
+    """u = m / (sqrt v + eps) + decay w; w <- w - rate |w| / |u| u."""
+    decay, rate = 0.1, 0.05
+    got = stepped(Train(optimizer="lamb", weight_decay=decay), W, G, rate)
+    for number, w in enumerate(W):
+        w, m, v = w.astype(np.float64), 0.0, 0.0
+        for step in G:
+            g = step[number].astype(np.float64)
+            m, v = 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g**2
+            u = m / (np.sqrt(v) + 1e-6) + decay * w
+            w = w - rate * np.linalg.norm(w) / np.linalg.norm(u) * u
+        np.testing.assert_allclose(got[number], w, rtol=1e-4)
+
+
+def test_an_optimiser_of_ones_own():
+    assert isinstance(make_optimizer(torch.nn.Linear(2, 2), Train(optimizer="custom:adam")), torch.optim.Adam)
+    with pytest.raises(InputError, match="train.optimizer: got 'adagrad', expected package.module:name"):
+        make_optimizer(torch.nn.Linear(2, 2), Train(optimizer="adagrad"))
+
+
+class Quadratic(torch.nn.Module):
+    """loss = curvature / 2 * w^2, so that a gradient is curvature * w."""
+
+    def __init__(self, curvature=2.0):
+        super().__init__()
+        self.w, self.curvature = torch.nn.Parameter(torch.ones(1, dtype=torch.float64)), curvature
+
+    def loss(self):
+        return (self.curvature / 2 * self.w**2).sum()
+
+
+def extrapolated(kind, factor, rate=0.1, steps=4):
+    """The weights of plain steps with gradients from a little way off, on one rank."""
+    model, weights = Quadratic().float(), []
+    extrapolation = Extrapolation(model, kind, factor, ranks=1)
+    for step in range(steps):
+        model.w.grad = None
+        extrapolation.away(rate, model.loss, seed=step)
+        model.loss().backward()
+        extrapolation.back()
+        with torch.no_grad():
+            model.w -= rate * model.w.grad
+        weights.append(float(model.w.detach()))
+    return weights
+
+
+def test_extrapolation_with_the_past_gradient_is_its_recursion():
+    w, past, expected = 1.0, 0.0, []
+    for _ in range(4):
+        past = 2.0 * (w - 0.5 * 0.1 * past)
+        w -= 0.1 * past
+        expected.append(w)
+    assert extrapolated("past", 0.5) == pytest.approx(expected)
+
+
+def test_extrapolation_with_a_fresh_gradient_contracts_as_extragradient():
+    """On a quadratic w <- w (1 - rate c (1 - e c))."""
+    assert extrapolated("fresh", 0.5)[-1] == pytest.approx((1 - 0.1 * 2 * (1 - 0.05 * 2)) ** 4)
+
+
+def test_extrapolation_with_noise_is_as_long_as_the_past_gradient():
+    model = torch.nn.Linear(30, 20)
+    extrapolation = Extrapolation(model, "noise", 2.0, ranks=3)
+    before = [parameter.detach().clone() for parameter in model.parameters()]
+    extrapolation.away(0.1, None, seed=1)
+    assert all(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True)), "there is no past yet"
+    model(torch.ones(4, 30)).square().sum().backward()
+    gradients = [parameter.grad.clone() for parameter in model.parameters()]
+    for seed, same in ((1, True), (2, False)):
+        extrapolation.away(0.1, None, seed=1)
+        first = [parameter.detach().clone() for parameter in model.parameters()]
+        extrapolation.back()
+        extrapolation.away(0.1, None, seed=seed)
+        assert all(torch.equal(a, b) for a, b in zip(first, model.parameters(), strict=True)) is same
+        extrapolation.back()
+    for way, old, gradient in zip(first, before, gradients, strict=True):
+        assert float((way - old).norm()) == pytest.approx(2.0 * 0.1 * 3 * float(gradient.norm()), rel=1e-4)
+    assert all(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True)), "back"
+    assert set(model.state_dict()) == {"weight", "bias"}, "checkpoints of the weights do not know of it"
+
+
+@pytest.mark.parametrize("ranks", [2, 4])
+def test_the_noise_scale_of_a_known_gradient(ranks):
+    """Gradients of mean G and variance 4 per component and sample: tr(Sigma) = 200, |G|^2 = 2, noise scale 100."""
+    size, batch, rng, ours = 50, 64, np.random.default_rng(1), []
+    mean = np.full(size, 0.2)
+    parameters = [torch.nn.Parameter(torch.zeros(size, dtype=torch.float64)) for _ in range(ranks)]
+    meters = [NoiseScale(torch.nn.ParameterList([parameter])) for parameter in parameters]
+    for _ in range(400):
+        for parameter in parameters:  # a rank's part of the mean over the batch
+            sample_mean = mean + rng.normal(size=size) * 2 / math.sqrt(batch / ranks)
+            parameter.grad = None
+            (parameter * torch.tensor(sample_mean / ranks)).sum().backward()
+        total = sum(parameter.grad for parameter in parameters)
+        for parameter, meter in zip(parameters, meters, strict=True):
+            parameter.grad = total
+            meter.step()
+
+    class Comm:
+        size = ranks
+
+        def sum(self, array):
+            ours.append(array)
+            return np.sum(ours, axis=0)
+
+    *_, found = [meter.take(Comm(), batch) for meter in meters]
+    assert found["variance"] == pytest.approx(200, rel=0.05)
+    assert found["gradient"] == pytest.approx(2, rel=0.1)
+    assert found["noise_scale"] == pytest.approx(100, rel=0.15)

@@ -18,7 +18,7 @@ FLOORS = (
     {"config", "machine", "comm", "record", "watchdog"},
     {"data", "threshold", "models", "kept"},
     {"scores", "policies", "launch"},
-    {"sampler", "checkpoint", "optim", "network", "predict", "resident"},
+    {"sampler", "checkpoint", "optim", "network", "predict", "resident", "histogram"},
     {"train", "static", "report", "filter", "doctor"},
     {"cli", "__init__"},  # roof
     {"__main__"},

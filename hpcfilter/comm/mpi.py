@@ -9,7 +9,7 @@ import numpy as np
 from mpi4py import MPI
 
 from hpcfilter.comm.base import Channel, SerialComm
-from hpcfilter.errors import InputError
+from hpcfilter.errors import InputError, on_all
 
 _LENGTH, _DATA = 1, 2  # message tags
 
@@ -120,9 +120,15 @@ class MPIComm(SerialComm):
             self._hvd = hvd
         return self._hvd
 
-    def distribute(self, optimizer, model, deterministic=False):
+    def distribute(self, optimizer, model, deterministic=False, reduction="sum", compression="none"):
+        if reduction == "adasum" and self.size & (self.size - 1):
+            raise on_all(f"train.reduction: adasum goes in pairs of pairs and needs 2, 4, 8, ... ranks, got {self.size}")
         hvd = self.horovod(deterministic)
-        return hvd.DistributedOptimizer(optimizer, named_parameters=model.named_parameters(), op=hvd.Sum)
+        compressor = {"none": hvd.Compression.none, "fp16": hvd.Compression.fp16}[compression]
+        optimizer = hvd.DistributedOptimizer(optimizer, named_parameters=model.named_parameters(), op=hvd.Sum, compression=compressor)
+        if reduction == "adasum":
+            optimizer.op = hvd.Adasum  # asked for with op=, Horovod would step on each rank first, whose momentum no checkpoint could keep
+        return optimizer
 
     def finish_sums(self, optimizer):
         optimizer.synchronize()

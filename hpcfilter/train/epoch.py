@@ -3,10 +3,11 @@
 import numpy as np
 import torch
 
-from hpcfilter import faults
+from hpcfilter import faults, optim
 from hpcfilter.checkpoint import UnderWay
 from hpcfilter.data import read_batches
 from hpcfilter.errors import on_all
+from hpcfilter.histogram import histogram
 from hpcfilter.network import Columns, seed_of
 from hpcfilter.pulse import beat
 from hpcfilter.record import Laps, Stopwatch
@@ -26,6 +27,9 @@ def run_epoch(run):
     watch = Stopwatch("train", "select", "rebalance", "score", "evaluate", "checkpoint", spent=work.seconds)
     with watch("select"):
         selection, plan, selected = _select(run, work, watch)
+        spread = histogram(run.scores.importance, ~selection.keep, comm)
+        if run.extrapolation and first == 0:
+            run.extrapolation.start()
     with watch("train"):
         seen = Columns(network.classes > 0, work.rows)
         laps = Laps(*PARTS, wait=network.wait if config.train.breakdown else None)
@@ -33,9 +37,9 @@ def run_epoch(run):
         for step, (batch, images, labels) in enumerate(batches, first):
             laps("input")
             faults.point("before_step")
-            network.seed(seed_of(config.seed, epoch, f"dropout {step}", comm.rank))
+            seed = seed_of(config.seed, epoch, f"dropout {step}", comm.rank)
             work.rate = run.rate(selection, epoch - selection.began + step / plan.steps)
-            _step(run, batch, images, labels, work.rate, seen, laps)
+            _step(run, batch, images, labels, (work.rate, seed), seen, laps)
             faults.point("after_step")
             beat()
             if run.meter:
@@ -54,11 +58,11 @@ def run_epoch(run):
         digests = {"selection": selection_digest(selection, run.scores.owned, comm), "batches": plan.digest(comm)}
     with watch("evaluate"):
         faults.point("before_evaluate")
-        run.test_result = test_loss, accuracy = evaluate(run)
+        run.test_result = evaluate(run)
     counts = _count(run, kept=selection.keep, moved_back=selection.moved_back, refreshed=refreshed,
                     trained=np.ones(len(losses), bool), nan=~np.isfinite(losses))
     row = {"epoch": epoch, **counts, "hidden": run.scores.total - counts["kept"], "steps": plan.steps, "threshold": selection.threshold,
-           "train_loss": _mean(comm, losses), "test_loss": test_loss, "accuracy": accuracy, "lr": work.rate, "imbalance": plan.imbalance,
+           "train_loss": _mean(comm, losses), **run.test_result, "lr": work.rate, "imbalance": plan.imbalance,
            "passes": run.trained / run.scores.total, "looks": run.looked / run.scores.total, **digests}
     run.last_row = {**row, "seconds": {"total": watch.total(), **watch.seconds}}
     run.work, last, what = UnderWay(epoch + 1), epoch + 1 == config.train.epochs, run.boundary.agree()
@@ -66,7 +70,10 @@ def run_epoch(run):
         if what or last or (epoch + 1) % config.checkpoint.every == 0:
             run.save(epoch)
     _report(run, {**row, "seconds": {"total": watch.total(), **watch.seconds}})
+    run.record.row("scores", epoch=epoch, threshold=selection.threshold, **spread)
     run.record.row("speed", epoch=epoch, **_speed(run, laps, plan.steps - first, selected, observed))
+    if run.noise:
+        run.record.row("noise", epoch=epoch, batch=run.batch(selection, epoch), **run.noise.take(comm, run.batch(selection, epoch)))
     return what != "leave" or last
 
 
@@ -76,7 +83,7 @@ def _select(run, work, watch):
     faults.point("before_select")
     selection = work.selection = work.selection or run.policy(run.scores, work.epoch, run.config.seed, run.comm)
     with watch("rebalance"):
-        plan = run.plan(selection, run.shards, run.comm, run.config.seed, work.epoch, run.global_batch)
+        plan = run.plan(selection, run.shards, run.comm, run.config.seed, work.epoch, run.batch(selection, work.epoch))
         check_steps(plan, run.comm)
     faults.point("after_select")
     if work.step == 0 and work.epoch and work.epoch == selection.began:
@@ -84,27 +91,40 @@ def _select(run, work, watch):
     return selection, plan, run.comm.sent - before
 
 
-def _step(run, batch, images, labels, rate, seen, lap):
+def _step(run, batch, images, labels, rate_and_seed, seen, lap):
     """Forward, backward, step. Each rank's loss is its part of the sum over the global batch, divided by the global count."""
-    network, optimizer, comm = run.network, run.optimizer, run.comm
+    network, optimizer, comm, extrapolation, (rate, seed) = run.network, run.optimizer, run.comm, run.extrapolation, rate_and_seed
     for group in optimizer.param_groups:
         group["lr"] = rate
+    network.seed(seed)
     optimizer.zero_grad()
     if len(batch.index):  # a rank without samples in this step still takes part in the sum of the gradients, with zeros
         x, y = network.tensors(images, labels)
         faults.point("samples", x)
+        weight = torch.from_numpy(batch.weight).to(x.device) / (batch.total / run.parts)
+        if extrapolation:
+            extrapolation.away(rate, lambda: _loss(network.forward(x, y)[1], weight), seed)
         output, losses = network.forward(x, y)
-        weight = torch.from_numpy(batch.weight).to(x.device)
-        loss = (losses * weight).sum().div(batch.total)
+        loss = _loss(losses, weight)
         seen.add(network.observe(output, y, losses), losses)
         lap("forward")
         loss.backward()
+        if extrapolation:
+            extrapolation.back()
         lap("backward")
     comm.finish_sums(optimizer)
     lap("communication")
+    if run.noise:
+        run.noise.step()
+    if run.config.train.clip_norm:
+        optim.clip(network.model, run.config.train.clip_norm)
     comm.step(optimizer)
     lap("optimiser")
     faults.point("weights", network.model.parameters())
+
+
+def _loss(losses, weight):
+    return (losses * weight).sum()
 
 
 def _rows(plan, first, last, work, seen):
@@ -123,7 +143,8 @@ def _speed(run, laps, steps, selected, observed):
     selected, observed: bytes that this rank has sent for the selection and its plan, and to bring observations home.
     """
     comm = run.comm
-    moved = np.array([run.network.gradient_bytes() * steps, selected, observed], np.float64)
+    halved = 2 if run.config.train.compression == "fp16" else 1
+    moved = np.array([run.network.gradient_bytes() // halved * steps, selected, observed], np.float64)
     seconds = comm.sum(np.array(list(laps.seconds.values())))
     moved = dict(zip(("gradients", "selection", "observations"), map(int, comm.sum(moved)), strict=True))
     joules, source = run.joules()
@@ -163,11 +184,18 @@ def _refresh(run, selection):
 
 
 def evaluate(run):
-    """Test loss and accuracy (None without classes) over all ranks' parts of the test split. All ranks must call."""
+    """What the network does on the test split, over all ranks' parts of it. All ranks must call.
+
+    Returns a dict: test_loss; accuracy and worst_class, the least accuracy of a class that has test rows, None without classes.
+    """
     seen, losses = run.network.look(run.dataset.test, np.asarray(run.test_rows), _look_batch(run))
-    right = seen["correct"].sum() if run.network.classes else 0
-    loss, right, count = run.comm.sum(np.array([losses.sum(dtype=np.float64), right, len(losses)], np.float64))
-    return float(loss / count), float(right / count) if run.network.classes else None
+    loss, count = run.comm.sum(np.array([losses.sum(dtype=np.float64), len(losses)], np.float64))
+    if not (classes := run.network.classes):
+        return {"test_loss": float(loss / count), "accuracy": None, "worst_class": None}
+    labels = np.asarray(run.dataset.test.labels[run.test_rows.start : run.test_rows.stop], np.int64)
+    right, rows = run.comm.sum(np.array([np.bincount(labels[seen["correct"]], minlength=classes), np.bincount(labels, minlength=classes)]))
+    worst = (right / np.maximum(rows, 1))[rows > 0].min()
+    return {"test_loss": float(loss / count), "accuracy": float(right.sum() / count), "worst_class": float(worst)}
 
 
 def _look_batch(run):

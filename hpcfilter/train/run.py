@@ -1,5 +1,6 @@
 """One run: what the config describes, made for this rank, and its folder."""
 
+import time
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from hpcfilter.data import augmentation, edges, open_packed, read_given, shard
 from hpcfilter.energy import Joules
 from hpcfilter.errors import BrokenInvariant, InputError, on_all
 from hpcfilter.network import Network
-from hpcfilter.optim import learning_rate, sgd
+from hpcfilter.optim import Extrapolation, NoiseScale, batch_size, learning_rate, make_optimizer
 from hpcfilter.policies import check_score, given_file, policy_function
 from hpcfilter.record import Record, Stopwatch, finite, replace_text
 from hpcfilter.resident import ResidentRows
@@ -70,17 +71,31 @@ class Run:
         self.policy, parameters = policy_function(config.filter.policy, config.filter.model_extra, self.network.classes, self.network.classes,
                                                   f"{dataset.path} with {dataset.target}", epochs=config.train.epochs)
         self.scores = self._own_scores(parameters)
-        self.optimizer = sgd(self.network.model, config.train)
         self.global_batch = config.train.global_batch or config.train.batch * comm.size
+        self._prepare_steps(config.train)
         self.plan = ORDERS[config.data.order]
         self.boundary = Boundary(comm, checkpoint.Interval(config.checkpoint.seconds, config.checkpoint.mtbf_hours))
         self.work = checkpoint.UnderWay(0)  # the epoch that is to be trained now, or the rest of it
         self.trained, self.looked = 0, 0  # samples trained and looked at so far, of all ranks
         self.last_row = None  # of the last finished epoch
-        self.test_result = None  # (loss, accuracy) after it
+        self.test_result = None  # of `evaluate`, after it
         self.network.try_out(dataset.train, np.asarray(self.scores.owned[:2]))
         self.warned = False
         self.meter = Joules() if comm.local_rank == 0 else None  # one per node
+
+    def _prepare_steps(self, train):
+        """What a step is made of beside the network."""
+        model, ranks = self.network.model, self.comm.size
+        if train.ramp_batch and train.ramp_batch > self.global_batch:
+            raise InputError(f"train.ramp_batch: got {train.ramp_batch}, more than the global batch of {self.global_batch} that it is to grow to")
+        if train.noise_scale and ranks == 1:
+            raise InputError("train.noise_scale: is measured between ranks, and needs two or more")
+        self.optimizer = make_optimizer(model, train)
+        self.parts = ranks if train.reduction == "adasum" else 1  # of a batch, with a mean loss of its own each
+        self.extrapolation = None
+        if train.extrapolate != "none":
+            self.extrapolation = Extrapolation(model, train.extrapolate, train.extrapolation, ranks // self.parts)
+        self.noise = NoiseScale(model) if train.noise_scale else None
 
     def _own_scores(self, parameters):
         """What is known of this rank's samples before the first epoch: labels, and the rows of the file that the policy works with."""
@@ -98,7 +113,8 @@ class Run:
         """Make the run folder, or find in it where to go on; bring all ranks to the same weights."""
         self.given = table_digest(self.scores.given, self.scores.owned, self.comm)
         path, stamp = self._find() if resume else (None, None)
-        self.optimizer = self.comm.distribute(self.optimizer, self.network.model, self.config.train.deterministic)
+        train = self.config.train
+        self.optimizer = self.comm.distribute(self.optimizer, self.network.model, train.deterministic, train.reduction, train.compression)
         if path:  # after distribute: Horovod makes a new optimizer, without the state of the one it is given
             checkpoint.load(path, self.network, self.comm, self.optimizer, self.scores)
         self.comm.broadcast(self.network.model)
@@ -108,7 +124,7 @@ class Run:
         if self.finished:
             return self.record.say(f"{self.dir}: the run is finished; nothing is left to do")
         self.comm.on_first(lambda: self._claim_folder(resume))
-        self.watch = Stopwatch()
+        self.watch, self.core_start = Stopwatch(), time.process_time()
         self.record.restart(self.work.epoch, self.last_row)
         self.record.run(self.config, self.comm, data=self.dataset.digest, samples=self.scores.total, global_batch=self.global_batch,
                         device=str(self.network.device), threads=torch.get_num_threads(), first_epoch=self.work.epoch, first_step=self.work.step)
@@ -158,13 +174,19 @@ class Run:
         """The learning rate after `progress` epochs since the network began, a float that counts parts of an epoch."""
         train = self.config.train
         scale = selection.lr_scale if progress >= train.warmup_epochs else 1.0  # warm-up is the schedule's alone
-        return scale * learning_rate(train, self.global_batch, progress, train.epochs - selection.began)
+        return scale * learning_rate(train, self.batch(selection, int(progress) + selection.began), progress, train.epochs - selection.began)
+
+    def batch(self, selection, epoch):
+        """Samples per step in an epoch, over all ranks."""
+        return batch_size(self.config.train, self.global_batch, epoch - selection.began)
 
     def begin_anew(self, epoch):
         """Fresh weights on all ranks, and an optimizer that remembers nothing."""
         self.record.say(f"epoch {epoch:3d}  the network begins anew, on the samples that are kept")
         self.network.begin_anew(self.config.seed, epoch)
         self.optimizer.state.clear()
+        for group in self.optimizer.param_groups:
+            group.pop("step", None)  # of LARS and LAMB
         self.comm.broadcast(self.network.model)
 
     def joules(self):
@@ -200,16 +222,22 @@ class Run:
     def leave(self):
         """All is saved: say so, and ask for the rest of the run with the marker REQUEUE."""
         reason = self.boundary.reason()
-        self.record.row("stop", reason=reason, epoch=self.work.epoch, step=self.work.step, seconds=self.watch.total(), **self._costs())
+        self.record.row("stop", reason=reason, epoch=self.work.epoch, step=self.work.step, seconds=self.watch.total(),
+                        core_seconds=self._core_seconds(), **self._costs())
         self.comm.on_first(lambda: self._mark("REQUEUE"))
         self.record.say(f"told to leave by {reason}: saved in epoch {self.work.epoch} after {self.work.step} steps; --resume goes on from there")
 
     def close(self):
         """The last row, the marker DONE."""
-        test_loss, accuracy = self.test_result or evaluate(self)  # nothing was left to train
-        self.record.row("end", exit=0, accuracy=accuracy, test_loss=test_loss, passes=self.trained / self.scores.total,
-                        looks=self.looked / self.scores.total, seconds=self.watch.total(), weights=self.network.digest(), **self._costs())
+        result = self.test_result or evaluate(self)  # nothing was left to train
+        self.record.row("end", exit=0, **result, passes=self.trained / self.scores.total,
+                        looks=self.looked / self.scores.total, seconds=self.watch.total(),
+                        core_seconds=self._core_seconds(), weights=self.network.digest(), **self._costs())
         self.comm.on_first(lambda: self._mark("DONE"))
+
+    def _core_seconds(self):
+        """Seconds of cores that all ranks have used since the run was opened. All ranks must call."""
+        return float(self.comm.sum(time.process_time() - self.core_start))
 
     def _costs(self):
         """What saving has cost so far, for the record; said on the console if the mean time between failures is known."""

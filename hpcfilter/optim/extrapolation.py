@@ -1,0 +1,73 @@
+"""ExtrapSGD: take the gradient a little way off, where the loss is smoother, and step from here (Lin et al., arXiv 2006.05720, algorithm 1).
+
+    w' = w - e * d        on each rank for itself, no message
+    w <- w - rate * mean over the ranks of the gradient at w'
+
+d is the rank's own gradient of the step before (`past`), its gradient at w on the same samples (`fresh`, a second pass), or Gaussian noise
+of the length that the past gradient has in each tensor (`noise`). e = extrapolation * the step's learning rate.
+"""
+
+from functools import partial
+
+import torch
+
+from hpcfilter.config import choose
+
+BUFFER = "past_gradient"  # of the model: buffers are what each rank has for itself inside an epoch, and a checkpoint keeps
+
+
+class Extrapolation:
+    """The way off and back of one rank. With factor 0 the steps are those without it, bit for bit."""
+
+    def __init__(self, model, kind, factor, ranks):
+        """model: torch module, gets one more buffer that its state dict does not hold. kind: past, fresh or noise. factor: e / rate. ranks: how many,
+        since a rank's gradient is its part of the sum over all."""
+        self._direction = choose({"past": self._past, "fresh": self._fresh, "noise": self._noise}, kind, "train.extrapolate")
+        self._factor, self._ranks = factor, ranks
+        self._parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        self._model, self._kept = model, None
+        model.register_buffer(BUFFER, torch.zeros(sum(p.numel() for p in self._parameters), device=self._parameters[0].device), persistent=False)
+        if kind != "fresh":
+            for parameter, place in zip(self._parameters, self._places(), strict=True):
+                parameter.register_hook(partial(_keep, place))
+
+    def _places(self):
+        """Views into the buffer, one per parameter and of its shape."""
+        parts = getattr(self._model, BUFFER).split([parameter.numel() for parameter in self._parameters])
+        return [part.view(parameter.shape) for part, parameter in zip(parts, self._parameters, strict=True)]
+
+    def start(self):
+        """An epoch begins: there is no step before its first."""
+        getattr(self._model, BUFFER).zero_()
+
+    def away(self, rate, loss, seed):
+        """Move the weights to w'. rate: of this step. loss: function () -> scalar, this rank's part of the loss, asked only by `fresh`.
+        seed: of the step and rank, for `noise`."""
+        direction = self._direction(loss, seed)
+        with torch.no_grad():
+            self._kept = [parameter.clone() for parameter in self._parameters]
+            torch._foreach_add_(self._parameters, direction, alpha=-self._factor * rate * self._ranks)
+
+    @torch.no_grad()
+    def back(self):
+        """Bring the weights back to w; the gradients stay those at w'."""
+        torch._foreach_copy_(self._parameters, self._kept)
+        self._kept = None
+
+    def _past(self, loss, seed):
+        return self._places()
+
+    def _fresh(self, loss, seed):
+        return torch.autograd.grad(loss(), self._parameters)  # not backward(): its hooks would begin to add up
+
+    def _noise(self, loss, seed):
+        generator = torch.Generator(device=self._parameters[0].device).manual_seed(seed)
+        places = self._places()
+        noise = [torch.randn(place.shape, generator=generator, device=place.device) for place in places]
+        lengths, wanted = torch._foreach_norm(noise), torch._foreach_norm(places)
+        torch._foreach_mul_(noise, [want / length for want, length in zip(wanted, lengths, strict=True)])
+        return noise
+
+
+def _keep(place, gradient):
+    place.copy_(gradient)  # and nothing is returned, which would take the gradient's place

@@ -1,0 +1,48 @@
+"""The gradient noise scale: up to which batch size more samples per step still pay."""
+
+import numpy as np
+import torch
+
+
+class NoiseScale:
+    """tr(Sigma) / |G|^2 of an epoch (McCandlish et al., arXiv 1812.06162, appendix A.1), from gradients that are there anyway.
+
+    The two batch sizes that the estimate needs are a rank's part of the batch and the whole of it. The ranks' squared norms are added up in one
+    message per epoch. Needs two ranks or more.
+    """
+
+    def __init__(self, model):
+        """model: torch module, whose gradients are watched from now on as they are before the sum over the ranks."""
+        self._parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        for parameter in self._parameters:
+            parameter.register_hook(self._see)
+        self._start()
+
+    def _start(self):
+        self._own = self._whole = torch.zeros((), dtype=torch.float64)
+        self._steps = 0
+
+    def _see(self, gradient):
+        self._own = self._own.to(gradient.device) + gradient.detach().double().square().sum()
+
+    @torch.no_grad()
+    def step(self):
+        """After the sums over the ranks are there, and before they are used."""
+        norms = torch.stack(torch._foreach_norm([parameter.grad for parameter in self._parameters if parameter.grad is not None]))
+        self._whole = self._whole.to(norms.device) + norms.double().square().sum()
+        self._steps += 1
+
+    def take(self, comm, batch):
+        """What the steps since the last call say. batch: samples in a global batch, of `comm.size` equal parts. All ranks must call.
+
+        Returns a dict: noise_scale, samples, None when it cannot be told from so few steps; gradient, the estimate of |G|^2; variance, of tr(Sigma).
+        """
+        own, whole = (float(value) for value in comm.sum(np.array([float(self._own), float(self._whole)])))
+        steps, self._steps = max(1, self._steps), 0
+        self._start()
+        # A rank's gradient is its part of the mean over the batch: comm.size times that is the mean over the rank's own samples
+        small, large = comm.size * own / steps, whole / comm.size / steps
+        part = batch / comm.size
+        gradient = (batch * large - part * small) / (batch - part)
+        variance = (small - large) / (1 / part - 1 / batch)
+        return {"noise_scale": variance / gradient if gradient > 0 and variance > 0 else None, "gradient": gradient, "variance": variance}

@@ -1,0 +1,37 @@
+"""Learning rate and batch size as functions of the epoch."""
+
+import math
+
+
+def learning_rate(train, global_batch, progress, epochs):
+    """The learning rate after `progress` of `epochs` epochs, a float that counts parts of an epoch.
+
+    Linear scaling rule with gradual warm-up (Goyal et al., arXiv 1706.02677, sections 2.1 and 2.2): the peak is lr * global_batch / lr_batch, reached
+    in a straight line from lr over warmup_epochs; then the schedule of the remaining epochs. With lr_scaling = "sqrt" the peak grows with the square
+    root (Krizhevsky, arXiv 1404.5997, section 5; You et al., arXiv 1904.00962, for LAMB).
+
+    train: the table [train]. global_batch: samples per step at this moment; under a ramp the rate grows with it.
+    """
+    scale = {"linear": lambda ratio: ratio, "sqrt": math.sqrt, "none": lambda ratio: 1.0}[train.lr_scaling]
+    peak = train.lr * scale(global_batch / train.lr_batch)
+    if progress < train.warmup_epochs:
+        start = min(train.lr, peak)
+        return start + (peak - start) * progress / train.warmup_epochs
+    rest = min(1.0, (progress - train.warmup_epochs) / max(epochs - train.warmup_epochs, 1e-9))
+    if train.schedule == "cosine":
+        return peak * 0.5 * (1 + math.cos(math.pi * rest))
+    if train.schedule == "polynomial":
+        return peak * (1 - rest) ** train.power
+    if train.schedule == "step":
+        return peak * train.gamma ** sum(progress >= milestone * epochs for milestone in train.milestones)
+    return peak
+
+
+def batch_size(train, global_batch, epoch):
+    """Samples per step in an epoch. epoch: counted since the network began. Returns int, `global_batch` after the ramp.
+
+    A ramp grows geometrically from ramp_batch over ramp_epochs (Smith et al., arXiv 1711.00489: raise the batch instead of lowering the rate).
+    """
+    if not train.ramp_epochs or epoch >= train.ramp_epochs:
+        return global_batch
+    return round(train.ramp_batch * (global_batch / train.ramp_batch) ** (epoch / train.ramp_epochs))

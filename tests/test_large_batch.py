@@ -1,0 +1,93 @@
+"""What large batches ask for, on real ranks: optimisers, clipping, reductions, extrapolation, ramp, noise scale."""
+
+import json
+
+import numpy as np
+import pytest
+from test_real_ranks import ok
+
+from hpcfilter.cli import main
+from hpcfilter.report import read_run
+
+WAYS = {
+    "lars": {"optimizer": "lars", "trust": 0.05, "momentum": 0.5, "lr": 0.5},
+    "lamb": {"optimizer": "lamb", "lr": 0.01},
+    "clip": {"clip_norm": 0.05},
+    "ramp": {"ramp_batch": 30, "ramp_epochs": 2, "epochs": 3, "schedule": "polynomial", "lr_scaling": "sqrt"},
+    "fresh": {"extrapolate": "fresh", "extrapolation": 0.0},
+}
+
+
+def rows(run_dir, kind):
+    return [row for row in map(json.loads, (run_dir / "metrics.jsonl").read_text().splitlines()) if row["kind"] == kind]
+
+
+@pytest.mark.parametrize("name", WAYS)
+def test_two_ranks_train_as_one(tmp_path, digits, config, hpcfilter, name):
+    """Horovod makes a new optimiser of the one it is given: its settings must get across. Clipping must see the sum."""
+    path = config(digits, model={"name": "mlp", "width": None}, train=WAYS[name])
+    losses = {}
+    for ranks in (1, 2):
+        ok(hpcfilter(ranks, "train", path, "--run-dir", tmp_path / str(ranks)))
+        losses[ranks] = [row["train_loss"] for row in read_run(tmp_path / str(ranks))[1]]
+    assert losses[2] == pytest.approx(losses[1], rel=1e-4)
+
+
+def test_extrapolation_of_no_length_is_sgd_bit_for_bit(tmp_path, digits, config, hpcfilter):
+    ends = []
+    for number, train in enumerate(({}, *({"extrapolate": kind, "extrapolation": 0.0} for kind in ("past", "noise")))):
+        ok(hpcfilter(2, "train", config(digits, train=train), "--run-dir", tmp_path / str(number)))
+        ends.append(read_run(tmp_path / str(number))[2]["weights"])
+    assert ends[1] == ends[2] == ends[0]
+
+
+@pytest.mark.parametrize("train", [{"extrapolate": "past", "extrapolation": 2.0}, {"reduction": "adasum"}, {"optimizer": "lamb", "lr": 0.01}],
+                         ids=["past", "adasum", "lamb"])
+def test_inside_an_epoch_resumes_with_the_same_bits(tmp_path, digits, config, hpcfilter, train):
+    """What a step remembers is each rank's own gradient, or the optimiser's state: a checkpoint brings both back."""
+    ok(hpcfilter(2, "train", config(digits, train=train), "--run-dir", tmp_path / "whole"))
+    path = config(digits, train=train, checkpoint={"seconds": 1e-6})
+    cut = hpcfilter(2, "train", path, "--run-dir", tmp_path / "cut", HPCFILTER_FAULT="rank=0,point=after_step,n=17,kind=sigkill")
+    assert cut.returncode != 0
+    ok(hpcfilter(2, "train", path, "--run-dir", tmp_path / "cut", "--resume"))
+    assert rows(tmp_path / "cut", "run")[-1]["first_step"] > 0, "inside an epoch"
+    assert read_run(tmp_path / "cut")[2]["weights"] == read_run(tmp_path / "whole")[2]["weights"]
+
+
+def test_adasum_averages_what_agrees_and_adds_what_does_not(program):
+    found = json.loads(ok(program(2, "reductions", "adasum", "none")).stdout)
+    assert found["orthogonal"] == pytest.approx([3, 4]) and found["parallel"] == pytest.approx([1, 2])
+    assert found["small"] == pytest.approx([1.5e-3, 0.15], rel=1e-3)  # g and 2 g: g (1 - 1) + 2 g (1 - 1/4)
+
+
+def test_fp16_rounds_on_the_way(program):
+    found = json.loads(ok(program(2, "reductions", "sum", "fp16")).stdout)["small"]
+    expected = np.float16([1e-3, 0.1]) + np.float16([2e-3, 0.2])
+    assert found == pytest.approx(expected.astype(float), rel=1e-3) and found != pytest.approx([3e-3, 0.3], rel=1e-6)
+
+
+def test_the_noise_scale_stands_in_the_record(tmp_path, digits, config, hpcfilter):
+    ok(hpcfilter(2, "train", config(digits, train={"noise_scale": True}), "--run-dir", tmp_path / "noise"))
+    ok(hpcfilter(2, "train", config(digits), "--run-dir", tmp_path / "plain"))
+    noise = rows(tmp_path / "noise", "noise")
+    assert [row["epoch"] for row in noise] == [0, 1] and noise[0]["batch"] == 120 and noise[1]["variance"] > 0
+    assert read_run(tmp_path / "noise")[2]["weights"] == read_run(tmp_path / "plain")[2]["weights"], "watching changes nothing"
+
+
+@pytest.mark.parametrize("train, message", [
+    ({"ramp_batch": 64}, "ramp_batch and ramp_epochs are given together"),
+    ({"ramp_batch": 400, "ramp_epochs": 2}, "train.ramp_batch: got 400, more than the global batch of 120"),
+    ({"noise_scale": True}, "train.noise_scale: is measured between ranks, and needs two or more"),
+    ({"reduction": "adasum", "noise_scale": True}, "needs the sum of the gradients"),
+    ({"extrapolate": "past", "noise_scale": True}, "needs the gradients at the weights"),
+    ({"optimizer": "adagrad"}, "train.optimizer: got 'adagrad'"),
+    ({"clip_norm": 0}, "train.clip_norm: Input should be greater than 0"),
+])
+def test_what_does_not_fit_is_refused_before_the_run(tmp_path, digits, config, capsys, train, message):
+    assert main(["train", str(config(digits, train=train)), "--run-dir", str(tmp_path / "run")]) == 2
+    assert message in capsys.readouterr().err and not (tmp_path / "run" / "metrics.jsonl").exists()
+
+
+def test_adasum_needs_a_power_of_two(tmp_path, digits, config, hpcfilter):
+    done = hpcfilter(3, "train", config(digits, train={"reduction": "adasum"}), "--run-dir", tmp_path / "run")
+    assert done.returncode == 2 and "needs 2, 4, 8, ... ranks, got 3" in done.stderr
