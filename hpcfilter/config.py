@@ -77,6 +77,7 @@ class Train(Table):
     lr_batch: Count = 256
     lr_scaling: Literal["linear", "sqrt", "none"] = "linear"
     warmup_epochs: Annotated[float, Field(ge=0)] = 1.0
+    warmup_lr: Annotated[float, Field(ge=0)] | None = None  # that it begins with; default: lr before scaling
     schedule: Literal["cosine", "polynomial", "step", "constant"] = "cosine"
     power: Annotated[float, Field(gt=0)] = 2.0  # of schedule = polynomial
     milestones: list[float] = Field([1 / 3, 2 / 3, 8 / 9])  # of schedule = step: where the rate falls, as shares of the epochs

@@ -20,6 +20,7 @@ def test_warm_up_is_a_straight_line_to_the_scaled_rate():
     assert rates(0, 1, 2, global_batch=1024, warmup_epochs=2, schedule="constant") == pytest.approx([0.1, 0.25, 0.4])
     assert rates(0, 1, 2, global_batch=64, warmup_epochs=2, schedule="constant") == pytest.approx([0.025, 0.025, 0.025])
     assert rates(0, 5, global_batch=1024, warmup_epochs=0, schedule="constant", lr_scaling="none") == [0.1, 0.1]
+    assert rates(0, 1, 2, warmup_epochs=2, warmup_lr=0, schedule="constant") == pytest.approx([0, 0.05, 0.1])
 
 
 def test_cosine_falls_from_the_peak_to_zero():

@@ -7,15 +7,15 @@ def learning_rate(train, global_batch, progress, epochs):
     """The learning rate after `progress` of `epochs` epochs, a float that counts parts of an epoch.
 
     Linear scaling rule with gradual warm-up (Goyal et al., arXiv 1706.02677, sections 2.1 and 2.2): the peak is lr * global_batch / lr_batch, reached
-    in a straight line from lr over warmup_epochs; then the schedule of the remaining epochs. With lr_scaling = "sqrt" the peak grows with the square
-    root (Krizhevsky, arXiv 1404.5997, section 5; You et al., arXiv 1904.00962, for LAMB).
+    in a straight line from lr (or warmup_lr) over warmup_epochs; then the schedule of the remaining epochs. With lr_scaling = "sqrt" the peak grows
+    with the square root (Krizhevsky, arXiv 1404.5997, section 5; You et al., arXiv 1904.00962, for LAMB).
 
     train: the table [train]. global_batch: samples per step at this moment; under a ramp the rate grows with it.
     """
     scale = {"linear": lambda ratio: ratio, "sqrt": math.sqrt, "none": lambda ratio: 1.0}[train.lr_scaling]
     peak = train.lr * scale(global_batch / train.lr_batch)
     if progress < train.warmup_epochs:
-        start = min(train.lr, peak)
+        start = min(train.lr, peak) if train.warmup_lr is None else train.warmup_lr
         return start + (peak - start) * progress / train.warmup_epochs
     rest = min(1.0, (progress - train.warmup_epochs) / max(epochs - train.warmup_epochs, 1e-9))
     if train.schedule == "cosine":

@@ -1,0 +1,89 @@
+"""The plan of the evidence: which arms are compared. The baselines stand in every plan, whether it names them or not."""
+
+from typing import Annotated, Any, NamedTuple
+
+from pydantic import Field
+
+from hpcfilter.settings import Table
+
+
+class Batch(Table):
+    size: int
+    set: dict[str, Any] = Field({})  # settings of all runs of this size, such as its learning rate
+
+
+class Policy(Table):
+    name: str
+    filter: dict[str, Any] = Field({"policy": "none"})  # a list stands for one value per fraction
+    set: dict[str, Any] = Field({})
+    data: list[str] | None = None  # only with these
+    batch: list[int] | None = None
+    longer: bool = False  # as many more epochs as a fraction saves: equal compute, not equal epochs
+
+
+class Plan(Table):
+    config: str  # run config that the settings override
+    data: list[str]  # see benchmarks.variants
+    epochs: int
+    seeds: int = 5
+    ranks: int = 1
+    fractions: list[Annotated[float, Field(gt=0, lt=1)]] = Field([0.3, 0.5])
+    set: dict[str, Any] = Field({})  # settings of all runs
+    baselines: bool = True  # false only for finding settings, where nothing is claimed
+    probed: int = 0  # of so many seeds the landscape is probed
+    probe: list[str] = Field([])  # words for `hpcfilter probe`
+    batch: list[Batch]
+    policy: list[Policy] = Field([])
+
+    @property
+    def settings(self):
+        return self.set
+
+
+class Arm(NamedTuple):
+    """What one line of the table is about."""
+
+    data: str
+    batch: int
+    name: str
+    role: str  # full, short, random or policy
+    epochs: int
+    settings: dict
+
+    @property
+    def folder(self):
+        """A folder name of the letters and digits in the name."""
+        return f"{self.data}/{self.batch}/{''.join(c if c.isalnum() else '-' for c in self.name.lower())}"
+
+
+def arms(plan):
+    """The arms of a plan, baselines first, in the order of the table."""
+    found = []
+    for data in plan.data:
+        for batch in plan.batch:
+            def arm(name, role, filter, epochs=plan.epochs, more=None, data=data, batch=batch):
+                found.append(Arm(data, batch.size, name, role, epochs, {**batch.set, **(more or {}), "filter": filter}))
+
+            arm("all data", "full", {"policy": "none"})
+            for fraction in plan.fractions if plan.baselines else ():
+                arm(f"all data, {_shorter(plan, fraction)} epochs", "short", {"policy": "none"}, _shorter(plan, fraction))
+            for fraction in plan.fractions if plan.baselines else ():
+                arm(f"random {fraction:g}", "random", {"policy": "random", "fraction": fraction})
+            for policy in plan.policy:
+                if data in (policy.data or [data]) and batch.size in (policy.batch or [batch.size]):
+                    for name, filter, fraction in _expanded(policy, plan.fractions):
+                        epochs = round(plan.epochs / (1 - fraction)) if policy.longer else plan.epochs
+                        arm(name, "policy", filter, epochs, policy.set)
+    return found
+
+
+def _shorter(plan, fraction):
+    return round(plan.epochs * (1 - fraction))
+
+
+def _expanded(policy, fractions):
+    """(name, filter, fraction) of each fraction; a single one, of fraction 0, when no value of the filter is a list."""
+    if not any(isinstance(value, list) for value in policy.filter.values()):
+        return [(policy.name, policy.filter, 0.0)]
+    return [(f"{policy.name} {fraction:g}", {key: value[number] if isinstance(value, list) else value for key, value in policy.filter.items()},
+             fraction) for number, fraction in enumerate(fractions)]
