@@ -125,6 +125,8 @@ def record(output, name, plan, arm, jobs):
 
 def landscape(jobs):
     """What the probes say: set -> number -> values of the seeds. Empty without probes."""
+    if not jobs:
+        return {}
     from hpcfilter.data.probed import read_probe
 
     found = {}
