@@ -66,8 +66,8 @@ def test_lars_follows_its_equation():
     """g' = trust |w| / (|g| + decay |w|) (g + decay w) for matrices and g for vectors, then Nesterov's momentum."""
     decay, trust, m, rate = 0.1, 0.02, 0.9, 0.5
     got = stepped(Train(optimizer="lars", trust=trust, momentum=m, weight_decay=decay), W, G, rate)
-    for number, w in enumerate(W):
-        w, v = w.astype(np.float64), 0.0
+    for number, begin in enumerate(W):
+        w, v = begin.astype(np.float64), 0.0
         for step in G:
             g = step[number].astype(np.float64)
             if w.ndim > 1:
@@ -81,8 +81,8 @@ def test_lamb_follows_its_equation():
     """u = m / (sqrt v + eps) + decay w; w <- w - rate |w| / |u| u."""
     decay, rate = 0.1, 0.05
     got = stepped(Train(optimizer="lamb", weight_decay=decay), W, G, rate)
-    for number, w in enumerate(W):
-        w, m, v = w.astype(np.float64), 0.0, 0.0
+    for number, begin in enumerate(W):
+        w, m, v = begin.astype(np.float64), 0.0, 0.0
         for step in G:
             g = step[number].astype(np.float64)
             m, v = 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g**2

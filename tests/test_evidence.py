@@ -1,0 +1,119 @@
+"""The evidence: arms of a plan, variants of the data, differences at equal compute, and a plan run twice."""
+
+import json
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from benchmarks.__main__ import main
+from benchmarks.evidence_plan import Plan, arms
+from benchmarks.evidence_table import against, at_equal_compute, evidence_tables
+from benchmarks.variants import packed
+from hpcfilter.data import open_packed
+from hpcfilter.settings import Source
+
+PLANS = Path(__file__).parent.parent / "benchmarks" / "plans"
+PLAN = """
+config = "{config}"
+data = ["clean"]
+epochs = 2
+seeds = 2
+fractions = [0.5]
+set = {{ "model" = {{ name = "mlp" }} }}
+batch = [{{ size = 100 }}]
+[[policy]]
+name = "KAKURENBO"
+filter = {{ policy = "kakurenbo", fraction = [0.4], tau = 0.0 }}
+"""
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    """1,000 training and 200 test images of random pixels, 10 classes."""
+    path, rng = tmp_path_factory.mktemp("source") / "source.h5", np.random.default_rng(0)
+    with h5py.File(path, "w") as file:
+        for split, rows in (("train", 1000), ("test", 200)):
+            file[f"{split}/images"] = rng.integers(0, 256, (rows, 4, 4), np.uint8)
+            file[f"{split}/labels"] = (np.arange(rows) % 10).astype(np.uint8)
+        file.attrs["class_names"] = json.dumps([str(number) for number in range(10)])
+    return path
+
+
+def test_wrong_labels_are_others_and_forty_in_a_hundred(source, tmp_path):
+    clean, noisy = (open_packed(packed(source, name, tmp_path)) for name in ("clean", "noise_40"))
+
+    def labels(split):
+        return {image.tobytes(): int(label) for image, label in zip(split.images[:], split.labels[:], strict=True)}
+
+    right, given = labels(clean.train), labels(noisy.train)
+    assert set(right) == set(given) and np.mean([right[image] != label for image, label in given.items()]) == pytest.approx(0.4, abs=0.05)
+    assert labels(noisy.test) == labels(clean.test), "the test rows keep their labels"
+
+
+def test_a_long_tail_falls_by_a_factor_of_a_hundred(source, tmp_path):
+    tail = open_packed(packed(source, "long_tail", tmp_path))
+    counts = np.bincount(tail.train.labels[:], minlength=10)
+    assert counts[0] == 100 and counts[9] <= 5 and 15 < counts[4] + counts[3] < 50
+    assert (np.bincount(tail.test.labels[:]) == 20).all()
+
+
+def test_validation_rows_come_from_training(source, tmp_path):
+    held = open_packed(packed(source, "clean+validation", tmp_path))
+    assert len(held.train) + len(held.test) == 1000 and 70 < len(held.test) < 130
+
+
+def test_baselines_stand_in_every_plan(tmp_path):
+    (tmp_path / "plan.toml").write_text(PLAN.format(config="run.toml"))
+    found = arms(Source(tmp_path / "plan.toml").validated(Plan))
+    assert [(arm.name, arm.role, arm.epochs) for arm in found] == [
+        ("all data", "full", 2), ("all data, 1 epochs", "short", 1), ("random 0.5", "random", 2), ("KAKURENBO 0.5", "policy", 2)]
+    assert found[3].settings["filter"] == {"policy": "kakurenbo", "fraction": 0.4, "tau": 0.0}
+
+
+@pytest.mark.parametrize("path", sorted(PLANS.glob("*.toml")), ids=lambda path: path.stem)
+def test_the_plans_that_ship_are_valid(path):
+    plan = Source(path).validated(Plan)
+    assert len({arm.folder for arm in arms(plan)}) == len(arms(plan)), "no two arms share a folder"
+
+
+def row(arm, role, compute, accuracy, seeds=(0, 1)):
+    each = [compute] * len(seeds)
+    return {"parameters": {"data": "clean", "batch": 256, "arm": arm, "role": role}, "seeds": list(seeds), "accuracy": accuracy,
+            "worst_class": accuracy, "passes": each, "compute": each, "seconds": each, "core_seconds": each}
+
+
+ROWS = [row("all data", "full", 1.0, [0.90, 0.92]), row("random 0.5", "random", 0.5, [0.80, 0.84]), row("ours", "policy", 0.75, [0.89, 0.91])]
+
+
+def test_random_choice_at_equal_compute_lies_on_the_line():
+    assert at_equal_compute(ROWS[2], ROWS) == pytest.approx({0: 0.85, 1: 0.88})
+    assert against(ROWS[2], at_equal_compute(ROWS[2], ROWS)).mean == pytest.approx(3.5)
+    assert at_equal_compute(row("less", "policy", 0.3, [0.8, 0.8]), ROWS) == {}, "nothing is known outside"
+    assert at_equal_compute(ROWS[2], [row("all data", "full", 1.0, [0.9], seeds=[0]), *ROWS[1:]]) == pytest.approx({0: 0.85}), "seeds that all have"
+
+
+def test_the_table_says_the_differences():
+    text = evidence_tables(ROWS)[0].text()
+    assert "clean, batch 256" in text and "-1.00 ± 0.00" in text and "+3.50" in text
+
+
+def test_a_plan_runs_and_a_second_call_trains_nothing(source, tmp_path, config, digits, capsys):
+    (tmp_path / "plan.toml").write_text(PLAN.format(config=config(digits, model={"width": None})))
+    words = ["evidence", str(tmp_path / "plan.toml"), "--source", str(source), "--folder", str(tmp_path / "runs"),
+             "--output", str(tmp_path / "out.jsonl")]
+    assert main(words) == 0
+    lines = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    assert [line["parameters"]["arm"] for line in lines] == ["all data", "all data, 1 epochs", "random 0.5", "KAKURENBO 0.5"]
+    assert all(line["seeds"] == [0, 1] for line in lines) and lines[0]["passes"] == [1, 1] and lines[2]["compute"] == [0.5, 0.5]
+    assert lines[3]["compute"][0] > lines[3]["passes"][0], "looks at hidden samples count"
+    capsys.readouterr()
+    assert main(words) == 0
+    assert "accuracy 1" not in capsys.readouterr().out.split("clean, batch")[0], "no run was trained again"
+
+
+def test_a_plan_with_an_unknown_key_is_refused(tmp_path, capsys):
+    (tmp_path / "plan.toml").write_text('config = "run.toml"\nsead = 3\n')
+    assert main(["evidence", str(tmp_path / "plan.toml"), "--source", "x.h5"]) == 2
+    assert "plan.toml, line 2: sead: unknown key" in capsys.readouterr().err
