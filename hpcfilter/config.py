@@ -73,6 +73,7 @@ class Train(Table):
     epochs: Count = 10
     batch: Count | None = None  # samples per rank and step
     global_batch: Count | None = None  # samples per step over all ranks; one of the two
+    micro_batch: Count | None = None  # samples per forward pass of a rank, where a step has more than fit: their gradients are added up
     lr: Annotated[float, Field(gt=0)] = 0.05  # for `lr_batch` samples per step
     lr_batch: Count = 256
     lr_scaling: Literal["linear", "sqrt", "none"] = "linear"
@@ -116,6 +117,8 @@ class Train(Table):
             raise ValueError("ramp_batch and ramp_epochs are given together or not at all")
         if self.reduction == "adasum" and self.noise_scale:
             raise ValueError('noise_scale = true needs the sum of the gradients; got reduction = "adasum"')
+        if self.micro_batch and self.noise_scale:
+            raise ValueError("noise_scale = true needs the gradient of a rank's samples at once; got micro_batch")
         if self.extrapolate != "none" and self.noise_scale:
             raise ValueError(f'noise_scale = true needs the gradients at the weights; got extrapolate = "{self.extrapolate}"')
         return self

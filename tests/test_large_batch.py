@@ -15,11 +15,24 @@ WAYS = {
     "clip": {"clip_norm": 0.05},
     "ramp": {"ramp_batch": 30, "ramp_epochs": 2, "epochs": 3, "schedule": "polynomial", "lr_scaling": "sqrt"},
     "fresh": {"extrapolate": "fresh", "extrapolation": 0.0},
+    "parts": {"micro_batch": 7, "clip_norm": 1.0},
 }
 
 
 def rows(run_dir, kind):
     return [row for row in map(json.loads, (run_dir / "metrics.jsonl").read_text().splitlines()) if row["kind"] == kind]
+
+
+@pytest.mark.parametrize("extrapolate", ["none", "past", "fresh", "noise"])
+def test_a_batch_in_parts_is_the_whole_batch(tmp_path, digits, config, extrapolate):
+    """Where nothing is normalised over the batch."""
+    losses = []
+    for number, micro in enumerate((None, 50)):
+        train = {"micro_batch": micro, "extrapolate": extrapolate, "extrapolation": 0.5}
+        path = config(digits, model={"name": "mlp", "width": None}, train=train)
+        assert main(["train", str(path), "--run-dir", str(tmp_path / str(number))]) == 0
+        losses.append([row["train_loss"] for row in read_run(tmp_path / str(number))[1]])
+    assert losses[1] == pytest.approx(losses[0], rel=1e-4)
 
 
 @pytest.mark.parametrize("name", WAYS)
@@ -80,6 +93,7 @@ def test_the_noise_scale_stands_in_the_record(tmp_path, digits, config, hpcfilte
     ({"noise_scale": True}, "train.noise_scale: is measured between ranks, and needs two or more"),
     ({"reduction": "adasum", "noise_scale": True}, "needs the sum of the gradients"),
     ({"extrapolate": "past", "noise_scale": True}, "needs the gradients at the weights"),
+    ({"micro_batch": 8, "noise_scale": True}, "needs the gradient of a rank's samples at once"),
     ({"optimizer": "adagrad"}, "train.optimizer: got 'adagrad'"),
     ({"clip_norm": 0}, "train.clip_norm: Input should be greater than 0"),
 ])

@@ -114,7 +114,7 @@ def extrapolated(kind, factor, rate=0.1, steps=4):
     extrapolation = Extrapolation(model, kind, factor, ranks=1)
     for step in range(steps):
         model.w.grad = None
-        extrapolation.away(rate, model.loss, seed=step)
+        extrapolation.away(rate, [model.loss], seed=step)
         model.loss().backward()
         extrapolation.back()
         with torch.no_grad():
@@ -145,14 +145,16 @@ def test_extrapolation_with_noise_is_as_long_as_the_past_gradient():
     assert all(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True)), "there is no past yet"
     model(torch.ones(4, 30)).square().sum().backward()
     gradients = [parameter.grad.clone() for parameter in model.parameters()]
-    for seed, same in ((1, True), (2, False)):
-        extrapolation.away(0.1, None, seed=1)
-        first = [parameter.detach().clone() for parameter in model.parameters()]
-        extrapolation.back()
+    past = model.past_gradient.clone()
+    ways = []
+    for seed in (1, 1, 2):
+        model.past_gradient.copy_(past)
         extrapolation.away(0.1, None, seed=seed)
-        assert all(torch.equal(a, b) for a, b in zip(first, model.parameters(), strict=True)) is same
+        ways.append([parameter.detach().clone() for parameter in model.parameters()])
         extrapolation.back()
-    for way, old, gradient in zip(first, before, gradients, strict=True):
+    same = [all(torch.equal(a, b) for a, b in zip(ways[0], way, strict=True)) for way in ways]
+    assert same == [True, True, False]
+    for way, old, gradient in zip(ways[0], before, gradients, strict=True):
         assert float((way - old).norm()) == pytest.approx(2.0 * 0.1 * 3 * float(gradient.norm()), rel=1e-4)
     assert all(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True)), "back"
     assert set(model.state_dict()) == {"weight", "bias"}, "checkpoints of the weights do not know of it"

@@ -1,8 +1,9 @@
 """How the weights move: optimisers, learning rate and batch size over the epochs, extrapolation, and how noisy the gradients are."""
 
 from hpcfilter.optim.extrapolation import Extrapolation
+from hpcfilter.optim.gradients import accumulate, clip
 from hpcfilter.optim.noise import NoiseScale
-from hpcfilter.optim.optimisers import clip, make_optimizer
+from hpcfilter.optim.optimisers import make_optimizer
 from hpcfilter.optim.schedule import batch_size, learning_rate
 
-__all__ = ["Extrapolation", "NoiseScale", "batch_size", "clip", "learning_rate", "make_optimizer"]
+__all__ = ["Extrapolation", "NoiseScale", "accumulate", "batch_size", "clip", "learning_rate", "make_optimizer"]

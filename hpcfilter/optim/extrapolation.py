@@ -29,7 +29,7 @@ class Extrapolation:
         model.register_buffer(BUFFER, torch.zeros(sum(p.numel() for p in self._parameters), device=self._parameters[0].device), persistent=False)
         if kind != "fresh":
             for parameter, place in zip(self._parameters, self._places(), strict=True):
-                parameter.register_hook(partial(_keep, place))
+                parameter.register_hook(partial(_add, place))
 
     def _places(self):
         """Views into the buffer, one per parameter and of its shape."""
@@ -37,16 +37,17 @@ class Extrapolation:
         return [part.view(parameter.shape) for part, parameter in zip(parts, self._parameters, strict=True)]
 
     def start(self):
-        """An epoch begins: there is no step before its first."""
+        """There is no past gradient, as before the first step of an epoch."""
         getattr(self._model, BUFFER).zero_()
 
-    def away(self, rate, loss, seed):
-        """Move the weights to w'. rate: of this step. loss: function () -> scalar, this rank's part of the loss, asked only by `fresh`.
+    def away(self, rate, losses, seed):
+        """Move the weights to w'. rate: of this step. losses: functions () -> scalar whose sum is this rank's part of the loss, for `fresh`.
         seed: of the step and rank, for `noise`."""
-        direction = self._direction(loss, seed)
+        direction = self._direction(losses, seed)
         with torch.no_grad():
             self._kept = [parameter.clone() for parameter in self._parameters]
             torch._foreach_add_(self._parameters, direction, alpha=-self._factor * rate * self._ranks)
+        self.start()  # the gradients of this step, part by part, are the past of the next
 
     @torch.no_grad()
     def back(self):
@@ -54,13 +55,14 @@ class Extrapolation:
         torch._foreach_copy_(self._parameters, self._kept)
         self._kept = None
 
-    def _past(self, loss, seed):
+    def _past(self, losses, seed):
         return self._places()
 
-    def _fresh(self, loss, seed):
-        return torch.autograd.grad(loss(), self._parameters)  # not backward(): its hooks would begin to add up
+    def _fresh(self, losses, seed):
+        parts = [torch.autograd.grad(loss(), self._parameters) for loss in losses]  # not backward(): its hooks would begin the sum over the ranks
+        return [sum(gradients) for gradients in zip(*parts, strict=True)]
 
-    def _noise(self, loss, seed):
+    def _noise(self, losses, seed):
         generator = torch.Generator(device=self._parameters[0].device).manual_seed(seed)
         places = self._places()
         noise = [torch.randn(place.shape, generator=generator, device=place.device) for place in places]
@@ -69,5 +71,5 @@ class Extrapolation:
         return noise
 
 
-def _keep(place, gradient):
-    place.copy_(gradient)  # and nothing is returned, which would take the gradient's place
+def _add(place, gradient):
+    place.add_(gradient)  # and nothing is returned, which would take the gradient's place

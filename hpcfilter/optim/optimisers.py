@@ -22,11 +22,6 @@ def make_optimizer(model, train):
     return imported(train.optimizer, "train.optimizer")(model, train)
 
 
-def clip(model, most):
-    """Scale the gradients so that their norm is at most `most` (Pascanu et al., arXiv 1211.5063, algorithm 1). Returns the norm before, tensor ()."""
-    return torch.nn.utils.clip_grad_norm_(model.parameters(), most)
-
-
 def _lars(train):
     library = _library()
 

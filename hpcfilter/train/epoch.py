@@ -1,9 +1,8 @@
 """One epoch: select, train on what is kept, take the observations home, refresh, evaluate, save."""
 
 import numpy as np
-import torch
 
-from hpcfilter import faults, optim
+from hpcfilter import faults
 from hpcfilter.checkpoint import UnderWay
 from hpcfilter.data import read_batches
 from hpcfilter.errors import on_all
@@ -12,6 +11,7 @@ from hpcfilter.network import Columns, seed_of
 from hpcfilter.pulse import beat
 from hpcfilter.record import Laps, Stopwatch
 from hpcfilter.sampler import batch_means, check_steps, deliver, selection_digest
+from hpcfilter.train.step import step as train_step
 
 LOOK_FACTOR = 4  # a forward pass without gradients takes batches this much larger
 PARTS = "input", "forward", "backward", "communication", "optimiser"  # of a step; of the communication, what the backward pass did not hide
@@ -39,7 +39,7 @@ def run_epoch(run):
             faults.point("before_step")
             seed = seed_of(config.seed, epoch, f"dropout {step}", comm.rank)
             work.rate = run.rate(selection, epoch - selection.began + step / plan.steps)
-            _step(run, batch, images, labels, (work.rate, seed), seen, laps)
+            train_step(run, batch, images, labels, work.rate, seed, seen, laps)
             faults.point("after_step")
             beat()
             if run.meter:
@@ -89,42 +89,6 @@ def _select(run, work, watch):
     if work.step == 0 and work.epoch and work.epoch == selection.began:
         run.begin_anew(work.epoch)
     return selection, plan, run.comm.sent - before
-
-
-def _step(run, batch, images, labels, rate_and_seed, seen, lap):
-    """Forward, backward, step. Each rank's loss is its part of the sum over the global batch, divided by the global count."""
-    network, optimizer, comm, extrapolation, (rate, seed) = run.network, run.optimizer, run.comm, run.extrapolation, rate_and_seed
-    for group in optimizer.param_groups:
-        group["lr"] = rate
-    network.seed(seed)
-    optimizer.zero_grad()
-    if len(batch.index):  # a rank without samples in this step still takes part in the sum of the gradients, with zeros
-        x, y = network.tensors(images, labels)
-        faults.point("samples", x)
-        weight = torch.from_numpy(batch.weight).to(x.device) / (batch.total / run.parts)
-        if extrapolation:
-            extrapolation.away(rate, lambda: _loss(network.forward(x, y)[1], weight), seed)
-        output, losses = network.forward(x, y)
-        loss = _loss(losses, weight)
-        seen.add(network.observe(output, y, losses), losses)
-        lap("forward")
-        loss.backward()
-        if extrapolation:
-            extrapolation.back()
-        lap("backward")
-    comm.finish_sums(optimizer)
-    lap("communication")
-    if run.noise:
-        run.noise.step()
-    if run.config.train.clip_norm:
-        optim.clip(network.model, run.config.train.clip_norm)
-    comm.step(optimizer)
-    lap("optimiser")
-    faults.point("weights", network.model.parameters())
-
-
-def _loss(losses, weight):
-    return (losses * weight).sum()
 
 
 def _rows(plan, first, last, work, seen):
