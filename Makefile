@@ -38,7 +38,7 @@ $(VENV)/horovod: $(VENV)/packages jobs/build_horovod.sh
 
 $(VENV)/ready: $(VENV)/horovod pyproject.toml
 	@echo "[3/3] hpcfilter"
-	@$(PIP) -q --no-build-isolation -e ".[demo,test]"
+	@$(PIP) -q --no-build-isolation -e ".[demo,test]" "$(TORCH)" $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 	@touch $@
 
 clean:

@@ -18,7 +18,7 @@ class Policy(Table):
     set: dict[str, Any] = Field({})
     data: list[str] | None = None  # only with these
     batch: list[int] | None = None
-    longer: bool = False  # as many more epochs as a fraction saves: equal compute, not equal epochs
+    epochs: list[int] | None = None  # one number per fraction, for more epochs at no more compute than all data take
 
 
 class Plan(Table):
@@ -34,10 +34,6 @@ class Plan(Table):
     probe: list[str] = Field([])  # words for `hpcfilter probe`
     batch: list[Batch]
     policy: list[Policy] = Field([])
-
-    @property
-    def settings(self):
-        return self.set
 
 
 class Arm(NamedTuple):
@@ -66,24 +62,21 @@ def arms(plan):
 
             arm("all data", "full", {"policy": "none"})
             for fraction in plan.fractions if plan.baselines else ():
-                arm(f"all data, {_shorter(plan, fraction)} epochs", "short", {"policy": "none"}, _shorter(plan, fraction))
+                epochs = round(plan.epochs * (1 - fraction))
+                warmup = {key: value * epochs / plan.epochs for key, value in {**plan.set, **batch.set}.items() if key == "train.warmup_epochs"}
+                arm(f"all data, {epochs} epochs", "short", {"policy": "none"}, epochs, warmup)
             for fraction in plan.fractions if plan.baselines else ():
                 arm(f"random {fraction:g}", "random", {"policy": "random", "fraction": fraction})
             for policy in plan.policy:
                 if data in (policy.data or [data]) and batch.size in (policy.batch or [batch.size]):
-                    for name, filter, fraction in _expanded(policy, plan.fractions):
-                        epochs = round(plan.epochs / (1 - fraction)) if policy.longer else plan.epochs
-                        arm(name, "policy", filter, epochs, policy.set)
+                    for number, (name, filter) in enumerate(_expanded(policy, plan.fractions)):
+                        arm(name, "policy", filter, policy.epochs[number] if policy.epochs else plan.epochs, policy.set)
     return found
 
 
-def _shorter(plan, fraction):
-    return round(plan.epochs * (1 - fraction))
-
-
 def _expanded(policy, fractions):
-    """(name, filter, fraction) of each fraction; a single one, of fraction 0, when no value of the filter is a list."""
+    """(name, filter) for each fraction; one alone when no value of the filter is a list."""
     if not any(isinstance(value, list) for value in policy.filter.values()):
-        return [(policy.name, policy.filter, 0.0)]
-    return [(f"{policy.name} {fraction:g}", {key: value[number] if isinstance(value, list) else value for key, value in policy.filter.items()},
-             fraction) for number, fraction in enumerate(fractions)]
+        return [(policy.name, policy.filter)]
+    return [(f"{policy.name} {fraction:g}", {key: value[number] if isinstance(value, list) else value for key, value in policy.filter.items()})
+            for number, fraction in enumerate(fractions)]

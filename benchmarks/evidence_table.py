@@ -1,32 +1,46 @@
-"""The tables of the evidence: every arm beside all data and beside random choice at the same compute, seed by seed."""
+"""The tables of the evidence: every arm beside all data, a shortened schedule and random choice at the same compute, seed by seed."""
 
 import numpy as np
 
 from hpcfilter.report.form import Share, Table
 from hpcfilter.report.statistics import interval
 
-HEAD = ["arm", "seeds", "accuracy", "against all data", "against random at equal compute", "worst class", "passes", "compute", "seconds",
-        "core seconds"]
-NOTE = ("Accuracy in percent, mean and 95 % interval over seeds (Student's t); differences are paired by seed, in points. Random choice at the "
-        "compute of an arm is taken on the line between its measured fractions and all data. Compute: training passes and a third of the "
-        "forward-only ones.")
+HEAD = ["arm", "seeds", "accuracy", "to all data", "to random", "to short", "worst class", "passes", "compute", "seconds", "core s"]
+SHAPE = ["arm", "set", "loss", "eigenvalue", "trace", "sharpness", "minima", "roughness"]
+NOTE = ("Accuracy in percent, mean and 95 % interval over seeds (Student's t); differences in points, paired by seed: to all data in the full "
+        "schedule; to random choice and to all data in a shortened schedule at the compute of the arm, on the line between their measured fractions "
+        "and all data (such lines lie a little below the curves). Compute: training passes and a third of the forward-only ones.")
+SHAPE_NOTE = "Largest eigenvalue and trace of the Hessian, SAM sharpness, minima and roughness of slices; means over the probed seeds."
 
 
 def evidence_tables(results):
-    """One Table per data set and batch size. results: lines of the case `evidence`, of one plan. Returns a list of Table."""
-    groups = {}
+    """One Table per data set and batch size, and one of the landscape where arms were probed. results: lines of the case `evidence`, of one plan."""
+    groups, tables = {}, []
     for row in results:
         groups.setdefault((row["parameters"]["data"], row["parameters"]["batch"]), []).append(row)
-    return [Table(f"{data}, batch {batch}", HEAD, [_row(row, rows) for row in rows], [NOTE]) for (data, batch), rows in groups.items()]
+    for (data, batch), rows in groups.items():
+        tables.append(Table(f"{data}, batch {batch}", HEAD, [_row(row, rows) for row in rows], [NOTE]))
+        if any(row["landscape"] for row in rows):
+            tables.append(Table(f"{data}, batch {batch}: the landscape", SHAPE, [line for row in rows for line in _shape(row)], [SHAPE_NOTE]))
+    return tables
 
 
 def _row(row, rows):
-    full = next((other for other in rows if other["parameters"]["role"] == "full"), None)
-    return [row["parameters"]["arm"], str(len(row["seeds"])), points(interval([100 * value for value in row["accuracy"]]), signed=False),
-            "" if row is full else points(against(row, {seed: value for seed, value in zip(full["seeds"], full["accuracy"], strict=True)})),
-            points(against(row, at_equal_compute(row, rows))) if row["parameters"]["role"] != "full" else "",
+    about = row["parameters"]
+    seeds = f"{len(row['seeds'])}" + (f", {row['failed']} failed" if row["failed"] else "")
+    if row["failed"] or not row["seeds"]:
+        return [about["arm"], seeds, *["-"] * (len(HEAD) - 2)]  # a mean of those that did not diverge would flatter
+    full = next((dict(zip(other["seeds"], other["accuracy"], strict=True)) for other in rows if other["parameters"]["role"] == "full"), {})
+    return [about["arm"], seeds, points(interval([100 * value for value in row["accuracy"]]), signed=False),
+            "" if about["role"] == "full" else points(against(row, full)),
+            *("" if about["role"] in ("full", role) else points(against(row, at_equal_compute(row, rows, role))) for role in ("random", "short")),
             f"{100 * np.mean(row['worst_class']):.1f}", Share(np.mean(row["passes"])), Share(np.mean(row["compute"])),
             f"{np.mean(row['seconds']):.1f}", f"{np.mean(row['core_seconds']):.1f}"]
+
+
+def _shape(row):
+    for name, numbers in row["landscape"].items():
+        yield [row["parameters"]["arm"], name, *(float(np.mean(numbers[key])) if key in numbers else None for key in SHAPE[2:])]
 
 
 def against(row, others):
@@ -35,10 +49,11 @@ def against(row, others):
     return interval(pairs) if pairs else None
 
 
-def at_equal_compute(row, rows):
-    """Accuracy of random choice at the compute of `row`, by linear interpolation between the random arms and all data. Returns seed -> accuracy, only
-    of seeds that all of these arms have; empty when the compute lies outside of theirs."""
-    line = sorted((other for other in rows if other["parameters"]["role"] in ("random", "full")), key=lambda other: np.mean(other["compute"]))
+def at_equal_compute(row, rows, role="random"):
+    """Accuracy of the arms of a role at the compute of `row`, by linear interpolation between them and all data. Returns seed -> accuracy, only of
+    seeds that all of these arms have; empty when the compute lies outside of theirs."""
+    line = sorted((other for other in rows if other["parameters"]["role"] in (role, "full") and other["seeds"]),
+                  key=lambda other: np.mean(other["compute"]))
     at = [float(np.mean(other["compute"])) for other in line]
     wanted = float(np.mean(row["compute"]))
     if len(line) < 2 or not at[0] - 0.02 <= wanted <= at[-1] + 0.02:

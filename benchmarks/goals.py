@@ -1,18 +1,19 @@
-"""The goals of speed beside what was measured, as the README shows them, from benchmarks/results/ alone.
+"""The goals of speed beside what was measured, and the tables of the evidence, as the README shows them, from benchmarks/results/ alone.
 
-`python -m benchmarks goals --write README.md` puts the table between its two comments there; a test holds the README against the results.
+`python -m benchmarks goals --write README.md` puts each between its two comments there; a test holds the README against the results.
 """
 
 import argparse
 from pathlib import Path
 
+from benchmarks.evidence_table import evidence_tables
 from hpcfilter.errors import InputError
 from hpcfilter.report import Table, read_results
 from hpcfilter.report.form import number
 
 RESULTS = Path(__file__).parent / "results"
 LAST = "train.channels_last=true"
-BEGIN, END = "<!-- python -m benchmarks goals --write README.md -->", "<!-- end of goals -->"
+SHOWN = {"fashion_mnist": "evidence", "fashion_mnist_noise": "evidence, wrong labels", "fashion_mnist_long_tail": "evidence, rare classes"}
 
 
 def main(words):
@@ -20,20 +21,34 @@ def main(words):
     parser.add_argument("--results", default=RESULTS, help="folder of results (default benchmarks/results)")
     parser.add_argument("--write", metavar="README.md", help="put the table into this file")
     words = parser.parse_args(words)
-    text = goals(read_results(words.results)).markdown()
-    print(text)
+    texts = parts(read_results(words.results))
+    print("\n\n".join(texts.values()))
     if words.write:
-        path = Path(words.write)
-        path.write_text(placed(path.read_text(), text))
+        page = Path(words.write).read_text()
+        for name, text in texts.items():
+            page = placed(page, name, text)
+        Path(words.write).write_text(page)
 
 
-def placed(page, text):
-    """The page with the text between the two comments. Raises InputError without them."""
-    before, begin, rest = page.partition(BEGIN)
-    _, end, after = rest.partition(END)
+def parts(results):
+    """What the README shows of results (list of dict). Returns name of the part -> Markdown."""
+    found = {"goals": goals(results).markdown()}
+    for plan, name in SHOWN.items():
+        rows = [row for row in results if row["case"] == "evidence" and row["parameters"]["plan"] == plan]
+        if not rows:
+            raise InputError(f"benchmarks/results: nothing of the plan {plan}; run it first")
+        found[name] = "\n\n".join(table.markdown() for table in evidence_tables(rows))
+    return found
+
+
+def placed(page, name, text):
+    """The page with the text between the two comments of that name. Raises InputError without them."""
+    first, last = f"<!-- {name}: python -m benchmarks goals --write README.md -->", f"<!-- end of {name} -->"
+    before, begin, rest = page.partition(first)
+    _, end, after = rest.partition(last)
     if not begin or not end:
-        raise InputError(f"expected the comments {BEGIN} and {END}")
-    return f"{before}{BEGIN}\n{text}\n{END}{after}"
+        raise InputError(f"expected the comments {first} and {last}")
+    return f"{before}{first}\n{text}\n{last}{after}"
 
 
 def goals(results):

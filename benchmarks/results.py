@@ -13,15 +13,20 @@ from hpcfilter.record import commit, versions
 from hpcfilter.report import read_run
 
 
+def result(case, parameters, **values):
+    """A result with where it comes from (dict). parameters: what the case was run with."""
+    return {"case": case, "parameters": parameters, **values, "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+            "versions": versions(), "commit": commit(), "date": time.strftime("%Y-%m-%d")}
+
+
 def write(path, case, parameters, **values):
-    """Append a result to the JSON-lines file `path` and return it (dict). parameters: what the case was run with."""
-    result = {"case": case, "parameters": parameters, **values, "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-              "versions": versions(), "commit": commit(), "date": time.strftime("%Y-%m-%d")}
+    """Append a result to the JSON-lines file `path` and return it."""
+    line = result(case, parameters, **values)
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "a") as file:
-        file.write(json.dumps(result) + "\n")
-    return result
+        file.write(json.dumps(line) + "\n")
+    return line
 
 
 def on_ranks(case, ranks, words, timeout=1800, **more):

@@ -1,6 +1,8 @@
 """Variants of a data set with known faults: rare classes, wrong labels, and a part of the training rows held back for finding settings."""
 
 import json
+import zlib
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -20,7 +22,8 @@ def packed(source, name, folder):
     its training rows; the test rows stay) or noise_40 (40 % of the training labels become another class, each equally likely), with "+validation"
     behind it when a tenth of the training rows is to be the test set, faults and all. Which rows are hit is a function of the index alone.
     """
-    path = folder / f"{name}.h5"
+    stem = f"{name}-{zlib.crc32(Path(source).read_bytes()):08x}"  # another source is another file
+    path = folder / f"{stem}.h5"
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
         with h5py.File(source) as file:
@@ -36,9 +39,9 @@ def packed(source, name, folder):
         if held_back:
             validation = _share(len(y), "validation") < HELD_BACK
             test, x, y = (x[validation], y[validation]), x[~validation], y[~validation]
-        np.savez(folder / f"{name}.npz", x_train=x, y_train=y, x_test=test[0], y_test=test[1])
-        pack(folder / f"{name}.npz", path)
-        (folder / f"{name}.npz").unlink()
+        np.savez(folder / f"{stem}.npz", x_train=x, y_train=y, x_test=test[0], y_test=test[1])
+        pack(folder / f"{stem}.npz", path)
+        (folder / f"{stem}.npz").unlink()
     return path
 
 

@@ -103,6 +103,8 @@ def _parser():
     select.add_argument("-o", "--output", help="the table to write (default: selection.h5 beside the scores)")
     select.set_defaults(run=_select)
 
+    _add_probe(verbs.add_parser("probe", help="measure the loss landscape around a checkpoint of a run: curvature, slices, sharpness, barrier"))
+
     _add_jobs(verbs.add_parser("jobs", help="job scripts for the scheduler of a machine: render, check, submit"))
 
     doctor = verbs.add_parser("doctor", help="is this machine ready? (under mpirun, srun or jsrun: on all ranks)")
@@ -113,10 +115,32 @@ def _parser():
     return parser
 
 
+def _add_probe(parser):
+    parser.add_argument("run_dir", help="run folder")
+    parser.add_argument("--epoch", type=int, help="which checkpoint (default: the newest)")
+    parser.add_argument("--what", type=lambda text: text.split(","), default=[], metavar="PART[,PART...]",
+                        help="curvature, slices, map, sharpness, barrier (default: all that apply)")
+    parser.add_argument("--other", metavar="RUN_DIR", help="run folder whose weights the barrier is measured to, at the same --epoch")
+    parser.add_argument("--selection", metavar="FILE", help="table of `hpcfilter select` (default: what the run's policy would keep next)")
+    parser.add_argument("--samples", type=_number, metavar="N", help="look at no more than N samples of each set (default: all)")
+    for name, kind, default, what in (("points", int, 51, "of a line"), ("directions", int, 3, "lines"),
+                                      ("grid", int, 15, "points of a side of the plane"),
+                                      ("span", float, 1.0, "how far lines and plane reach, in lengths of the weights"),
+                                      ("eigenvalues", int, 5, "how many"), ("probes", int, 32, "random vectors for the trace"),
+                                      ("rho", float, 0.05, "radius of the sharpness")):
+        parser.add_argument(f"--{name}", type=kind, default=default, metavar="N" if kind is int else "X", help=f"{what} (default {default})")
+    parser.add_argument("-o", "--output", help="the file to write, or to go on with (default: probe.h5 in the run folder)")
+    parser.add_argument("--restart", action="store_true", help="begin anew, whatever stands in the file")
+    _add_settings(parser)
+    parser.set_defaults(run=_probe)
+
+
 def _add_report(parser):
     parser.add_argument("paths", nargs="+", metavar="PATH", help="run folders; folders with run folders below (a scaling study); results (.jsonl)")
-    parser.add_argument("--format", choices=["text", "markdown", "csv"], default="text")
-    parser.add_argument("-o", "--output", help="write the tables into this file")
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--text", dest="format", action="store_const", const="text", help="of runs: the short form, a table, instead of the page")
+    form.add_argument("--format", choices=["text", "markdown", "csv"], help="of the tables (default text)")
+    parser.add_argument("-o", "--output", metavar="FILE", help="write here: FILE.html the page of runs (default: report.html), else the tables")
     parser.add_argument("--picture", help="draw into this file (.png, .svg, .pdf)")
     parser.add_argument("--target", type=_share, metavar="ACCURACY", help="of a study: test accuracy to time (default: what all runs reach)")
     parser.add_argument("--allreduce", metavar="FILE", help="of a study: results of `python -m benchmarks allreduce`, for the modelled allreduce")
@@ -222,6 +246,16 @@ def _select(words, comm):
     path, about = select(words.scores, comm, words.fraction, words.output, words.highest)
     if comm.rank == 0:
         print(f"{path}: {about['kept']} samples kept, threshold {about['threshold']}")
+
+
+def _probe(words, comm):
+    from hpcfilter.landscape import Options, probe, summary
+
+    with comm.together():
+        options = Options(**{name: getattr(words, name) for name in Options.__annotations__})
+    path, found = probe(words.run_dir, comm, words.settings, words.epoch, words.output, options, words.restart)
+    if comm.rank == 0:
+        print(f"{summary(found)}\n{path}")
 
 
 def _jobs(words, comm):

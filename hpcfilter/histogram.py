@@ -3,7 +3,7 @@
 import numpy as np
 
 BINS = 60
-FINE = 1e-3  # importances below it are told apart evenly, larger ones by their ratio
+FINE = 1e-6  # importances below it are told apart evenly, larger ones by their ratio
 
 
 def histogram(importance, hidden, comm):

@@ -52,7 +52,7 @@ class Network:
         torch.manual_seed(seed_of(config.seed, 0, "weights"))
         self.model = self._build().to(self.device)  # built on the CPU, so that the same seed gives the same weights on every device
         self.mean, self.std = (torch.from_numpy(part).to(self.device).reshape(-1, *[1] * (len(sample) - 1)) for part in (dataset.mean, dataset.std))
-        self.loss = _loss(train, self.classes)
+        self.loss, self.smooths = _loss(train, self.classes)
         self.score = make_score(config.score.name, config.score.model_extra, self.classes, f"{dataset.path} with {dataset.target}",
                                 default=getattr(find_policy(config.filter.policy), "score", "loss"))
         self.features = Features(self.model) if self.score.needs_features else None
@@ -275,12 +275,13 @@ def _as_seen(shape, layout):
 
 
 def _loss(train, classes):
+    """(the loss function, whether train.label_smoothing is a part of it)."""
     if ":" in train.loss:
-        return imported(train.loss, "train.loss")()
+        return imported(train.loss, "train.loss")(), False
     name = train.loss if train.loss != "auto" else "cross_entropy" if classes else "mse"
     function = choose({"cross_entropy": cross_entropy, "mse": mse, "reconstruction": mse}, name, "train.loss")
     if function is cross_entropy and not classes:
         raise InputError("train.loss: cross_entropy needs class labels; give mse or package.module:factory")
     if function is cross_entropy:
-        return lambda output, target: cross_entropy(output, target, train.label_smoothing)
-    return function
+        return lambda output, target: cross_entropy(output, target, train.label_smoothing), True
+    return function, False

@@ -80,11 +80,12 @@ def test_the_plans_that_ship_are_valid(path):
 
 def row(arm, role, compute, accuracy, seeds=(0, 1)):
     each = [compute] * len(seeds)
-    return {"parameters": {"data": "clean", "batch": 256, "arm": arm, "role": role}, "seeds": list(seeds), "accuracy": accuracy,
-            "worst_class": accuracy, "passes": each, "compute": each, "seconds": each, "core_seconds": each}
+    return {"parameters": {"data": "clean", "batch": 256, "arm": arm, "role": role}, "seeds": list(seeds), "failed": 0, "landscape": {},
+            "accuracy": accuracy, "worst_class": accuracy, "passes": each, "compute": each, "seconds": each, "core_seconds": each}
 
 
-ROWS = [row("all data", "full", 1.0, [0.90, 0.92]), row("random 0.5", "random", 0.5, [0.80, 0.84]), row("ours", "policy", 0.75, [0.89, 0.91])]
+ROWS = [row("all data", "full", 1.0, [0.90, 0.92]), row("random 0.5", "random", 0.5, [0.80, 0.84]), row("ours", "policy", 0.75, [0.89, 0.91]),
+        row("all data, 5 epochs", "short", 0.5, [0.86, 0.88])]
 
 
 def test_random_choice_at_equal_compute_lies_on_the_line():
@@ -97,6 +98,21 @@ def test_random_choice_at_equal_compute_lies_on_the_line():
 def test_the_table_says_the_differences():
     text = evidence_tables(ROWS)[0].text()
     assert "clean, batch 256" in text and "-1.00 ± 0.00" in text and "+3.50" in text
+    ours, random = (next(line for line in text.splitlines() if line.startswith(name)) for name in ("ours", "random"))
+    assert "+1.00" in ours, "to the shortened schedule: 88 and 90 % on the line"
+    assert "+0.00" not in random, "an arm is not compared with itself"
+
+
+def test_seeds_that_failed_are_not_left_out_of_a_mean():
+    text = evidence_tables([ROWS[0], {**ROWS[2], "failed": 1, "seeds": [0], "accuracy": [0.95]}])[0].text()
+    assert "1, 1 failed" in text and "95.00" not in text
+
+
+def test_the_landscape_has_a_table_of_its_own():
+    shape = {"full": {"eigenvalue": [4.0, 6.0]}, "filtered": {"eigenvalue": [8.0, 8.0]}}
+    tables = evidence_tables([{**ROWS[0], "landscape": shape}])
+    assert [table.title for table in tables] == ["clean, batch 256", "clean, batch 256: the landscape"]
+    assert [line[:4] for line in tables[1].rows] == [["all data", "full", None, 5.0], ["all data", "filtered", None, 8.0]]
 
 
 def test_a_plan_runs_and_a_second_call_trains_nothing(source, tmp_path, config, digits, capsys):
@@ -108,9 +124,23 @@ def test_a_plan_runs_and_a_second_call_trains_nothing(source, tmp_path, config, 
     assert [line["parameters"]["arm"] for line in lines] == ["all data", "all data, 1 epochs", "random 0.5", "KAKURENBO 0.5"]
     assert all(line["seeds"] == [0, 1] for line in lines) and lines[0]["passes"] == [1, 1] and lines[2]["compute"] == [0.5, 0.5]
     assert lines[3]["compute"][0] > lines[3]["passes"][0], "looks at hidden samples count"
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "runs").rglob("metrics.jsonl")}
+    assert len(before) == 8 and main(words) == 0 and before == {path: path.stat().st_mtime_ns for path in before}, "no run was trained again"
     capsys.readouterr()
-    assert main(words) == 0
-    assert "accuracy 1" not in capsys.readouterr().out.split("clean, batch")[0], "no run was trained again"
+    (tmp_path / "plan.toml").write_text((tmp_path / "plan.toml").read_text().replace("epochs = 2", "epochs = 3"))
+    assert main(words) == 2 and "is of a run with other settings than the plan has now" in capsys.readouterr().err
+    assert len((tmp_path / "out.jsonl").read_text().splitlines()) == 4, "what was there is still there"
+
+
+def test_a_run_that_fails_is_named_and_the_others_are_shown(source, tmp_path, config, digits, capsys):
+    plan = PLAN.format(config=config(digits, model={"width": None})).replace("seeds = 2", "seeds = 1")
+    plan = plan.replace('filter = { policy = "kakurenbo", fraction = [0.4], tau = 0.0 }', 'set = { "train.lr" = 1e30 }')
+    (tmp_path / "plan.toml").write_text(plan)
+    words = ["evidence", str(tmp_path / "plan.toml"), "--source", str(source), "--folder", str(tmp_path / "runs"),
+             "--output", str(tmp_path / "out.jsonl")]
+    assert main(words) == 2
+    out, err = capsys.readouterr()
+    assert "0, 1 failed" in out and "1 runs have failed; why stands in" in err and "diverged" in next((tmp_path / "runs").rglob("FAILED")).read_text()
 
 
 def test_a_plan_with_an_unknown_key_is_refused(tmp_path, capsys):

@@ -3,19 +3,21 @@
 import pytest
 from conftest import CHECKOUT
 
-from benchmarks.goals import BEGIN, END, RESULTS, goals, placed
+from benchmarks.goals import RESULTS, goals, parts, placed
 from hpcfilter.errors import InputError
 from hpcfilter.report import read_results
 
 
 def test_the_readme_shows_the_results():
     page = (CHECKOUT / "README.md").read_text()
-    assert placed(page, goals(read_results(RESULTS)).markdown()) == page, "python -m benchmarks goals --write README.md"
+    for name, text in parts(read_results(RESULTS)).items():
+        assert placed(page, name, text) == page, "python -m benchmarks goals --write README.md"
 
 
 def test_what_cannot_be_shown_is_refused():
     with pytest.raises(InputError, match="run it first"):
         goals([])
     with pytest.raises(InputError, match="expected the comments"):
-        placed("no table here", "x")
-    assert placed(f"a{BEGIN}old{END}b", "new") == f"a{BEGIN}\nnew\n{END}b"
+        placed("no table here", "goals", "x")
+    first, last = "<!-- x: python -m benchmarks goals --write README.md -->", "<!-- end of x -->"
+    assert placed(f"a{first}old{last}b", "x", "new") == f"a{first}\nnew\n{last}b"

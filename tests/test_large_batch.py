@@ -16,6 +16,7 @@ WAYS = {
     "ramp": {"ramp_batch": 30, "ramp_epochs": 2, "epochs": 3, "schedule": "polynomial", "lr_scaling": "sqrt"},
     "fresh": {"extrapolate": "fresh", "extrapolation": 0.0},
     "parts": {"micro_batch": 7, "clip_norm": 1.0},
+    "past": {"extrapolate": "past", "extrapolation": 0.0, "micro_batch": 50, "compression": "fp16"},
 }
 
 
@@ -43,7 +44,7 @@ def test_two_ranks_train_as_one(tmp_path, digits, config, hpcfilter, name):
     for ranks in (1, 2):
         ok(hpcfilter(ranks, "train", path, "--run-dir", tmp_path / str(ranks)))
         losses[ranks] = [row["train_loss"] for row in read_run(tmp_path / str(ranks))[1]]
-    assert losses[2] == pytest.approx(losses[1], rel=1e-4)
+    assert losses[2] == pytest.approx(losses[1], rel=1e-3 if "compression" in WAYS[name] else 1e-4)
 
 
 def test_extrapolation_of_no_length_is_sgd_bit_for_bit(tmp_path, digits, config, hpcfilter):
@@ -67,6 +68,20 @@ def test_inside_an_epoch_resumes_with_the_same_bits(tmp_path, digits, config, hp
     assert read_run(tmp_path / "cut")[2]["weights"] == read_run(tmp_path / "whole")[2]["weights"]
 
 
+@pytest.mark.parametrize("kind", ["past", "fresh"])
+def test_each_rank_goes_its_own_way_off(program, kind):
+    """w' of rank k is w - e d_k, with the mean gradient of its own samples; w takes the mean of the gradients c_k w'_k."""
+    found = json.loads(ok(program(2, "extrapolated", kind)).stdout)
+    w, past, expected = 1.0, np.zeros(2), []
+    curvature = np.array([1.0, 2.0])
+    for _ in range(4):
+        off = w - 0.5 * 0.1 * (past if kind == "past" else curvature * w)
+        past = curvature * off
+        w -= 0.1 * past.mean()
+        expected.append(w)
+    assert found == pytest.approx(expected, rel=1e-5)
+
+
 def test_adasum_averages_what_agrees_and_adds_what_does_not(program):
     found = json.loads(ok(program(2, "reductions", "adasum", "none")).stdout)
     assert found["orthogonal"] == pytest.approx([3, 4]) and found["parallel"] == pytest.approx([1, 2])
@@ -83,7 +98,7 @@ def test_the_noise_scale_stands_in_the_record(tmp_path, digits, config, hpcfilte
     ok(hpcfilter(2, "train", config(digits, train={"noise_scale": True}), "--run-dir", tmp_path / "noise"))
     ok(hpcfilter(2, "train", config(digits), "--run-dir", tmp_path / "plain"))
     noise = rows(tmp_path / "noise", "noise")
-    assert [row["epoch"] for row in noise] == [0, 1] and noise[0]["batch"] == 120 and noise[1]["variance"] > 0
+    assert [row["epoch"] for row in noise] == [0, 1] and noise[0]["batch"] == 1438 / 12 and noise[1]["variance"] > 0
     assert read_run(tmp_path / "noise")[2]["weights"] == read_run(tmp_path / "plain")[2]["weights"], "watching changes nothing"
 
 
@@ -95,6 +110,7 @@ def test_the_noise_scale_stands_in_the_record(tmp_path, digits, config, hpcfilte
     ({"extrapolate": "past", "noise_scale": True}, "needs the gradients at the weights"),
     ({"micro_batch": 8, "noise_scale": True}, "needs the gradient of a rank's samples at once"),
     ({"optimizer": "adagrad"}, "train.optimizer: got 'adagrad'"),
+    ({"label_smoothing": 0.1, "loss": "reconstruction"}, "train.label_smoothing: is of the loss cross_entropy"),
     ({"clip_norm": 0}, "train.clip_norm: Input should be greater than 0"),
 ])
 def test_what_does_not_fit_is_refused_before_the_run(tmp_path, digits, config, capsys, train, message):
@@ -102,6 +118,19 @@ def test_what_does_not_fit_is_refused_before_the_run(tmp_path, digits, config, c
     assert message in capsys.readouterr().err and not (tmp_path / "run" / "metrics.jsonl").exists()
 
 
+def test_parts_of_images_whose_gradients_lie_pixel_by_pixel(tmp_path, digits, config, hpcfilter):
+    """120 samples in parts of at most 7: none is left alone, which BatchNorm could not normalise."""
+    path = config(digits, train={"micro_batch": 7, "channels_last": True, "epochs": 1})
+    ok(hpcfilter(2, "train", path, "--run-dir", tmp_path / "run"))
+    assert read_run(tmp_path / "run")[2]["accuracy"] > 0.2
+
+
+def test_adasum_has_the_rate_of_one_ranks_batch(tmp_path, digits, config, hpcfilter):
+    path = config(digits, train={"reduction": "adasum", "lr_batch": 60, "lr": 0.01, "schedule": "constant"})
+    ok(hpcfilter(2, "train", path, "--run-dir", tmp_path / "run"))
+    assert read_run(tmp_path / "run")[1][0]["lr"] == pytest.approx(0.01)
+
+
 def test_adasum_needs_a_power_of_two(tmp_path, digits, config, hpcfilter):
     done = hpcfilter(3, "train", config(digits, train={"reduction": "adasum"}), "--run-dir", tmp_path / "run")
-    assert done.returncode == 2 and "needs 2, 4, 8, ... ranks, got 3" in done.stderr
+    assert done.returncode == 2 and "needs 1, 2, 4, 8, ... ranks, got 3" in done.stderr

@@ -111,7 +111,7 @@ class Quadratic(torch.nn.Module):
 def extrapolated(kind, factor, rate=0.1, steps=4):
     """The weights of plain steps with gradients from a little way off, on one rank."""
     model, weights = Quadratic().float(), []
-    extrapolation = Extrapolation(model, kind, factor, ranks=1)
+    extrapolation = Extrapolation(model, kind, factor, share=1)
     for step in range(steps):
         model.w.grad = None
         extrapolation.away(rate, [model.loss], seed=step)
@@ -139,7 +139,7 @@ def test_extrapolation_with_a_fresh_gradient_contracts_as_extragradient():
 
 def test_extrapolation_with_noise_is_as_long_as_the_past_gradient():
     model = torch.nn.Linear(30, 20)
-    extrapolation = Extrapolation(model, "noise", 2.0, ranks=3)
+    extrapolation = Extrapolation(model, "noise", 2.0, share=3)
     before = [parameter.detach().clone() for parameter in model.parameters()]
     extrapolation.away(0.1, None, seed=1)
     assert all(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True)), "there is no past yet"
@@ -166,7 +166,7 @@ def test_the_noise_scale_of_a_known_gradient(ranks):
     size, batch, rng, ours = 50, 64, np.random.default_rng(1), []
     mean = np.full(size, 0.2)
     parameters = [torch.nn.Parameter(torch.zeros(size, dtype=torch.float64)) for _ in range(ranks)]
-    meters = [NoiseScale(torch.nn.ParameterList([parameter])) for parameter in parameters]
+    meters = [NoiseScale(torch.nn.ParameterList([parameter]), ranks) for parameter in parameters]
     for _ in range(400):
         for parameter in parameters:  # a rank's part of the mean over the batch
             sample_mean = mean + rng.normal(size=size) * 2 / math.sqrt(batch / ranks)

@@ -173,7 +173,7 @@ def test_what_is_unfinished_is_named_and_left_out(tmp_path, runs, capsys):
 
 def test_runs_of_one_name_are_told_apart(tmp_path, capsys):
     folders = [str(invent(tmp_path / name / "repeat-0", 1, 1)) for name in ("a", "b")]
-    assert main(["report", *folders]) == 0
+    assert main(["report", *folders, "--text"]) == 0
     assert [line.split()[0] for line in capsys.readouterr().out.splitlines()[1:]] == ["a/repeat-0", "b/repeat-0"]
 
 

@@ -19,7 +19,7 @@ FLOORS = (
     {"data", "threshold", "models", "kept"},
     {"scores", "policies", "launch"},
     {"sampler", "checkpoint", "optim", "network", "predict", "resident", "histogram"},
-    {"train", "static", "report", "filter", "doctor"},
+    {"train", "static", "landscape", "report", "filter", "doctor"},
     {"cli", "__init__"},  # roof
     {"__main__"},
 )
@@ -29,7 +29,7 @@ SPEAKERS = {  # module -> the only rooms that import it
     "horovod": {"comm"},
     "h5py": {"data"},
     "subprocess": {"launch", "data"},
-    "torch": {"comm", "models", "scores", "checkpoint", "optim", "network", "resident", "train", "filter", "doctor"},
+    "torch": {"comm", "models", "scores", "checkpoint", "optim", "network", "resident", "train", "landscape", "filter", "doctor"},
 }
 FILES = sorted(PACKAGE.rglob("*.py"))
 
@@ -88,4 +88,4 @@ def test_the_verbs():
     from hpcfilter.cli import _parser
 
     verbs = next(a for a in _parser()._actions if hasattr(a, "choices") and a.choices).choices
-    assert set(verbs) == {"pack", "train", "score", "select", "report", "jobs", "doctor"}
+    assert set(verbs) == {"pack", "train", "score", "select", "probe", "report", "jobs", "doctor"}

@@ -140,6 +140,20 @@ def read_stamp(path):
     return stamp
 
 
+def of_epoch(run_dir, epoch=None):
+    """The generation of a run that ended an epoch, checked: inside one each rank has buffers of its own. epoch: which one, default the newest.
+
+    Returns (path, stamp). Raises InputError when there is none, and as `read_stamp`.
+    """
+    found = {position(path)[0]: path for path in generations(Path(run_dir) / "checkpoints") if ends_epoch(path)}
+    if not found:
+        raise InputError(f"{run_dir}: no checkpoints there of a finished epoch; expected a run folder that `hpcfilter train` has written")
+    if epoch is not None and epoch not in found:
+        raise InputError(f"{run_dir}: no checkpoint of epoch {epoch}; there are: {', '.join(map(str, sorted(found)))}")
+    path = found[max(found) if epoch is None else epoch]
+    return path, read_stamp(path)
+
+
 def newest(folder, comm, refuse):
     """The newest generation that is whole and fits, read and checked by rank 0, known to all ranks.
 

@@ -91,11 +91,16 @@ class SerialComm:
     def distribute(self, optimizer, model, deterministic=False, reduction="sum", compression="none"):
         """Make `optimizer.step()` add up the gradients of all ranks first. Returns the optimizer to use.
 
-        deterministic: always in the same order, so that the sums are the same bits in every run on as many ranks. reduction: "adasum" adds up
-        gradients that agree like an average, and those that do not like a sum (Maleki et al., arXiv 2006.02924, equation 3). compression: "fp16"
-        sends them as float16. Raises InputError on all ranks for what cannot be had with these ranks.
+        deterministic: always in the same order, so that the sums are the same bits in every run on as many ranks. reduction: "sum", "average" or
+        "adasum", which brings gradients that agree together like an average, and those that do not like a sum (Maleki et al., arXiv 2006.02924,
+        equation 3). compression: "fp16" sends them as float16.
         """
         return optimizer
+
+    def adasum_parts(self, on_gpus):
+        """How many gradients Adasum brings together: those of the ranks; on GPUs with NCCL those of the nodes, each the mean of its ranks.
+        All ranks must call. Raises InputError on all ranks for a number that Adasum cannot do."""
+        return 1
 
     def finish_sums(self, optimizer):
         """Wait until the gradients of all ranks are added up, which has begun during the backward pass. optimizer: of `distribute`."""

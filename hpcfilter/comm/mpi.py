@@ -121,14 +121,22 @@ class MPIComm(SerialComm):
         return self._hvd
 
     def distribute(self, optimizer, model, deterministic=False, reduction="sum", compression="none"):
-        if reduction == "adasum" and self.size & (self.size - 1):
-            raise on_all(f"train.reduction: adasum goes in pairs of pairs and needs 2, 4, 8, ... ranks, got {self.size}")
         hvd = self.horovod(deterministic)
         compressor = {"none": hvd.Compression.none, "fp16": hvd.Compression.fp16}[compression]
-        optimizer = hvd.DistributedOptimizer(optimizer, named_parameters=model.named_parameters(), op=hvd.Sum, compression=compressor)
+        op = {"sum": hvd.Sum, "average": hvd.Average, "adasum": hvd.Sum}[reduction]
+        optimizer = hvd.DistributedOptimizer(optimizer, named_parameters=model.named_parameters(), op=op, compression=compressor)
         if reduction == "adasum":
             optimizer.op = hvd.Adasum  # asked for with op=, Horovod would step on each rank first, whose momentum no checkpoint could keep
         return optimizer
+
+    def adasum_parts(self, on_gpus):
+        nodes = on_gpus and bool(self.horovod().nccl_built())
+        parts, what = (-(-self.size // self.local_size), "nodes") if nodes else (self.size, "ranks")
+        if nodes and int(self.max(self.local_size)) != int(self.min(self.local_size)):
+            raise on_all("train.reduction: adasum on GPUs needs as many ranks on every node")
+        if parts & (parts - 1):
+            raise on_all(f"train.reduction: adasum goes in pairs of pairs and needs 1, 2, 4, 8, ... {what}, got {parts}")
+        return parts
 
     def finish_sums(self, optimizer):
         optimizer.synchronize()

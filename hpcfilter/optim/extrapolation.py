@@ -3,8 +3,9 @@
     w' = w - e * d        on each rank for itself, no message
     w <- w - rate * mean over the ranks of the gradient at w'
 
-d is the rank's own gradient of the step before (`past`), its gradient at w on the same samples (`fresh`, a second pass), or Gaussian noise
-of the length that the past gradient has in each tensor (`noise`). e = extrapolation * the step's learning rate.
+d is the mean gradient over the rank's own samples, of the step before (`past`) or at w (`fresh`, a second pass, in which BatchNorm takes note and
+dropout draws once more); or Gaussian noise of the length that the past gradient has in each tensor (`noise`). e = extrapolation * the step's
+learning rate, which is a long way with LARS, whose rates are for scaled gradients. Losses and scores are those at w'.
 """
 
 from functools import partial
@@ -19,15 +20,18 @@ BUFFER = "past_gradient"  # of the model: buffers are what each rank has for its
 class Extrapolation:
     """The way off and back of one rank. With factor 0 the steps are those without it, bit for bit."""
 
-    def __init__(self, model, kind, factor, ranks):
-        """model: torch module, gets one more buffer that its state dict does not hold. kind: past, fresh or noise. factor: e / rate. ranks: how many,
-        since a rank's gradient is its part of the sum over all."""
+    def __init__(self, model, kind, factor, share):
+        """model: torch module, gets one more buffer as large as itself that its state dict does not hold, but for `fresh`; a checkpoint inside an
+        epoch keeps that of every rank. kind: past, fresh or noise. factor: e / rate. share: times which a rank's gradient is the mean over its own
+        samples."""
         self._direction = choose({"past": self._past, "fresh": self._fresh, "noise": self._noise}, kind, "train.extrapolate")
-        self._factor, self._ranks = factor, ranks
+        self._factor, self._share = factor, share
         self._parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
         self._model, self._kept = model, None
-        model.register_buffer(BUFFER, torch.zeros(sum(p.numel() for p in self._parameters), device=self._parameters[0].device), persistent=False)
-        if kind != "fresh":
+        self._past_counts = kind != "fresh"
+        if self._past_counts:
+            size, device = sum(parameter.numel() for parameter in self._parameters), self._parameters[0].device
+            model.register_buffer(BUFFER, torch.zeros(size, device=device), persistent=False)
             for parameter, place in zip(self._parameters, self._places(), strict=True):
                 parameter.register_hook(partial(_add, place))
 
@@ -38,15 +42,17 @@ class Extrapolation:
 
     def start(self):
         """There is no past gradient, as before the first step of an epoch."""
-        getattr(self._model, BUFFER).zero_()
+        if self._past_counts:
+            getattr(self._model, BUFFER).zero_()
 
     def away(self, rate, losses, seed):
         """Move the weights to w'. rate: of this step. losses: functions () -> scalar whose sum is this rank's part of the loss, for `fresh`.
         seed: of the step and rank, for `noise`."""
-        direction = self._direction(losses, seed)
+        direction = self._direction(losses, seed) if self._factor else []
         with torch.no_grad():
             self._kept = [parameter.clone() for parameter in self._parameters]
-            torch._foreach_add_(self._parameters, direction, alpha=-self._factor * rate * self._ranks)
+            if direction:
+                torch._foreach_add_(self._parameters, direction, alpha=-self._factor * rate * self._share)
         self.start()  # the gradients of this step, part by part, are the past of the next
 
     @torch.no_grad()
@@ -59,8 +65,10 @@ class Extrapolation:
         return self._places()
 
     def _fresh(self, losses, seed):
-        parts = [torch.autograd.grad(loss(), self._parameters) for loss in losses]  # not backward(): its hooks would begin the sum over the ranks
-        return [sum(gradients) for gradients in zip(*parts, strict=True)]
+        total = [torch.zeros_like(parameter) for parameter in self._parameters]
+        for loss in losses:  # not backward(): its hooks would begin the sum over the ranks
+            torch._foreach_add_(total, torch.autograd.grad(loss(), self._parameters, allow_unused=True, materialize_grads=True))
+        return total
 
     def _noise(self, losses, seed):
         generator = torch.Generator(device=self._parameters[0].device).manual_seed(seed)

@@ -7,8 +7,10 @@ def accumulate(loss, model):
     """Add the gradients of a loss to those that are there, as loss.backward() does, but without the hooks that begin the sum over the ranks."""
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     for parameter, gradient in zip(parameters, torch.autograd.grad(loss, parameters, allow_unused=True), strict=True):
-        if gradient is not None:
-            parameter.grad = gradient if parameter.grad is None else parameter.grad.add_(gradient)
+        if gradient is not None and parameter.grad is None:
+            parameter.grad = torch.empty_like(parameter).copy_(gradient)  # in the layout of the parameter, which Horovod insists on
+        elif gradient is not None:
+            parameter.grad.add_(gradient)
 
 
 def clip(model, most):

@@ -11,8 +11,10 @@ class NoiseScale:
     message per epoch. Needs two ranks or more.
     """
 
-    def __init__(self, model):
-        """model: torch module, whose gradients are watched from now on as they are before the sum over the ranks."""
+    def __init__(self, model, share):
+        """model: torch module, whose gradients are watched from now on as they are before the sum over the ranks. share: times which a rank's
+        gradient is the mean over its own samples."""
+        self._share = share
         self._parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
         for parameter in self._parameters:
             parameter.register_hook(self._see)
@@ -35,14 +37,16 @@ class NoiseScale:
     def take(self, comm, batch):
         """What the steps since the last call say. batch: samples in a global batch, of `comm.size` equal parts. All ranks must call.
 
-        Returns a dict: noise_scale, samples, None when it cannot be told from so few steps; gradient, the estimate of |G|^2; variance, of tr(Sigma).
+        Returns a dict: steps; noise_scale, samples, None when it cannot be told from so few; gradient, the estimate of |G|^2; variance, of tr(Sigma).
         """
         own, whole = (float(value) for value in comm.sum(np.array([float(self._own), float(self._whole)])))
-        steps, self._steps = max(1, self._steps), 0
+        steps = self._steps
         self._start()
-        # A rank's gradient is its part of the mean over the batch: comm.size times that is the mean over the rank's own samples
-        small, large = comm.size * own / steps, whole / comm.size / steps
+        if not steps:
+            return {"steps": 0, "noise_scale": None, "gradient": None, "variance": None}
+        small, large = self._share**2 * own / comm.size / steps, whole / comm.size / steps
         part = batch / comm.size
         gradient = (batch * large - part * small) / (batch - part)
         variance = (small - large) / (1 / part - 1 / batch)
-        return {"noise_scale": variance / gradient if gradient > 0 and variance > 0 else None, "gradient": gradient, "variance": variance}
+        known = gradient > 0 and variance > 0
+        return {"steps": steps, "noise_scale": variance / gradient if known else None, "gradient": gradient, "variance": variance}

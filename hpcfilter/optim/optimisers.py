@@ -12,7 +12,8 @@ def make_optimizer(model, train):
 
     sgd: Nesterov momentum. lars: You et al., arXiv 1708.03888, equation 6, with Nesterov momentum; vectors (biases, BatchNorm) neither decay nor are
     scaled. lamb: You et al., arXiv 1904.00962, algorithm 2 without its bias corrections, which the scaling to the length of the weights cancels but
-    for their part in the decay. package.module:factory: called with (model, train). Raises InputError.
+    for their part in the decay; all parameters decay, and of the length of their weights at most 10 counts. package.module:factory: called with
+    (model, train); the optimiser's class must be one that parameter groups alone make. Raises InputError.
     """
     if train.optimizer == "sgd":
         return torch.optim.SGD(model.parameters(), lr=0.0, momentum=train.momentum, nesterov=train.momentum > 0, weight_decay=train.weight_decay)

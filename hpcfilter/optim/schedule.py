@@ -10,7 +10,8 @@ def learning_rate(train, global_batch, progress, epochs):
     in a straight line from lr (or warmup_lr) over warmup_epochs; then the schedule of the remaining epochs. With lr_scaling = "sqrt" the peak grows
     with the square root (Krizhevsky, arXiv 1404.5997, section 5; You et al., arXiv 1904.00962, for LAMB).
 
-    train: the table [train]. global_batch: samples per step at this moment; under a ramp the rate grows with it.
+    train: the table [train]. global_batch: samples per step that are wanted at this moment (equal steps of an epoch may have less); under a ramp the
+    rate grows with it.
     """
     scale = {"linear": lambda ratio: ratio, "sqrt": math.sqrt, "none": lambda ratio: 1.0}[train.lr_scaling]
     peak = train.lr * scale(global_batch / train.lr_batch)
@@ -30,7 +31,8 @@ def learning_rate(train, global_batch, progress, epochs):
 def batch_size(train, global_batch, epoch):
     """Samples per step in an epoch. epoch: counted since the network began. Returns int, `global_batch` after the ramp.
 
-    A ramp grows geometrically from ramp_batch over ramp_epochs (Smith et al., arXiv 1711.00489: raise the batch instead of lowering the rate).
+    A ramp grows geometrically from ramp_batch over ramp_epochs (Smith et al., arXiv 1711.00489, raise the batch instead of lowering the rate: with
+    lr_scaling = "none" and schedule = "constant").
     """
     if not train.ramp_epochs or epoch >= train.ramp_epochs:
         return global_batch

@@ -102,7 +102,7 @@ def read_run(run_dir):
 
 def compare(run_dirs):
     """One line per run: test accuracy (or loss), passes saved, forward-only passes, seconds by phase. Returns Table."""
-    rows, names = [], _names(run_dirs)
+    rows, names = [], names_of(run_dirs)
     for run_dir in run_dirs:
         _, epochs, _ = read_run(run_dir)
         last = epochs[-1]
@@ -116,8 +116,8 @@ def compare(run_dirs):
     return Table("", head, rows)
 
 
-def _names(run_dirs):
-    """What to call each run: its folder's name, or as much of the path as tells them apart."""
+def names_of(run_dirs):
+    """What to call each run: its folder's name, or as much of the path as tells them apart. Returns run folder -> text."""
     paths = {run_dir: Path(run_dir).absolute() for run_dir in run_dirs}
     if len({path.name for path in paths.values()}) == len(paths):
         return {run_dir: path.name for run_dir, path in paths.items()}
@@ -129,7 +129,7 @@ def picture(run_dirs, path):
     """Draw test accuracy (or loss) and hidden share against the epoch, one line per run, into `path`. Needs matplotlib."""
     figure = new_figure((7, 5))
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=[2, 1])
-    names = _names(run_dirs)
+    names = names_of(run_dirs)
     for run_dir in run_dirs:
         run, epochs, _ = read_run(run_dir)
         number = [row["epoch"] + 1 for row in epochs]

@@ -7,6 +7,7 @@ from hpcfilter.errors import InputError
 from hpcfilter.job import seconds_of
 from hpcfilter.machine import load_machine
 from hpcfilter.record import replace_text
+from hpcfilter.report.page import page
 from hpcfilter.report.plots import results_picture
 from hpcfilter.report.proposal import proposal
 from hpcfilter.report.results import fits, read_results, results_tables
@@ -19,7 +20,8 @@ OF_A_PROPOSAL = ("machine", "walltime", "epochs", "trainings")  # options
 
 
 def report(words):
-    """Print or write the tables of run folders, of studies (folders with run folders below) or of benchmark results; draw; write the proposal page.
+    """Write the page of run folders; print or write the tables of runs, of studies (folders with run folders below) or of benchmark results; draw;
+    write the page for a proposal.
 
     words: the parsed command line. Raises InputError for paths that hold neither runs nor results, and for what cannot be written.
     """
@@ -39,20 +41,34 @@ def report(words):
 
 def _runs(words):
     if all(_is_run(path) for path in words.paths) and not (words.proposal or words.allreduce or words.target):
-        _put(words, [compare(words.paths)])
+        if _wants_page(words):
+            _write_page(words)
+        else:
+            _put(words, [compare(words.paths)])
         return words.picture and _made(picture, words.paths, words.picture)
     plan = {"machine": load_machine(words.machine) if words.machine else None, "epochs": words.epochs, "trainings": words.trainings or 1,
             "walltime": seconds_of(words.walltime) if words.walltime else None,
             "allreduces": fits(read_results(words.allreduce)) if words.allreduce else {}}
     points, target = study(_finished_epochs(words.paths), words.target)
-    page = proposal(points, target, **plan) if words.proposal else None
+    bid = proposal(points, target, **plan) if words.proposal else None
     _put(words, tables(points, target, plan["allreduces"]))
     if words.picture:
         _made(scaling_picture, points, words.picture)
-    if page:
-        _write(words.proposal, page)
+    if bid:
+        _write(words.proposal, bid)
         print(f"{words.proposal}: node-hours, efficiency, storage, walltimes")
     return None
+
+
+def _wants_page(words):
+    """Runs become a page, unless the words ask for something else: a form of the table, another kind of file, a picture alone."""
+    return words.format is None and (Path(words.output).suffix == ".html" if words.output else not words.picture)
+
+
+def _write_page(words):
+    path = words.output or (Path(words.paths[0]) if len(words.paths) == 1 else Path()) / "report.html"
+    _write(path, page(words.paths))
+    print(f"{path}: open it in a browser")
 
 
 def _finished_epochs(paths):
@@ -77,7 +93,8 @@ def _holds_results(path):
 
 
 def _put(words, found):
-    text = ("\n" if words.format == "csv" else "\n\n").join(getattr(table, words.format)() for table in found)
+    form = words.format or "text"
+    text = ("\n" if form == "csv" else "\n\n").join(getattr(table, form)() for table in found)
     if words.output:
         _write(words.output, text + "\n")
     else:

@@ -7,7 +7,7 @@ import numpy as np
 from hpcfilter import checkpoint
 from hpcfilter.config import load
 from hpcfilter.data import open_packed, shard
-from hpcfilter.errors import InputError, on_all
+from hpcfilter.errors import on_all
 from hpcfilter.network import Network
 from hpcfilter.scores import Scores
 from hpcfilter.static.tables import write
@@ -27,7 +27,7 @@ def score(run_dir, comm, settings=(), epoch=None, output=None):
     """
     with comm.together():
         checkpoint.check_torch()
-    path, stamp = comm.on_first(lambda: _generation(Path(run_dir), epoch))
+    path, stamp = comm.on_first(lambda: checkpoint.of_epoch(run_dir, epoch))
     with comm.together():
         config = load(Path(run_dir) / "config.toml", settings)
     with watching(comm, config.stop.stall_seconds):
@@ -67,14 +67,3 @@ def _score(config, path, stamp, output, comm):
     about = {"score": network.score.name, "checkpoint": str(path), "epoch": stamp["epoch"], "data": dataset.digest}
     write(output, len(dataset.train), columns, about, comm)
     return output, list(columns)
-
-
-def _generation(run_dir, epoch):
-    """(path, stamp) of the wanted generation of a run, checked; one that ended an epoch, since inside of it each rank has buffers of its own."""
-    found = {checkpoint.position(path)[0]: path for path in checkpoint.generations(run_dir / "checkpoints") if checkpoint.ends_epoch(path)}
-    if not found:
-        raise InputError(f"{run_dir}: no checkpoints there of a finished epoch; expected a run folder that `hpcfilter train` has written")
-    if epoch is not None and epoch not in found:
-        raise InputError(f"{run_dir}: no checkpoint of epoch {epoch}; there are: {', '.join(map(str, sorted(found)))}")
-    path = found[max(found) if epoch is None else epoch]
-    return path, checkpoint.read_stamp(path)

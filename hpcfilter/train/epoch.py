@@ -61,7 +61,9 @@ def run_epoch(run):
         run.test_result = evaluate(run)
     counts = _count(run, kept=selection.keep, moved_back=selection.moved_back, refreshed=refreshed,
                     trained=np.ones(len(losses), bool), nan=~np.isfinite(losses))
-    row = {"epoch": epoch, **counts, "hidden": run.scores.total - counts["kept"], "steps": plan.steps, "threshold": selection.threshold,
+    batch = float(plan.totals.mean())  # an epoch is cut into equal steps, of at most the global batch
+    row = {"epoch": epoch, **counts, "hidden": run.scores.total - counts["kept"], "steps": plan.steps, "batch": batch,
+           "threshold": selection.threshold,
            "train_loss": _mean(comm, losses), **run.test_result, "lr": work.rate, "imbalance": plan.imbalance,
            "passes": run.trained / run.scores.total, "looks": run.looked / run.scores.total, **digests}
     run.last_row = {**row, "seconds": {"total": watch.total(), **watch.seconds}}
@@ -73,7 +75,7 @@ def run_epoch(run):
     run.record.row("scores", epoch=epoch, threshold=selection.threshold, **spread)
     run.record.row("speed", epoch=epoch, **_speed(run, laps, plan.steps - first, selected, observed))
     if run.noise:
-        run.record.row("noise", epoch=epoch, batch=run.batch(selection, epoch), **run.noise.take(comm, run.batch(selection, epoch)))
+        run.record.row("noise", epoch=epoch, batch=batch, **run.noise.take(comm, batch))
     return what != "leave" or last
 
 
@@ -163,7 +165,8 @@ def evaluate(run):
 
 
 def _look_batch(run):
-    return LOOK_FACTOR * -(-run.global_batch // run.comm.size)
+    own = -(-run.global_batch // run.comm.size)
+    return LOOK_FACTOR * min(own, run.config.train.micro_batch or own)
 
 
 def _count(run, **masks):

@@ -90,12 +90,16 @@ class Run:
             raise InputError(f"train.ramp_batch: got {train.ramp_batch}, more than the global batch of {self.global_batch} that it is to grow to")
         if train.noise_scale and ranks == 1:
             raise InputError("train.noise_scale: is measured between ranks, and needs two or more")
+        if train.label_smoothing and not self.network.smooths:
+            raise InputError("train.label_smoothing: is of the loss cross_entropy; this run has another one")
         self.optimizer = make_optimizer(model, train)
-        self.parts = ranks if train.reduction == "adasum" else 1  # of a batch, with a mean loss of its own each
+        # A rank's loss is its part of the batch's mean, or the mean over its own samples: float16 has no digits for a small part of a small number
+        self.reduction = "average" if train.compression == "fp16" and train.reduction == "sum" else train.reduction
+        self.own_mean = self.reduction != "sum"
         self.extrapolation = None
         if train.extrapolate != "none":
-            self.extrapolation = Extrapolation(model, train.extrapolate, train.extrapolation, ranks // self.parts)
-        self.noise = NoiseScale(model) if train.noise_scale else None
+            self.extrapolation = Extrapolation(model, train.extrapolate, train.extrapolation, 1 if self.own_mean else ranks)
+        self.noise = NoiseScale(model, 1 if self.own_mean else ranks) if train.noise_scale else None
 
     def _own_scores(self, parameters):
         """What is known of this rank's samples before the first epoch: labels, and the rows of the file that the policy works with."""
@@ -114,7 +118,8 @@ class Run:
         self.given = table_digest(self.scores.given, self.scores.owned, self.comm)
         path, stamp = self._find() if resume else (None, None)
         train = self.config.train
-        self.optimizer = self.comm.distribute(self.optimizer, self.network.model, train.deterministic, train.reduction, train.compression)
+        self.optimizer = self.comm.distribute(self.optimizer, self.network.model, train.deterministic, self.reduction, train.compression)
+        self.adasum_parts = self.comm.adasum_parts(self.network.device.type == "cuda") if train.reduction == "adasum" else 1
         if path:  # after distribute: Horovod makes a new optimizer, without the state of the one it is given
             checkpoint.load(path, self.network, self.comm, self.optimizer, self.scores)
         self.comm.broadcast(self.network.model)
@@ -174,7 +179,8 @@ class Run:
         """The learning rate after `progress` epochs since the network began, a float that counts parts of an epoch."""
         train = self.config.train
         scale = selection.lr_scale if progress >= train.warmup_epochs else 1.0  # warm-up is the schedule's alone
-        return scale * learning_rate(train, self.batch(selection, int(progress) + selection.began), progress, train.epochs - selection.began)
+        batch = self.batch(selection, int(progress) + selection.began) / self.adasum_parts  # Adasum wants the rate of what it brings together
+        return scale * learning_rate(train, batch, progress, train.epochs - selection.began)
 
     def batch(self, selection, epoch):
         """Samples per step in an epoch, over all ranks."""

@@ -8,11 +8,12 @@ from hpcfilter import faults, optim
 
 
 def step(run, batch, images, labels, rate, seed, seen, lap):
-    """Train one batch. Each rank's loss is its part of the sum over the global batch, divided by the global count. All ranks must call.
+    """Train one batch. Each rank's loss is its part of the sum over the global batch, divided by the global count, or by a rank's share of that where
+    the ranks' gradients are averaged. All ranks must call.
 
     batch: sampler.Batch of this rank. images, labels: its rows. rate: learning rate. seed: of what the model draws. seen: Columns that take the
-    observations. lap: Laps. With train.micro_batch the samples go forward in parts of that many, whose gradients are added up; BatchNorm then
-    normalises each part by itself, as it would on as many ranks.
+    observations. lap: Laps. With train.micro_batch the samples go forward in equal parts of at most that many, whose gradients are added up;
+    BatchNorm normalises each part by itself, as on as many ranks, and takes its running statistics from one part after the other.
     """
     optimizer, comm = run.optimizer, run.comm
     for group in optimizer.param_groups:
@@ -37,9 +38,9 @@ def _gradients(run, batch, images, labels, rate, seed, seen, lap):
     network, extrapolation = run.network, run.extrapolation
     x, y = network.tensors(images, labels)
     faults.point("samples", x)
-    weight = torch.from_numpy(batch.weight).to(x.device) / (batch.total / run.parts)
-    most = run.config.train.micro_batch or len(x)
-    parts = list(zip(x.split(most), y.split(most), weight.split(most), strict=True))
+    weight = torch.from_numpy(batch.weight).to(x.device) / (batch.total / (run.comm.size if run.own_mean else 1))
+    count = -(-len(x) // (run.config.train.micro_batch or len(x)))
+    parts = list(zip(*(part.tensor_split(count) for part in (x, y, weight)), strict=True))  # equal but for one sample: BatchNorm needs more than one
     if extrapolation:
         extrapolation.away(rate, [partial(_loss, network, *part) for part in parts], seed)
     for number, (x, y, weight) in enumerate(parts, 1):

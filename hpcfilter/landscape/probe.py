@@ -1,0 +1,133 @@
+"""`hpcfilter probe`: the landscape of the loss around the weights of a checkpoint, over all training samples and over those that the filter keeps."""
+
+import copy
+from contextlib import nullcontext
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from hpcfilter import checkpoint
+from hpcfilter.config import load
+from hpcfilter.data import open_packed
+from hpcfilter.errors import on_all
+from hpcfilter.landscape.barrier import barrier, statistics_of
+from hpcfilter.landscape.curvature import curvature
+from hpcfilter.landscape.file import File
+from hpcfilter.landscape.loss import Loss
+from hpcfilter.landscape.options import Options
+from hpcfilter.landscape.samples import sample_map
+from hpcfilter.landscape.sets import chosen, kept_samples
+from hpcfilter.landscape.sharpness import sharpness
+from hpcfilter.landscape.slices import slices
+from hpcfilter.landscape.weights import Weights
+from hpcfilter.network import Network
+from hpcfilter.watchdog import watching
+
+
+def probe(run_dir, comm, settings=(), epoch=None, output=None, options=None, restart=False):
+    """Measure the landscape of a run, in float32 and eval mode, and write it to probe.h5. All ranks must call.
+
+    run_dir: a run folder. settings: overrides of its config.toml, such as "filter.fraction=0.5". epoch: which checkpoint, default the newest.
+    output: path of the file, default probe.h5 in the run folder; a probe of the same weights, data and options goes on with what stands there, unless
+    `restart`. options: Options. Returns (path, data.Probe). Raises InputError on all ranks.
+    """
+    options = options or Options()
+    with comm.together():
+        checkpoint.check_torch()
+    path, stamp = comm.on_first(lambda: checkpoint.of_epoch(run_dir, epoch))
+    with comm.together():
+        config = load(Path(run_dir) / "config.toml", settings)
+    with watching(comm, config.stop.stall_seconds), _exact():
+        return _Probe(config, path, stamp, options, comm).run(Path(output or Path(run_dir) / "probe.h5"), epoch, restart)
+
+
+class _Probe:
+    """One probe: what the config describes, made for this rank, with the weights of a checked generation."""
+
+    def __init__(self, config, path, stamp, options, comm):
+        self.options, self.comm, self.stamp, self.seed = options, comm, stamp, config.seed
+        with comm.together():
+            self.dataset = dataset = open_packed(config.data.path)
+            dataset.check(comm.rank, comm.size, config.data.verify)
+            with config.places():
+                self.network = network = Network(config, dataset, comm.local_rank, comm.local_size)
+            checkpoint.check(stamp, path, model=network.fingerprint(), data=dataset.digest)
+        network.precision = torch.float32  # whatever the run has trained with
+        network.model.eval()
+        self.kept = kept_samples(config, network, dataset, path, stamp, comm, options.selection)
+        self.weights = Weights(network)
+        every = np.arange(len(dataset.train))
+        self.losses = {name: Loss(network, dataset.train, chosen(index, options.samples, self.seed), self.weights, comm)
+                       for name, index in (("full", every), ("filtered", np.flatnonzero(self.kept.keep)))}
+        self.about = {"checkpoint": str(path), "epoch": stamp["epoch"], "weights": self.weights.digest, "data": dataset.digest,
+                      "policy": self.kept.policy, "selection": self.kept.digest, "score": network.score.name, "fraction": self.kept.fraction,
+                      "ranks": comm.size, "options": {**options.fixed(), "seed": self.seed}, "total": len(every), "kept": int(self.kept.keep.sum()),
+                      "sets": {name: len(loss.index) for name, loss in self.losses.items()}}
+
+    def run(self, output, epoch, restart):
+        """Measure what is wanted and not there yet. Returns (path, data.Probe)."""
+        self.file = File(output, self.about, restart, self.comm)
+        found, wants = self.file.probe, self.options.wants
+        other = self._other(epoch) if wants("barrier") else None
+        for name, loss in self.losses.items():
+            if name == "filtered" and np.array_equal(loss.index, self.losses["full"].index):
+                found.sets[name] = copy.deepcopy(found.sets["full"])  # the same samples
+                self.file.save()
+                continue
+            self._measure(name, found.sets[name], loss, other)
+        if wants("map") and found.samples is None:
+            found.samples = sample_map(self.network, self.dataset, self.kept, self.options.samples, self.seed, self.comm)
+            self._finish("the map")
+        return self.file.path, found
+
+    def _measure(self, name, found, loss, other):
+        """What is wanted over one set. found: its dict in the file. other: (state dict, folder) of the other weights, or None."""
+        options, seed, comm, weights = self.options, self.seed, self.comm, self.weights
+        later = lambda: self.file.save(now=False)  # noqa: E731
+        if "loss" not in found:
+            found |= dict(zip(loss.names, map(float, loss.shared()), strict=True))
+            if not np.isfinite(found["loss"]):
+                raise on_all(f"{self.about['checkpoint']}: the loss of these weights over the {name} set is {found['loss']}; expected a finite one")
+            self._finish("the loss")
+        if options.wants("curvature") and "trace" not in found:
+            with comm.together():
+                loss.try_out()
+            found |= curvature(weights, loss, options, seed, comm, name)
+            self._finish("curvature")
+        if options.wants("slices") and "flat_share" not in found.get("slice2d", ()):
+            slices(weights, loss, found, options, seed, comm, later, name)
+            self._finish("slices")
+        if options.wants("sharpness") and "sharpness" not in found:
+            found |= sharpness(weights, loss, found["loss"], options.rho)
+            self._finish("sharpness")
+        if other and "barrier" not in found.get("barrier", ()):
+            barrier(weights, loss, found, *other, statistics_of(self.network, self.dataset.train, seed), comm, later, name)
+            self._finish("the barrier")
+
+    def _finish(self, part):
+        """A part is done: prove that it has left no trace, and write it."""
+        self.weights.prove(part)
+        self.file.save()
+
+    def _other(self, epoch):
+        """The weights of the other run, of the same epoch if one was asked for. Returns (state dict, folder). Raises InputError on all ranks."""
+        folder, comm = self.options.other, self.comm
+        path, stamp = comm.on_first(lambda: checkpoint.of_epoch(folder, epoch))
+        with comm.together():
+            checkpoint.check(stamp, path, model=self.network.fingerprint(), data=self.dataset.digest)
+        with self.weights.restored():
+            checkpoint.load(path, self.network, comm)
+            state = self.weights.state()
+        for found in self.file.probe.sets.values():
+            if (before := found.get("barrier", {}).get("other", folder)) != folder:
+                raise on_all(f"{self.file.path}: holds the barrier to {before}, got {folder}; give another --output, or --restart to begin anew")
+        return state, folder
+
+
+def _exact():
+    """On a GPU, convolutions in float32 proper, not in TF32, within the block."""
+    cudnn = torch.backends.cudnn
+    if not torch.cuda.is_available():
+        return nullcontext()
+    return cudnn.flags(enabled=cudnn.enabled, benchmark=cudnn.benchmark, deterministic=cudnn.deterministic, allow_tf32=False)

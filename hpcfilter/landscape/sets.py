@@ -1,0 +1,70 @@
+"""The sets of samples that the landscape is looked at over: all of the training set, and what the filter keeps of it."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from hpcfilter import checkpoint
+from hpcfilter.data import read_given, read_table, shard
+from hpcfilter.errors import on_all
+from hpcfilter.policies import Selection, given_file, policy_function
+from hpcfilter.randomness import hash64
+from hpcfilter.sampler import selection_digest
+from hpcfilter.scores import Scores
+
+
+@dataclass
+class Kept:
+    """What the filter keeps. keep: bool (N,), of all samples, on every rank. importance: float32 (n_local,), of the owned ones.
+
+    policy: its name. fraction, threshold: NaN where there is none, or none on the scale of `importance`. digest: hex, of keep.
+    """
+
+    keep: np.ndarray
+    importance: np.ndarray
+    policy: str
+    fraction: float
+    threshold: float
+    digest: str
+
+
+def kept_samples(config, network, dataset, path, stamp, comm, selection=None):
+    """What the run's policy keeps when asked for the epoch after the checkpoint's; with `selection`, what that table keeps. All ranks must call.
+
+    path, stamp: the checkpoint, from which weights and scores are loaded. selection: path of a table made by `hpcfilter select`.
+    Returns Kept. Raises InputError on all ranks, also when nothing is kept.
+    """
+    total, owned, part = len(dataset.train), shard(len(dataset.train), comm.rank, comm.size), (comm.rank, comm.size)
+    with comm.together(), config.places():
+        policy, parameters = policy_function(config.filter.policy, config.filter.model_extra, network.classes, network.classes,
+                                             f"{dataset.path} with {dataset.target}", epochs=config.train.epochs)
+        file, columns = given_file(config.filter.policy, parameters)
+        given = read_given(file, columns, owned, total, dataset.digest, part) if file else {}
+        table = read_given(selection, ("keep", "weight"), owned, total, dataset.digest, part) if selection else None
+        about = read_table(selection, range(0), None)[1] if selection else {}
+    if stamp.get("score") != network.score.identity():
+        raise on_all(f"score.name: the run of {path} has trained with {stamp.get('score')}, got {network.score.identity()}")
+    labels = np.asarray(dataset.train.labels[owned.start : owned.stop], np.int64) if network.classes else None
+    scores = Scores(owned, total, network.score, labels, network.classes, given)
+    checkpoint.load(path, network, comm, scores=scores)
+    if selection:
+        choice, name = Selection(table["keep"]), str(about.get("policy", "static"))
+        threshold = about.get("threshold", np.nan) if about.get("score") == network.score.name else np.nan
+    else:
+        choice = policy(scores, stamp["epoch"] + 1, config.seed, comm)
+        name, threshold = config.filter.policy, choice.threshold
+    fraction = np.nan if selection else parameters.get("fraction", np.nan)
+    keep = np.concatenate(comm.allgather(choice.keep))
+    if not keep.any():
+        raise on_all(f"filter: {name} keeps no sample in epoch {stamp['epoch'] + 1}")
+    return Kept(keep, scores.importance, name, float(fraction), float(threshold), selection_digest(choice, owned, comm))
+
+
+def chosen(index, most, seed):
+    """At most `most` of some samples, the first by a hash of (seed, index): the same on any number of ranks. index: int64 (n,), ascending.
+
+    Returns int64 (min(n, most),), ascending. A smaller number of samples is a part of a larger one. most: None for all.
+    """
+    if most is None or most >= len(index):
+        return index
+    return np.sort(index[np.argpartition(hash64(seed, 0, index, "probe"), most - 1)[:most]])

@@ -1,0 +1,79 @@
+"""Thumbnails of the samples at both ends of the importance and around the threshold: where noisy labels show themselves."""
+
+import base64
+import io
+from dataclasses import dataclass
+
+import numpy as np
+
+from hpcfilter.report.charts import class_name, plain, worth
+
+MOST = 200  # thumbnails of a page
+SIDE = 96  # pixels of the longer side, at most
+GROUPS = {"lowest": "Lowest importance", "around": "Around the threshold", "highest": "Highest importance"}
+ABOUT = {"lowest": "What the filter holds to be learnt already, or redundant.", "around": "Just hidden and just kept.",
+         "highest": "The hardest samples; wrong labels gather here."}
+
+
+@dataclass
+class Thumbnail:
+    """One sample: its picture as a data URI ("" without one), and what is known of it, as words."""
+
+    uri: str
+    index: str
+    importance: str
+    kept: bool
+    truth: str = ""
+    guess: str = ""
+    sure: str = ""  # of the prediction
+    wrong: bool = False  # whether it is not the label
+
+    @property
+    def alt(self):
+        """The thumbnail in words."""
+        said = f", label {self.truth}, predicted {self.guess}" if self.truth else ""
+        return f"sample {self.index}{said}, {'kept' if self.kept else 'hidden'}"
+
+
+def thumbnails(samples, most):
+    """The groups of a run's thumbnails. samples: of a Probe. most: how many in all. Returns a list of (title, about, list of Thumbnail)."""
+    image = {int(row): place for place, row in enumerate(samples.get("image_of", ()))} if can_draw() else {}
+    scale = 255 / max(1, np.max(samples.get("images", 255)))  # pixels need not reach 255: those of the digits end at 16
+    chosen = {name: _few(samples[name], name, most // len(GROUPS)) for name in GROUPS}
+    return [(GROUPS[name], ABOUT[name], [_thumbnail(samples, row, image.get(int(row)), scale) for row in rows])
+            for name, rows in chosen.items() if len(rows)]
+
+
+def can_draw():
+    """Whether there is Pillow to write pictures with."""
+    try:
+        import PIL.Image
+    except ImportError:
+        return False
+    return bool(PIL.Image)
+
+
+def _few(rows, name, most):
+    """At most so many rows: the first of the ends, which are the outermost; the middle of those around the threshold, in order of importance."""
+    start = max(0, len(rows) - most) // 2 if name == "around" else 0
+    return rows[start : start + most]
+
+
+def _thumbnail(samples, row, image, scale):
+    known = Thumbnail("" if image is None else _uri((samples["images"][image] * scale).astype(np.uint8)), f"{int(samples['index'][row]):,}",
+                      worth(samples["importance"][row]), bool(samples["kept"][row]))
+    if samples["classes"]:
+        label, prediction = samples["label"][row], samples["prediction"][row]
+        known.truth, known.guess, known.wrong = plain(class_name(samples, label)), plain(class_name(samples, prediction)), bool(label != prediction)
+        known.sure = f"{100 * float(samples['confidence'][row]):.0f}\N{NO-BREAK SPACE}%"
+    return known
+
+
+def _uri(pixels):
+    """A picture as an inline PNG. pixels: (h, w) or (h, w, 3) uint8."""
+    from PIL import Image
+
+    picture, out = Image.fromarray(np.ascontiguousarray(pixels)), io.BytesIO()
+    picture.thumbnail((SIDE, SIDE))
+    picture.save(out, "PNG", optimize=True)
+    return f"data:image/png;base64,{base64.b64encode(out.getvalue()).decode('ascii')}"
