@@ -1,4 +1,4 @@
-"""make demo: pack a data set, train it on two real ranks without a filter and with KAKURENBO, show both side by side."""
+"""make demo: pack a data set, train it on two real ranks without a filter and with KAKURENBO, probe the second, show both side by side."""
 
 import argparse
 import shutil
@@ -7,10 +7,14 @@ from pathlib import Path
 from benchmarks.results import train
 from hpcfilter.data import is_packed, open_packed
 from hpcfilter.data.pack import pack
-from hpcfilter.report import compare, picture
+from hpcfilter.errors import InputError
+from hpcfilter.launch import run_local
+from hpcfilter.record import replace_text
+from hpcfilter.report import compare, page, picture
 
 RUNS = Path(__file__).parent.parent / "jobs" / "runs"
-TIMEOUT = 3600  # seconds for one training
+TIMEOUT = 3600  # seconds for one training, or one probe
+PROBE = "--what", "map,curvature,slices", "--samples", 2000, "--eigenvalues", 2, "--points", 21, "--grid", 9
 
 
 def main(words):
@@ -32,9 +36,15 @@ def main(words):
         shutil.rmtree(runs[-1], ignore_errors=True)
         print(f"\n{words.ranks} ranks, policy {policy}")
         train(words.ranks, config, runs[-1], {**settings, "filter": f'{{policy = "{policy}"}}'}, TIMEOUT, capture=False)
+    print("\nthe landscape of the loss")
+    done = run_local(words.ranks, ["-m", "hpcfilter", "probe", runs[-1], *PROBE], TIMEOUT, OMP_NUM_THREADS="1")
+    if done.returncode:
+        raise InputError(f"the probe ended with {done.returncode}")
     print(f"\n{compare(runs).text()}")
     picture(runs, words.folder / "demo.png")
+    replace_text(words.folder / "report.html", page(runs))
     print(f"\n{words.folder / 'demo.png'}: accuracy and hidden share against the epoch")
+    print(f"{words.folder / 'report.html'}: the runs, the samples and the landscape; open it in a browser")
 
 
 def _settings(data, dataset):

@@ -1,4 +1,4 @@
-"""The steps of `make demo`, shortened: a packed file, two runs on two real ranks, one table, one picture."""
+"""The steps of `make demo`, shortened: a packed file, two runs on two real ranks, a probe, one table, one picture, one page."""
 
 import numpy as np
 import pytest
@@ -28,3 +28,4 @@ def test_demo(tmp_path, data, regression, real_ranks, capfd):
     assert read_run(tmp_path / "demo" / policy)[0]["ranks"] == 2
     picture = (tmp_path / "demo" / "demo.png").read_bytes()
     assert picture.startswith(b"\x89PNG") and len(picture) > 10000
+    assert "Landscape of the loss" in (tmp_path / "demo" / "report.html").read_text()

@@ -1,6 +1,7 @@
 """What runs, scaling studies and benchmarks have to say, from their files alone: tables, pictures, a page for a proposal."""
 
 from hpcfilter.report.form import Table
+from hpcfilter.report.page import page
 from hpcfilter.report.proposal import proposal
 from hpcfilter.report.results import fits, read_results, results_tables
 from hpcfilter.report.runs import compare, picture, read_run
@@ -9,5 +10,5 @@ from hpcfilter.report.scaling import tables as scaling_tables
 from hpcfilter.report.study import find_runs, study
 from hpcfilter.report.verb import report
 
-__all__ = ["Table", "compare", "find_runs", "fits", "picture", "proposal", "read_results", "read_run", "report", "results_tables", "scaling_picture",
+__all__ = ["Table", "compare", "find_runs", "fits", "page", "picture", "proposal", "read_results", "read_run", "report", "results_tables", "scaling_picture",
            "scaling_tables", "study"]
