@@ -10,5 +10,5 @@ from hpcfilter.report.scaling import tables as scaling_tables
 from hpcfilter.report.study import find_runs, study
 from hpcfilter.report.verb import report
 
-__all__ = ["Table", "compare", "find_runs", "fits", "page", "picture", "proposal", "read_results", "read_run", "report", "results_tables", "scaling_picture",
-           "scaling_tables", "study"]
+__all__ = ["Table", "compare", "find_runs", "fits", "page", "picture", "proposal", "read_results", "read_run", "report", "results_tables",
+           "scaling_picture", "scaling_tables", "study"]
