@@ -1,51 +1,23 @@
 """The page of `hpcfilter report`: what is on it, what is said of what is missing, what a data set cannot do to it; and in a real browser, offline."""
 
-import html.parser
+import html
 import io
 import json
 import re
 import sys
-from collections import Counter
 
 import numpy as np
 import pytest
-from pages import NASTY, invent_probe, invent_run
+from pages import NASTY, Reader, check, invent_probe, invent_run
 
 from benchmarks import screenshot
 from benchmarks.__main__ import main as benchmarks
 from hpcfilter.cli import main
 from hpcfilter.errors import InputError
-from hpcfilter.report.charts import LONGEST, label, plain, short
-from hpcfilter.report.curves import MOST, curves
-from hpcfilter.report.page import page
+from hpcfilter.report.charts import plain
+from hpcfilter.report.curves import MOST
+from hpcfilter.report.page import _template, page
 from hpcfilter.report.runs import read_record
-
-
-class Reader(html.parser.HTMLParser):
-    """What a browser takes the page for: counts of elements, their attributes, the texts, and the scripts by type."""
-
-    def __init__(self, text):
-        super().__init__()
-        self.elements, self.attributes, self.texts, self.scripts = Counter(), [], [], []
-        self.feed(text)
-
-    def handle_starttag(self, tag, attrs):
-        self.elements[tag] += 1
-        self.attributes += attrs
-        if tag == "script":
-            self.scripts.append([dict(attrs).get("type"), ""])
-
-    def handle_data(self, data):
-        if self.lasttag == "script" and self.scripts:
-            self.scripts[-1][1] += data
-        else:
-            self.texts.append(data)
-
-    def says(self, text):
-        return text in " ".join(" ".join(self.texts).split())
-
-    def specs(self):
-        return json.loads(self.scripts[0][1])
 
 
 @pytest.fixture(scope="module")
@@ -89,11 +61,13 @@ def test_without_plotly_or_pillow(tmp_path, runs, capsys, monkeypatch):
 
 def test_everything_is_on_the_page(text):
     seen = Reader(text)
-    assert set(seen.specs()) == {"quality", "hidden", "threshold", "phases0", "phases1", "scores0", "map0", "lines0-loss", "lines0-barrier",
+    assert set(seen.specs()) == {"quality", "worst", "hidden", "threshold", "phases0", "phases1", "scores0", "map0", "lines0-loss", "lines0-barrier",
                                  "planes0-full", "planes0-filtered"}
     for words in ("2 runs compared", "97.01 %", "test accuracy", "28.0 %", "passes saved", "4 (2 per node)", "000000000000", "torch 2.13.0",
                   "Lowest importance", "Around the threshold", "Highest importance", "31.2, 12.5, 8.1", "240 ± 12",
-                  "300 of 1,281,167 samples, drawn by hash",
+                  "The map shows 300 of 1,281,167 samples: 270 drawn by hash, and the 30 at the ends and around the threshold.",
+                  "The 24 samples of lowest importance.", "The 24 samples around the threshold.",
+                  "The 24 samples of highest importance; wrong labels often gather here.", "What the numbers mean", "eval mode and float32",
                   "4,096 of 1,281,167 samples, drawn by hash; over 2,048 of 896,816 kept samples"):
         assert seen.says(words), words
     assert [view["name"] for view in seen.specs()["map0"]["views"]] == ["score", "class", "kept"]
@@ -108,12 +82,12 @@ def test_what_is_missing_is_said(runs, text):
     assert seen.says("No selection of this run has left a histogram of its scores.")
     assert seen.says(f"no landscape yet: hpcfilter probe '{runs[1]}' makes them")
     alone = Reader(page(runs[1:]))
-    assert alone.says("No threshold: none of these runs has a policy that cuts at one.") and set(alone.specs()) == {"quality", "hidden", "phases0"}
+    assert alone.says("No epoch of these runs has had a threshold.") and set(alone.specs()) == {"quality", "worst", "hidden", "phases0"}
 
 
 @pytest.mark.parametrize("how", [
-    {"classes": None}, {"pictures": False}, {"sets": ()}, {"sets": ("full",), "curvature": False}, {"drawn": 41, "colour": False},
-    {"classes": [str(number) for number in range(1000)], "drawn": 3000}], ids=str)
+    {"classes": None}, {"pictures": False}, {"sets": ()}, {"sets": ("full",), "curvature": False}, {"drawn": 41, "channels": ()},
+    *({"channels": (count,)} for count in (1, 2, 4, 5)), {"classes": [str(number) for number in range(1000)], "drawn": 3000}], ids=str)
 def test_probes_of_all_kinds(tmp_path, how):
     run = invent_run(tmp_path / "run", accuracy=how.get("classes", ()) is not None)
     invent_probe(run, **how)
@@ -130,18 +104,6 @@ def test_plotly_knows_every_word(text):
         check(spec)
 
 
-def check(spec):
-    """Raises ValueError for what plotly does not know."""
-    import plotly.graph_objects as go
-
-    for view in spec["views"]:
-        data = [{**trace, **{name: [values[row] for row in rows] for name, values in spec["columns"].items() if rows}}
-                for trace in view["data"] for rows in [trace.pop("rows", None)]]
-        figure = go.Figure(data, spec["layout"])
-        figure.update_layout(view["layout"])
-        assert figure.data
-
-
 def test_nothing_of_a_data_set_becomes_markup(text):
     seen = Reader(text)
     assert [kind for kind, _ in seen.scripts] == ["application/json", None, None]
@@ -154,12 +116,6 @@ def test_nothing_of_a_data_set_becomes_markup(text):
     assert policy.startswith("default-src 'none'") and len(re.findall(r"'sha256-[^']{44}'", html.unescape(policy))) == 2
 
 
-def test_names_and_numbers_from_outside():
-    assert plain("a\nb\x00\udcff\u202ec") == "a\ufffdb\ufffd\ufffd\ufffdc"
-    assert plain("\ud800") == "\ufffd" and len(plain("x" * 10**6)) == LONGEST and label("<b>&") == "&lt;b&gt;&amp;"
-    assert short([1 / 3, np.nan, np.inf, None, np.float32(2)], 2) == [0.33, None, None, None, 2.0]
-
-
 def test_long_runs_are_thinned_and_it_is_said(tmp_path):
     run = invent_run(tmp_path / "long", epochs=MOST + 500)
     seen = Reader(page([run]))
@@ -170,17 +126,55 @@ def test_long_runs_are_thinned_and_it_is_said(tmp_path):
     assert "stackgroup" in seen.specs()["phases0"]["views"][0]["data"][0]
 
 
-def test_losses_where_a_run_has_no_accuracy(tmp_path):
-    records = [read_record(invent_run(tmp_path / name, accuracy=name == "a")) for name in "ab"]
-    chart = curves(records, ["a", "b"])[0]
-    assert chart.title == "Test loss" and chart.views[0].data[0]["y"][0] == 2.0
-    assert chart.views[2].data[1]["x"][:2] == [0.7, 1.25], "seconds since the start"
+def test_the_barrier_starts_at_this_run(text):
+    chart = Reader(text).specs()["lines0-barrier"]
+    line = chart["views"][0]["data"][0]
+    loss = dict(zip(line["x"], line["y"], strict=True))
+    assert (loss[0.0], loss[1.0]) == (0.1, 0.4) and chart["layout"]["xaxis"]["title"]["text"] == "share of the way to &lt;b&gt;none"
+    assert Reader(text).says("0: the weights of <i>kakurenbo; 1: those of runs/<b>none.")
 
 
-def test_damaged_probes_are_refused(tmp_path, capsys):
-    run = invent_run(tmp_path / "run")
+def test_damaged_probes_are_refused_where_nothing_else_is_left(tmp_path, capsys):
+    run, good = invent_run(tmp_path / "run"), invent_run(tmp_path / "good")
     (run / "probe.h5").write_bytes(b"nonsense")
     assert main(["report", str(run)]) == 2 and "probe.h5" in capsys.readouterr().err
+    seen = Reader(page([run, good]))
+    assert seen.says(f"The probe cannot be shown: {run}/probe.h5: ") and not seen.says(f"hpcfilter probe {run} makes them")
+
+
+def test_runs_that_have_just_begun_are_named(tmp_path, capsys):
+    begun, good = invent_run(tmp_path / "begun", epochs=0), invent_run(tmp_path / "good")
+    seen = Reader(page([begun, good]))
+    assert seen.says(f"{begun} has no finished epoch yet, and is left out.") and seen.says("The run") and seen.elements["article"] == 1
+    assert main(["report", str(begun)]) == 2 and "holds no finished epoch yet" in capsys.readouterr().err
+    assert main(["report", str(good), str(tmp_path / "gone")]) == 2 and "expected a run folder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("more, words", [
+    ({}, ""), ({"data": "e"}, "This probe is of other data than the run: of e, the run of d."),
+    ({"weights": "<i>"}, "This probe is of other weights than the run's: of <i>, the run has ended with 00ff."),
+    ({"epoch": 12}, "This probe is of other weights than the run's: of epoch 13, the run has 12."), ({"epoch": 3, "weights": "other"}, "")], ids=str)
+def test_a_probe_of_something_else_is_questioned(tmp_path, more, words):
+    run = invent_run(tmp_path / "run")
+    invent_probe(run, **more)
+    seen = Reader(page([run]))
+    assert seen.says(words) and seen.says("This probe is of other") == bool(words)
+
+
+def test_every_run_has_thumbnails(tmp_path):
+    many = invent_run(tmp_path / "run")
+    invent_probe(many)
+    seen = Reader(page([many] * 70))
+    assert seen.elements["img"] == 70 * 3 * 3 and seen.says("The 3 samples of lowest importance.")
+
+
+def test_no_number_is_written_that_json_does_not_know(tmp_path, capsys):
+    run = invent_run(tmp_path / "run")
+    rows = (run / "metrics.jsonl").read_text()
+    (run / "metrics.jsonl").write_text(rows.replace('"passes": 0.72', '"passes": NaN', 1))
+    assert main(["report", str(run)]) == 2 and "metrics.jsonl: not JSON lines: got NaN, expected finite numbers" in capsys.readouterr().err
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        _template().environment.from_string("{{ number|tojson }}").render(number=np.nan)
 
 
 @pytest.mark.timeout(240)

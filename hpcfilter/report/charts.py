@@ -7,8 +7,6 @@ import html
 import math
 from dataclasses import dataclass, field
 
-from hpcfilter.report.form import number
-
 LONGEST = 60  # characters of a name that came from outside
 DASHES = "solid", "dash", "dot", "dashdot", "longdash", "longdashdot"
 SYMBOLS = "circle", "square", "diamond", "triangle-up", "x", "star", "hexagon", "cross"
@@ -59,17 +57,6 @@ def plain(text):
 def label(text):
     """The same for plotly, which takes tags in its texts for markup."""
     return html.escape(plain(text), quote=False)
-
-
-def class_name(samples, number):
-    """What a class is called. samples: of a Probe. number: of the class, an integer."""
-    return samples["classes"][number] if 0 <= number < len(samples["classes"]) else f"class {number}"
-
-
-def worth(importance):
-    """An importance in words. importance: float32 or float, NaN of a sample that was never observed."""
-    words = number(float(importance) + 0.0)  # no negative zero
-    return "not known" if math.isnan(importance) else words.replace("-", "\N{NON-BREAKING HYPHEN}")
 
 
 def short(values, digits=5):

@@ -1,4 +1,4 @@
-"""The charts over epochs, all runs in each: accuracy, hidden share, threshold; and where the time goes, one chart per run."""
+"""The charts over epochs, all runs in each: accuracy, hidden share, threshold and the like; and where the time goes, one chart per run."""
 
 import numpy as np
 
@@ -7,7 +7,7 @@ from hpcfilter.report.charts import Chart, View, axes, colour, dash, hatched, la
 MOST = 2000  # epochs of a run that are drawn
 BARS = 80  # epochs up to which phases are bars and lines have points
 PHASES = {"select": ("select", "rebalance"), "train": ("train",), "score": ("score",), "evaluate": ("evaluate",), "save": ("checkpoint",)}
-WIDE = 20  # times from the smallest to the largest threshold from which on the axis is logarithmic
+WIDE = 20  # times from the smallest to the largest value from which on the axis is logarithmic
 PATTERNS = "x", "", "/", ".", "\\"  # of the phases
 
 
@@ -17,26 +17,35 @@ def thinned(rows):
 
 
 def curves(records, names):
-    """Accuracy (or loss), hidden share and threshold by epoch, the first also by sample passes and by time.
+    """Accuracy (or loss), that of the worst class, hidden share, threshold and noise scale by epoch, the first also by sample passes and by time.
 
-    records: list of Record. names: as many texts. Returns a list of Chart; that of the threshold is left out where no run has one.
+    records: list of Record. names: as many texts. Returns a list of Chart, without those that no run has a value for.
     """
     columns = [_columns(record) for record in records]
+    noises = [_noise(record) for record in records]
 
-    def view(name, x, words, y, title, unit="", **more):
-        return View(name, [_line(run, names[run], mine, x, y, unit) for run, mine in enumerate(columns)], axes(words, title, **more))
+    def view(name, x, words, y, title, unit="", of=columns, **more):
+        return View(name, [_line(run, names[run], mine, x, y, unit) for run, mine in enumerate(of)], axes(words, title, **more))
+
+    def known(y, of=columns):
+        return [value for mine in of for value in mine[y] if value is not None]
 
     title, y, axis, unit = ("Test accuracy", "accuracy", "test accuracy, %", " %") if all(mine["accuracy"] for mine in columns) else (
         "Test loss", "loss", "test loss", "")
     by = {"epoch": "epoch", "passes": "sample passes (forward and backward) / data set", "seconds": "seconds since the start"}
     found = [Chart("quality", title, f"{title} of each run, against the epoch, the sample passes or the time.",
-                   [view(x, x, words, y, axis, unit) for x, words in by.items()], "buttons"),
-             Chart("hidden", "Hidden share", "Share of the training samples that each run hides, by epoch.",
-                   [view("", "epoch", "epoch", "hidden", "hidden, %", " %", yaxis={"rangemode": "tozero"})])]
-    if known := [value for mine in columns for value in mine["threshold"] if value is not None]:
-        axis = {"type": "log", "exponentformat": "power"} if 0 < WIDE * min(known) < max(known) else {}
+                   [view(x, x, words, y, axis, unit) for x, words in by.items()], "buttons")]
+    if known("worst"):
+        found.append(Chart("worst", "Accuracy of the worst class", "Test accuracy of the class that each run is worst at, by epoch.",
+                           [view("", "epoch", "epoch", "worst", "test accuracy, %", " %", yaxis={"rangemode": "tozero"})]))
+    found.append(Chart("hidden", "Hidden share", "Share of the training samples that each run hides, by epoch.",
+                       [view("", "epoch", "epoch", "hidden", "hidden, %", " %", yaxis={"rangemode": "tozero"})]))
+    if values := known("threshold"):
         found.append(Chart("threshold", "Threshold", "Importance up to which samples were candidates for hiding, by epoch.",
-                           [view("", "epoch", "epoch", "threshold", "importance", yaxis=axis)]))
+                           [view("", "epoch", "epoch", "threshold", "importance", yaxis=_scale(values))]))
+    if values := known("noise", noises):
+        found.append(Chart("noise", "Gradient noise scale", "Gradient noise scale of each run, in samples, by epoch.",
+                           [view("", "epoch", "epoch", "noise", "samples", of=noises, yaxis=_scale(values))]))
     return found
 
 
@@ -50,6 +59,17 @@ def phases(records, names):
             for run, (name, mine) in enumerate(zip(names, rows, strict=True))]
 
 
+def _scale(values):
+    """The keys of an axis for values, which is logarithmic where they are far apart."""
+    return {"type": "log", "exponentformat": "power"} if 0 < WIDE * min(values) < max(values) else {}
+
+
+def _noise(record):
+    """The epochs and noise scales of a run, of what has been measured of them: name -> list of numbers."""
+    rows = thinned([row for row in record.rows if row["kind"] == "noise"])
+    return {"epoch": [row["epoch"] + 1 for row in rows], "noise": short(row.get("noise_scale") for row in rows)}
+
+
 def _columns(record):
     """What is drawn of a run: name -> list of numbers, one per epoch. The accuracies are none at all where one is missing."""
     rows = thinned(record.epochs)
@@ -58,7 +78,8 @@ def _columns(record):
     return {"epoch": [row["epoch"] + 1 for row in rows], "passes": short(row["passes"] for row in rows),
             "seconds": short(clock[row["epoch"]] for row in rows), "accuracy": [] if None in right else short(100 * share for share in right),
             "loss": short(row["test_loss"] for row in rows), "hidden": short(100 * row["hidden"] / record.run["samples"] for row in rows),
-            "threshold": short(row.get("threshold") for row in rows)}
+            "threshold": short(row.get("threshold") for row in rows),
+            "worst": short(None if (worst := row.get("worst_class")) is None else 100 * worst for row in rows)}
 
 
 def _line(run, name, columns, x, y, unit):

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from hpcfilter.report.charts import COLOURS, SCALE, SYMBOLS, Chart, View, class_name, colour, colour_bar, label, short, worth
+from hpcfilter.report.answers import answers, class_name, worth
+from hpcfilter.report.charts import COLOURS, SCALE, SYMBOLS, Chart, View, colour, colour_bar, label, short
 from hpcfilter.report.form import number
 
 MANY = 16  # classes up to which the legend names them
@@ -19,7 +20,7 @@ def embedding(key, name, samples):
     views = [View(name, traces(samples)) for name, traces in ways.items()]
     layout = {"xaxis": BLANK, "yaxis": {**BLANK, "scaleanchor": "x"}, "showlegend": True, "legend": {"itemsizing": "constant"}}
     classes = len(np.unique(samples["label"])) if samples["classes"] else 0
-    note = f"{classes:,} classes: colours and shapes come again." if classes > LOOKS else ""
+    note = " ".join([_drawn(samples), *([f"{classes:,} classes: colours and shapes come again."] if classes > LOOKS else [])])
     size = 4.5 if len(x) > CROWD else 6
     for trace in (trace for view in views for trace in view.data):
         trace["marker"]["size"] = size
@@ -27,14 +28,29 @@ def embedding(key, name, samples):
                  layout=layout, columns={"x": x, "y": y, "text": _words(samples)}, tall=True, note=note)
 
 
+def _drawn(samples):
+    """Which samples the map shows."""
+    shown, total = len(samples["index"]), samples["total"]
+    if shown == total:
+        return f"The map shows all {total:,} samples."
+    if "drawn" not in samples:  # an older probe
+        some, rest = "some", "those"
+    elif (drawn := np.count_nonzero(samples["drawn"])) < shown:
+        some, rest = f"{drawn:,}", f"the {shown - drawn:,}"
+    else:
+        return f"The map shows {shown:,} of {total:,} samples, drawn by hash."
+    return f"The map shows {shown:,} of {total:,} samples: {some} drawn by hash, and {rest} at the ends and around the threshold."
+
+
 def _words(samples):
     """What is said of each sample under the pointer."""
     lines = []
-    for index, importance, kept, *of in zip(*(samples[name] for name in ("index", "importance", "kept", "label", "prediction")), strict=True):
+    for index, importance, kept, truth, guess in zip(*(samples[name] for name in ("index", "importance", "kept")), *answers(samples), strict=True):
         words = [f"sample {index:,}", f"importance {worth(importance)}", "kept" if kept else "hidden"]
         if samples["classes"]:
-            truth, guess = (label(class_name(samples, value)) for value in of)
-            words.insert(1, f"label {truth}" + ("" if of[0] == of[1] else f", <b>predicted {guess}</b>"))
+            words.insert(1, f"label {label(truth)}" + ("" if truth == guess else f", <b>predicted {label(guess)}</b>"))
+        elif truth:
+            words.insert(1, f"target {truth}" + (f", predicted {guess}" if guess else ""))
         lines.append("<br>".join(words))
     return lines
 
@@ -42,14 +58,18 @@ def _words(samples):
 def _by_score(samples):
     """By the rank of the importance among what is drawn: scores have long tails, beside which all else would be of one colour."""
     importance = np.asarray(samples["importance"], float)
-    rank = np.argsort(np.argsort(importance, kind="stable"), kind="stable") / max(1, len(importance) - 1)
-    known = importance[np.isfinite(importance)]
-    words = [number(float(value)) for value in np.quantile(known, QUANTILES)] if len(known) else [""] * len(QUANTILES)
-    bar = colour_bar("importance, coloured by rank", QUANTILES, words, orientation="h", len=0.9, x=0.5, y=-0.02, yanchor="top")
-    traces = [_points(mask, name, {"color": short(rank[mask], 3), "colorscale": SCALE, "cmin": 0, "cmax": 1, "symbol": symbol})
-              for name, mask, symbol in _split(samples)]
-    traces[0]["marker"]["colorbar"] = bar
-    return traces
+    known = np.isfinite(importance)
+    rank = np.argsort(np.argsort(importance[known], kind="stable"), kind="stable") / max(1, np.count_nonzero(known) - 1)
+    place = dict(zip(np.flatnonzero(known).tolist(), short(rank, 3), strict=True))
+    scale = {"colorscale": SCALE, "cmin": 0, "cmax": 1}
+    traces = [_points(mask, name, {"color": [place[row] for row in np.flatnonzero(mask)], **scale, "symbol": symbol})
+              for name, mask, symbol in _split(samples, known)]
+    if traces:
+        words = [number(float(value)) for value in np.quantile(importance[known], QUANTILES)]
+        traces[0]["marker"]["colorbar"] = colour_bar("importance, coloured by rank", QUANTILES, words, orientation="h", len=0.9, x=0.5, y=-0.02,
+                                                     yanchor="top")
+    return traces + [_points(mask, "not known" if name == "kept" else f"not known, {name}", {"color": "var(--muted)", "symbol": symbol})
+                     for name, mask, symbol in _split(samples, ~known)]
 
 
 def _by_class(samples):

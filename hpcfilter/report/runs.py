@@ -84,7 +84,7 @@ def read_rows(run_dir):
     path = Path(run_dir) / "metrics.jsonl"
     try:
         lines = path.read_text().split("\n")[:-1]  # behind the last line end: nothing, or what a killed run did not finish
-        rows = [json.loads(line) for line in lines]
+        rows = [json.loads(line, parse_constant=_refuse) for line in lines]
     except OSError:
         raise InputError(f"{path}: cannot be read; expected a run folder") from None
     except ValueError as error:
@@ -92,6 +92,15 @@ def read_rows(run_dir):
     if not all(isinstance(row, dict) and "kind" in row for row in rows):
         raise InputError(f'{path}: expected rows with a "kind"')
     return rows
+
+
+def has_epoch(run_dir):
+    """Whether a run folder holds a finished epoch. Raises as `read_rows`."""
+    return any(row["kind"] == "epoch" for row in read_rows(run_dir))
+
+
+def _refuse(constant):
+    raise ValueError(f"got {constant}, expected finite numbers")
 
 
 def read_run(run_dir):

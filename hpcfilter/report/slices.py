@@ -1,8 +1,10 @@
 """The landscape of the loss around the weights, of all samples and of those that the filter kept: slices, a barrier, and the numbers."""
 
+from pathlib import Path
+
 import numpy as np
 
-from hpcfilter.report.charts import SCALE, Chart, View, axes, colour_bar, short
+from hpcfilter.report.charts import SCALE, Chart, View, axes, colour_bar, label, plain, short
 from hpcfilter.report.form import Table, number
 
 SETS = {"full": ("all samples", "var(--ink)", "solid"), "filtered": ("kept samples", "var(--kept)", "dash")}
@@ -24,10 +26,13 @@ def lines(key, name, sets):
             found.append(Chart(f"{key}-{value}", title, f"{title} from the weights of {name}, over all samples and over the kept ones.",
                                [View("", data)], layout=axes("distance from the weights", value, showlegend=True)))
     ways = {which: part["barrier"] for which, part in sets.items() if "loss" in part.get("barrier", ())}
-    data = [trace for which, way in ways.items() for trace in _bundle(which, way["alpha"], [way["loss"]])]
+    data = [trace for which, way in ways.items() for trace in _bundle(which, 1 - np.asarray(way["alpha"]), [way["loss"]])]  # this run is at alpha = 1
     if data:
-        found.append(Chart(f"{key}-barrier", "Loss on the way to other weights", f"Loss on the straight line from the weights of {name} to others.",
-                           [View("", data)], layout=axes("share of the way", "loss", showlegend=True)))
+        other = next(iter(ways.values())).get("other", "the other weights")  # of one run for all sets
+        found.append(Chart(f"{key}-barrier", "Loss on the way to other weights",
+                           f"Loss on the straight line from the weights of {name} to those of {plain(other)}.", [View("", data)],
+                           layout=axes(f"share of the way to {label(Path(other).name or other)}", "loss", showlegend=True),
+                           note=f"0: the weights of {name}; 1: those of {plain(other)}."))
     return found
 
 

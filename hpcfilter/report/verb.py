@@ -11,7 +11,7 @@ from hpcfilter.report.page import page
 from hpcfilter.report.plots import results_picture
 from hpcfilter.report.proposal import proposal
 from hpcfilter.report.results import fits, read_results, results_tables
-from hpcfilter.report.runs import compare, picture, read_rows
+from hpcfilter.report.runs import compare, has_epoch, picture
 from hpcfilter.report.scaling import picture as scaling_picture
 from hpcfilter.report.scaling import tables
 from hpcfilter.report.study import find_runs, study
@@ -76,7 +76,7 @@ def _finished_epochs(paths):
     runs = []
     for path in paths:
         for folder in find_runs(path) or [Path(path)]:  # what holds no run is refused when it is read
-            if folder != Path(path) and not any(row["kind"] == "epoch" for row in read_rows(folder)):
+            if folder != Path(path) and not has_epoch(folder):
                 print(f"hpcfilter: warning: {folder} has no finished epoch yet, and is left out", file=sys.stderr)
                 continue
             runs.append(folder)
