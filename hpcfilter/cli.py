@@ -6,6 +6,7 @@ import re
 import sys
 import time
 import traceback
+from functools import partial
 
 from hpcfilter import faults, notice
 from hpcfilter.comm import SerialComm, placement, world
@@ -122,7 +123,8 @@ def _add_probe(parser):
                         help="curvature, slices, map, sharpness, barrier (default: all that apply)")
     parser.add_argument("--other", metavar="RUN_DIR", help="run folder whose weights the barrier is measured to, at the same --epoch")
     parser.add_argument("--selection", metavar="FILE", help="table of `hpcfilter select` (default: what the run's policy would keep next)")
-    parser.add_argument("--samples", type=_number, metavar="N", help="look at no more than N samples of each set (default: all)")
+    parser.add_argument("--samples", type=partial(_number, digits=12), metavar="N", help="look at no more than N samples of each set (default: all)")
+    parser.add_argument("--batch", type=_number, metavar="N", help="samples of a forward pass (default: what has fit in training, 512 at most)")
     for name, kind, default, what in (("points", int, 51, "of a line"), ("directions", int, 3, "lines"),
                                       ("grid", int, 15, "points of a side of the plane"),
                                       ("span", float, 1.0, "how far lines and plane reach, in lengths of the weights"),
@@ -185,8 +187,8 @@ def _add_settings(parser):
     parser.add_argument("--set", dest="settings", action="append", default=[], metavar="A.B=VALUE", help="override one key of the run config")
 
 
-def _number(text):
-    if not re.fullmatch(r"[1-9][0-9]{0,5}", text):
+def _number(text, digits=6):
+    if not re.fullmatch(rf"[1-9][0-9]{{0,{digits - 1}}}", text):
         raise argparse.ArgumentTypeError(f"got '{text}', expected a number from 1 on")
     return int(text)
 

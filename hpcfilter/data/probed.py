@@ -1,13 +1,15 @@
 """What `hpcfilter probe` has measured: probe.h5. It is small, and written anew as a whole whenever something is added, so it is always whole.
 
-    /full, /filtered      the loss over all training samples, over those that the filter keeps: numbers as attributes (loss, eigenvalues, ...)
+    /full, /filtered      the loss over all training samples, over those that the filter keeps: numbers as attributes (loss, eigenvalues, ...);
+                          trace_terms (Z,): z^T H z of each random vector
         slice1d           position (P,), loss (K, P), error (K, P); attributes minima (K,), roughness (K,)
         slice2d           a (G,), b (G,), loss (G, G), error (G, G); attributes minima, flat_share
-        barrier           alpha (A,), loss (A,); attributes barrier, other
-    /samples              a map of m samples: index (m,), xy (m, 2), importance, label, prediction, confidence, loss, kept (m,);
+        barrier           alpha (A,), loss (A,); attributes barrier, other, weights (their digest), batch
+    /samples              a map of m samples: index (m,), xy (m, 2), importance, label, prediction, confidence, loss, kept, drawn (m,);
                           lowest, highest, around: rows of it; images (n, h, w[, c]) of the rows image_of (n,)
 
-NaN in a loss or an error: not evaluated yet. Attributes of the root say where all this comes from. A seal stands behind the end, as in all our files.
+NaN in a loss, an error or trace_terms: not evaluated yet. drawn: 1 for a row that was drawn by hash, 0 for one that is only in lowest, highest or
+around; older files lack it. Attributes of the root say where all this comes from. A seal stands behind the end, as in all our files.
 """
 
 import json
@@ -132,7 +134,8 @@ def _check_shapes(where, found):
 
 def _check_samples(where, samples):
     """Raise InputError unless all columns are of one length, and rows are within it."""
-    columns = {name: len(samples.get(name, ())) for name in ("index", "xy", "importance", "label", "prediction", "confidence", "loss", "kept")}
+    names = "index", "xy", "importance", "label", "prediction", "confidence", "loss", "kept", *(["drawn"] if "drawn" in samples else [])
+    columns = {name: len(samples.get(name, ())) for name in names}
     rows = columns["index"]
     if set(columns.values()) != {rows} or samples["xy"].shape != (rows, 2):
         raise InputError(f"{where}: got columns of {columns} rows, expected as many in each")

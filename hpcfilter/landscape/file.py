@@ -1,7 +1,9 @@
 """The probe.h5 of a probe while it grows."""
 
 import copy
+import glob
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from hpcfilter.data import Probe, read_probe, write_probe
@@ -29,6 +31,9 @@ class File:
         if not self.path.parent.is_dir() or self.path.is_dir():
             problem = "it is a folder" if self.path.is_dir() else f"no folder {self.path.parent}"
             raise InputError(f"{self.path}: cannot be the file to write: {problem}")
+        for left in self.path.parent.glob(f"{glob.escape(self.path.name)}.part*"):  # of a probe that was killed while it wrote
+            with suppress(OSError):
+                left.unlink()
         if restart or not self.path.exists():
             return None
         found = read_probe(self.path)

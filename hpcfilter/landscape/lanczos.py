@@ -3,20 +3,20 @@
 import inspect
 
 import numpy as np
-from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
+from scipy.sparse.linalg import ArpackError, ArpackNoConvergence, LinearOperator, eigsh
 
+from hpcfilter.errors import InputError
 from hpcfilter.randomness import uniform
 
-TOLERANCE = 1e-5  # of an eigenvector's residual, relative to its eigenvalue; the error of the eigenvalue is of second order in it
 RESTARTS = 50
 
 
-def largest(product, size, number, seed):
+def largest(product, size, number, seed, tolerance):
     """The largest eigenvalues with their vectors, by the Lanczos method (implicitly restarted: ARPACK, Lehoucq, Sorensen and Yang 1998).
 
-    product: function of a vector float64 (size,), the matrix times it. number: less than size. All that is random is a function of the seed, so that
-    ranks that work on the same numbers take the same steps. Returns (values float64 (k,), descending, vectors (size, k)), with k less than `number`
-    when some have not converged after RESTARTS restarts.
+    product: function of a vector float64 (size,), the matrix times it. number: less than size. tolerance: of an eigenvector's residual, as a share of
+    its eigenvalue. All that is random is a function of the seed. Returns (values float64 (k,), descending, vectors (size, k)), with k less than
+    `number` when some have not converged after RESTARTS restarts. Raises InputError when the method breaks down.
     """
     start = uniform(seed, 0, np.arange(size), 1, "lanczos")[:, 0] - 0.5
     if not product(start).any():  # of what is 0 ARPACK makes an error
@@ -25,8 +25,10 @@ def largest(product, size, number, seed):
     # SciPy 1.17 and later draw from the system when the vectors of the start are used up, older ones always draw the same
     fixed = {"rng": seed} if "rng" in inspect.signature(eigsh).parameters else {}
     try:
-        values, vectors = eigsh(operator, number, which="LA", v0=start, tol=TOLERANCE, maxiter=RESTARTS, **fixed)
+        values, vectors = eigsh(operator, number, which="LA", v0=start, tol=tolerance, maxiter=RESTARTS, **fixed)
     except ArpackNoConvergence as error:
         values, vectors = error.eigenvalues, error.eigenvectors
+    except ArpackError as error:
+        raise InputError(f"probe: the Lanczos method breaks down on a matrix of {size} rows: {' '.join(str(error).split())}") from None
     order = np.argsort(values)[::-1]
     return values[order], vectors[:, order]

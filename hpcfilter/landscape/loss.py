@@ -1,5 +1,7 @@
 """The mean loss over a set of samples as a function of the weights, with its gradient and its Hessian. In eval mode; sums are float64."""
 
+from contextlib import contextmanager
+
 import numpy as np
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -8,19 +10,36 @@ from hpcfilter.data import shard
 from hpcfilter.errors import InputError
 from hpcfilter.pulse import beat
 
-LOOK_BATCH = 512  # samples of a forward pass
-DOUBLE_BATCH = 128  # of what keeps its graph
+LOOK_BATCH = 512  # samples of a forward pass, at most, unless the user says how many
+LOOKS = 4  # times as many go forward as a rank trains in a step, as in the evaluations of training
+DOUBLES = 8  # times fewer than go forward keep their graph to be differentiated twice
+
+
+def batch_of(train, ranks):
+    """How many samples go forward at once where nobody says it: what has fit into memory in training. train: config.Train. ranks: of the run."""
+    own = train.batch or -(-train.global_batch // ranks)
+    return min(LOOK_BATCH, LOOKS * min(own, train.micro_batch or own))
+
+
+@contextmanager
+def within_memory(batch):
+    """What does not fit into the memory of the GPU becomes an InputError. batch: samples of a forward pass, for the message."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise InputError(f"probe: --batch: {batch} samples do not fit into memory, give fewer: {' '.join(str(error).split())[:200]}") from None
 
 
 class Loss:
     """The mean loss over some training samples, at the weights that the network has at the time.
 
-    index: int64 (n,), global indices, the same on all ranks; each rank has a block of them, `mine`. weights: Weights.
+    index: int64 (n,), global indices, the same on all ranks; each rank has a block of them, `mine`. weights: Weights. batch: of a forward pass.
     What is called `shared` and the derivatives are sums over the ranks, and all of them must call.
     """
 
-    def __init__(self, network, split, index, weights, comm):
+    def __init__(self, network, split, index, weights, batch, comm):
         self._network, self._split, self._weights, self._comm = network, split, weights, comm
+        self._batch, self._double = batch, max(1, batch // DOUBLES)
         self.index = index
         owned = shard(len(index), comm.rank, comm.size)
         self.mine = index[owned.start : owned.stop]
@@ -40,7 +59,7 @@ class Loss:
 
     def _totals(self, index):
         totals = np.zeros(len(self.names))
-        for (output, losses), y in self._network.forward_all(self._split, index, LOOK_BATCH):
+        for (output, losses), y in self._network.forward_all(self._split, index, self._batch):
             found = [losses.sum(dtype=torch.float64), *([(output.argmax(dim=1) != y).sum()] if self._network.classes else [])]
             totals += [float(value) for value in found]
         return totals
@@ -53,23 +72,25 @@ class Loss:
         """The Hessian times a vector. vector: float64 (size,), the same on all ranks. Returns the same shape."""
         return self._comm.sum(self._product(vector)) / len(self.index)
 
-    def curve(self, vectors):
-        """v^T H v for each vector. vectors: iterable of float64 (size,), the same on all ranks. Returns float64 (m,)."""
-        return self._comm.sum(np.array([vector @ self._product(vector) for vector in vectors])) / len(self.index)
+    def curve(self, vector):
+        """v^T H v of a vector v. vector: float64 (size,), the same on all ranks. Returns float."""
+        return float(self._comm.sum(vector @ self._product(vector))) / len(self.index)
 
     def try_out(self):
-        """Differentiate twice over two samples. Raises InputError for a model of which that cannot be had, before the ranks wait for each other.
+        """Differentiate twice over a full batch. Raises InputError for a model of which that cannot be had, before the ranks wait for each other.
 
         Backwards through the whole graph: where only the weights are asked for, a function that is differentiable once passes for a constant.
         """
         parameters, network = self._weights.parameters, self._network
         try:
             with sdpa_kernel(SDPBackend.MATH):
-                losses = network.forward(*network.tensors(*self._split.rows(self.index[:2])))[1]
+                losses = network.forward(*network.tensors(*self._split.rows(self.index[: self._double])))[1]
                 parts = torch.autograd.grad(losses.sum(), parameters, create_graph=True, allow_unused=True, materialize_grads=True)
                 along = sum(part.sum() for part in parts)
                 if along.requires_grad:
                     along.backward()
+        except torch.OutOfMemoryError:
+            raise
         except RuntimeError as error:
             raise InputError(f"probe: the model cannot be differentiated twice: {' '.join(str(error).split())[:300]}") from None
         finally:
@@ -96,9 +117,9 @@ class Loss:
         """
         parameters, network = self._weights.parameters, self._network
         total = torch.zeros(self._weights.size, dtype=torch.float64, device=network.device)
-        for start in range(0, len(self.mine), DOUBLE_BATCH):
+        for start in range(0, len(self.mine), self._double):
             beat()
-            x, y = network.tensors(*self._split.rows(self.mine[start : start + DOUBLE_BATCH]))
+            x, y = network.tensors(*self._split.rows(self.mine[start : start + self._double]))
             with sdpa_kernel(SDPBackend.MATH):  # the faster kinds of attention cannot be differentiated twice
                 losses = network.forward(x, y)[1]
                 parts = make(torch.autograd.grad(losses.sum(), parameters, create_graph=twice, allow_unused=True, materialize_grads=True))

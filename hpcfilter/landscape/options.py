@@ -16,6 +16,7 @@ class Options:
     samples are kept, instead of the run's policy. samples: of each set at most so many are looked at; None: all.
     span: how far slices go to both sides, 1 = as far as the weights are long. points: of a 1-D slice. directions: how many 1-D slices.
     grid: points of a side of the 2-D slice. eigenvalues: how many. probes: random vectors for the trace. rho: radius of the sharpness.
+    batch: samples of a forward pass; None: as many as training shows to fit.
     """
 
     what: tuple = ()
@@ -29,6 +30,7 @@ class Options:
     eigenvalues: int = 5
     probes: int = 32
     rho: float = 0.05
+    batch: int | None = None
 
     def __post_init__(self):
         for name in self.what:
@@ -42,7 +44,7 @@ class Options:
         for name in ("span", "rho"):
             if not 0 < getattr(self, name) < math.inf:
                 raise InputError(f"probe: --{name}: got {getattr(self, name)}, expected a number above 0")
-        for name, least in (("samples", 1), ("directions", 1), ("eigenvalues", 1), ("probes", 2)):
+        for name, least in (("samples", 1), ("batch", 1), ("directions", 1), ("eigenvalues", 1), ("probes", 2)):
             if (number := getattr(self, name)) is not None and number < least:
                 raise InputError(f"probe: --{name}: got {number}, expected {least} or more")
 
@@ -51,5 +53,6 @@ class Options:
         return part in self.what if self.what else part != "barrier" or self.other is not None
 
     def fixed(self):
-        """What a probe that goes on must share with its beginning (dict): all but the parts that are wanted now, and where the other run is."""
-        return {name: value for name, value in asdict(self).items() if name not in ("what", "other")}
+        """What a probe that goes on must share with its beginning (dict). Not the parts that are wanted now, nor how many samples go forward at once;
+        of the other run and the table it is the digests that count, not the paths."""
+        return {name: value for name, value in asdict(self).items() if name not in ("what", "batch", "other", "selection")}

@@ -1,7 +1,9 @@
 """`hpcfilter probe`: the landscape of the loss around the weights of a checkpoint, over all training samples and over those that the filter keeps."""
 
 import copy
-from contextlib import nullcontext
+import sys
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +13,11 @@ from hpcfilter import checkpoint
 from hpcfilter.config import load
 from hpcfilter.data import open_packed
 from hpcfilter.errors import on_all
-from hpcfilter.landscape.barrier import barrier, statistics_of
+from hpcfilter.landscape.barrier import BATCH, barrier, statistics_of
+from hpcfilter.landscape.cost import cost
 from hpcfilter.landscape.curvature import curvature
 from hpcfilter.landscape.file import File
-from hpcfilter.landscape.loss import Loss
+from hpcfilter.landscape.loss import Loss, batch_of, within_memory
 from hpcfilter.landscape.options import Options
 from hpcfilter.landscape.samples import sample_map
 from hpcfilter.landscape.sets import chosen, kept_samples
@@ -23,6 +26,8 @@ from hpcfilter.landscape.slices import slices
 from hpcfilter.landscape.weights import Weights
 from hpcfilter.network import Network
 from hpcfilter.watchdog import watching
+
+MEANING = "loss", "label_smoothing"  # settings of [train] that say which loss it is
 
 
 def probe(run_dir, comm, settings=(), epoch=None, output=None, options=None, restart=False):
@@ -38,8 +43,10 @@ def probe(run_dir, comm, settings=(), epoch=None, output=None, options=None, res
     path, stamp = comm.on_first(lambda: checkpoint.of_epoch(run_dir, epoch))
     with comm.together():
         config = load(Path(run_dir) / "config.toml", settings)
-    with watching(comm, config.stop.stall_seconds), _exact():
-        return _Probe(config, path, stamp, options, comm).run(Path(output or Path(run_dir) / "probe.h5"), epoch, restart)
+    with watching(comm, config.stop.stall_seconds):
+        work = _Probe(config, path, stamp, options, comm)
+        with within_memory(work.batch), _exact():  # once the model is there, whose module may have settings of its own
+            return work.run(Path(output or Path(run_dir) / "probe.h5"), epoch, restart)
 
 
 class _Probe:
@@ -56,44 +63,49 @@ class _Probe:
         network.precision = torch.float32  # whatever the run has trained with
         network.model.eval()
         self.kept = kept_samples(config, network, dataset, path, stamp, comm, options.selection)
-        self.weights = Weights(network)
+        self.weights, self.batch = Weights(network), options.batch or batch_of(config.train, stamp["ranks"])
         every = np.arange(len(dataset.train))
-        self.losses = {name: Loss(network, dataset.train, chosen(index, options.samples, self.seed), self.weights, comm)
+        self.losses = {name: Loss(network, dataset.train, chosen(index, options.samples, self.seed), self.weights, self.batch, comm)
                        for name, index in (("full", every), ("filtered", np.flatnonzero(self.kept.keep)))}
         self.about = {"checkpoint": str(path), "epoch": stamp["epoch"], "weights": self.weights.digest, "data": dataset.digest,
                       "policy": self.kept.policy, "selection": self.kept.digest, "score": network.score.name, "fraction": self.kept.fraction,
-                      "ranks": comm.size, "options": {**options.fixed(), "seed": self.seed}, "total": len(every), "kept": int(self.kept.keep.sum()),
-                      "sets": {name: len(loss.index) for name, loss in self.losses.items()}}
+                      "ranks": comm.size, "total": len(every), "kept": int(self.kept.keep.sum()),
+                      "sets": {name: len(loss.index) for name, loss in self.losses.items()},
+                      "options": {**options.fixed(), "seed": self.seed, **{f"train.{name}": getattr(config.train, name) for name in MEANING}},
+                      **({} if self.kept.epoch is None else {"selection_epoch": self.kept.epoch})}
 
     def run(self, output, epoch, restart):
         """Measure what is wanted and not there yet. Returns (path, data.Probe)."""
         self.file = File(output, self.about, restart, self.comm)
         found, wants = self.file.probe, self.options.wants
         other = self._other(epoch) if wants("barrier") else None
+        alike = np.array_equal(self.losses["full"].index, self.losses["filtered"].index)
+        if self.comm.rank == 0 and (line := cost(self.options, self.about["sets"], found.sets, ["full"] if alike else self.losses)):
+            print(line, file=sys.stderr, flush=True)
         for name, loss in self.losses.items():
-            if name == "filtered" and np.array_equal(loss.index, self.losses["full"].index):
+            if name == "filtered" and alike:
                 found.sets[name] = copy.deepcopy(found.sets["full"])  # the same samples
                 self.file.save()
                 continue
             self._measure(name, found.sets[name], loss, other)
         if wants("map") and found.samples is None:
-            found.samples = sample_map(self.network, self.dataset, self.kept, self.options.samples, self.seed, self.comm)
+            found.samples = sample_map(self.network, self.dataset, self.kept, self.options.samples, self.batch, self.seed, self.comm)
             self._finish("the map")
         return self.file.path, found
 
     def _measure(self, name, found, loss, other):
-        """What is wanted over one set. found: its dict in the file. other: (state dict, folder) of the other weights, or None."""
+        """What is wanted over one set. found: its dict in the file. other: (state dict, attributes that say whose) of the other weights, or None."""
         options, seed, comm, weights = self.options, self.seed, self.comm, self.weights
-        later = lambda: self.file.save(now=False)  # noqa: E731
+        later = partial(self.file.save, now=False)
         if "loss" not in found:
             found |= dict(zip(loss.names, map(float, loss.shared()), strict=True))
             if not np.isfinite(found["loss"]):
                 raise on_all(f"{self.about['checkpoint']}: the loss of these weights over the {name} set is {found['loss']}; expected a finite one")
             self._finish("the loss")
         if options.wants("curvature") and "trace" not in found:
-            with comm.together():
+            with comm.together(), within_memory(self.batch):
                 loss.try_out()
-            found |= curvature(weights, loss, options, seed, comm, name)
+            curvature(weights, loss, found, options, seed, comm, self.file.save, name)
             self._finish("curvature")
         if options.wants("slices") and "flat_share" not in found.get("slice2d", ()):
             slices(weights, loss, found, options, seed, comm, later, name)
@@ -102,7 +114,7 @@ class _Probe:
             found |= sharpness(weights, loss, found["loss"], options.rho)
             self._finish("sharpness")
         if other and "barrier" not in found.get("barrier", ()):
-            barrier(weights, loss, found, *other, statistics_of(self.network, self.dataset.train, seed), comm, later, name)
+            barrier(weights, loss, found, *other, self._statistics, comm, later, name)
             self._finish("the barrier")
 
     def _finish(self, part):
@@ -111,23 +123,36 @@ class _Probe:
         self.file.save()
 
     def _other(self, epoch):
-        """The weights of the other run, of the same epoch if one was asked for. Returns (state dict, folder). Raises InputError on all ranks."""
+        """The weights of the other run, of the same epoch if one was asked for. Returns (state dict, attributes that say whose). Raises InputError
+        on all ranks."""
         folder, comm = self.options.other, self.comm
         path, stamp = comm.on_first(lambda: checkpoint.of_epoch(folder, epoch))
         with comm.together():
             checkpoint.check(stamp, path, model=self.network.fingerprint(), data=self.dataset.digest)
         with self.weights.restored():
             checkpoint.load(path, self.network, comm)
-            state = self.weights.state()
+            state, digest = self.weights.state(), self.network.digest()
+        size = max(2, min(BATCH, self.batch))  # of one sample there are no statistics
+        self._statistics = statistics_of(self.network, self.dataset.train, self.seed, size)
+        about = {"other": folder, "weights": digest, "batch": size}
         for found in self.file.probe.sets.values():
-            if (before := found.get("barrier", {}).get("other", folder)) != folder:
-                raise on_all(f"{self.file.path}: holds the barrier to {before}, got {folder}; give another --output, or --restart to begin anew")
-        return state, folder
+            before = found.get("barrier", about)
+            if any(before.get(name) != about[name] for name in ("weights", "batch")):
+                then, now = (f"{place.get('other')}, weights {place.get('weights')}, in batches of {place.get('batch')}" for place in (before, about))
+                raise on_all(f"{self.file.path}: holds the barrier to {then}, got {now}; give another --output, or --restart to begin anew")
+        return state, about
 
 
+@contextmanager
 def _exact():
-    """On a GPU, convolutions in float32 proper, not in TF32, within the block."""
-    cudnn = torch.backends.cudnn
-    if not torch.cuda.is_available():
-        return nullcontext()
-    return cudnn.flags(enabled=cudnn.enabled, benchmark=cudnn.benchmark, deterministic=cudnn.deterministic, allow_tf32=False)
+    """Matrix products and, on a GPU, convolutions in float32 proper within the block, not in TF32 or bfloat16."""
+    cudnn, products = torch.backends.cudnn, (torch.backends.cuda.matmul, torch.backends.mkldnn.matmul)
+    before = [product.fp32_precision for product in products]  # torch.get_float32_matmul_precision fails where these were set one by one
+    try:
+        for product in products:
+            product.fp32_precision = "ieee"
+        with cudnn.flags(enabled=cudnn.enabled, benchmark=cudnn.benchmark, deterministic=cudnn.deterministic, allow_tf32=False):
+            yield
+    finally:
+        for product, precision in zip(products, before, strict=True):
+            product.fp32_precision = precision

@@ -6,7 +6,6 @@ import torch
 from hpcfilter.data import shard
 from hpcfilter.errors import InputError
 from hpcfilter.landscape.lanczos import largest
-from hpcfilter.landscape.loss import LOOK_BATCH
 from hpcfilter.landscape.sets import chosen
 from hpcfilter.network import Features
 from hpcfilter.threshold import lowest
@@ -16,13 +15,15 @@ ENDS = 24  # samples of lowest, of highest importance, and around the threshold
 IMAGES = 100  # of the samples drawn by hash; those of the ends all have theirs
 SIDE = 64  # pixels of a thumbnail's longer side
 WIDE = 4096  # features of a sample; of more, evenly spaced ones
+TOLERANCE = 1e-5  # of the axes, relative
 
 
-def sample_map(network, dataset, kept, most, seed, comm):
+def sample_map(network, dataset, kept, most, batch, seed, comm):
     """The dict `samples` of a data.Probe, on every rank. All ranks must call.
 
-    kept: sets.Kept. most: how many samples are drawn at most, None for MOST. xy are the first two principal components, fitted to the drawn ones, of
-    what goes into the model's last linear layer, of the output where there is none. Memory: some bytes per sample of the set, and what MOST take.
+    kept: sets.Kept. most: how many samples are drawn at most, None for MOST. batch: of a forward pass. xy are the first two principal components,
+    fitted to the drawn ones, of what goes into the model's last linear layer, of the output where there is none. Memory: some bytes per sample of the
+    set, and what MOST take, their features on rank 0 only.
     """
     total, names = len(dataset.train), [*([] if network.classes == 0 else dataset.classes)]
     drawn = chosen(np.arange(total), min(most or MOST, MOST), seed)
@@ -30,16 +31,17 @@ def sample_map(network, dataset, kept, most, seed, comm):
     index = np.unique(np.concatenate([drawn, *groups.values()]))
     rows = {name: np.searchsorted(index, group) for name, group in groups.items()}
     pictured = np.unique(np.concatenate([chosen(drawn, IMAGES, seed), *groups.values()]))
-    features, columns = _look(network, dataset.train, index[slice(*_part(len(index), comm))])
-    features = np.concatenate(comm.allgather(features))
+    features, columns = _look(network, dataset.train, index[slice(*_part(len(index), comm))], batch)
+    features, by_hash = [*comm.gather(features)], np.isin(index, drawn)
+    xy = comm.on_first(lambda: principal(np.concatenate(features), by_hash))
     columns = {name: np.concatenate(comm.allgather(column)) for name, column in columns.items()}
     owned = shard(total, comm.rank, comm.size)
     importance = kept.importance[index[slice(*np.searchsorted(index, (owned.start, owned.stop)))] - owned.start]
     images = _thumbnails(dataset, pictured)
     images = {} if images is None else {"images": images, "image_of": np.searchsorted(index, pictured)}
-    return {"index": index, "xy": principal(features, np.isin(index, drawn)), "importance": np.concatenate(comm.allgather(importance)), **columns,
-            "kept": kept.keep[index].astype(np.uint8), **rows, **images, "total": total, "threshold": kept.threshold, "score": network.score.name,
-            "classes": names, "layout": dataset.layout}
+    return {"index": index, "xy": xy, "importance": np.concatenate(comm.allgather(importance)), **columns,
+            "kept": kept.keep[index].astype(np.uint8), "drawn": by_hash.astype(np.uint8), **rows, **images, "total": total,
+            "threshold": kept.threshold, "score": network.score.name, "classes": names, "layout": dataset.layout}
 
 
 def _part(length, comm):
@@ -64,7 +66,7 @@ def _ends(kept, total, comm):
     return {"lowest": first(importance, ENDS), "highest": first(-importance, ENDS), "around": np.concatenate(around)}
 
 
-def _look(network, split, index):
+def _look(network, split, index, batch):
     """Features float32 (m, d), and the columns label, prediction, confidence and loss of samples, by this rank alone."""
     try:
         features = network.features or Features(network.model)
@@ -72,7 +74,7 @@ def _look(network, split, index):
         features = None
     parts = []
     rows = index if len(index) else np.zeros(1, np.int64)  # a rank without samples: the first one tells how wide the features are
-    for (output, losses), y in network.forward_all(split, rows, LOOK_BATCH):
+    for (output, losses), y in network.forward_all(split, rows, batch):
         wide = (features.last if features else output).float().flatten(1)
         parts.append([wide[:, :: -(-wide.shape[1] // WIDE)].contiguous(), *_columns(output, y, network.classes), losses])
     features, *columns = (torch.cat(column).cpu().numpy()[: len(index)] for column in zip(*parts, strict=True))
@@ -80,12 +82,12 @@ def _look(network, split, index):
 
 
 def _columns(output, y, classes):
-    """Label, prediction and the prediction's confidence (softmax). Without classes: the target where it is one number, else -1; -1; NaN."""
+    """Label, prediction and the prediction's confidence (softmax). Without classes: target and output, each where it is one number, else -1; NaN."""
     if classes:
         confidence, prediction = torch.softmax(output, dim=1).max(dim=1)
         return y, prediction, confidence.float()
-    label = y.reshape(len(y)).float() if y[0].numel() == 1 else torch.full((len(y),), -1.0)
-    return label, torch.full((len(y),), -1), torch.full((len(y),), torch.nan)
+    numbers = (part.reshape(len(y)).float() if part[0].numel() == 1 else torch.full((len(y),), -1.0) for part in (y, output))
+    return *numbers, torch.full((len(y),), torch.nan)
 
 
 def principal(features, fitted):
@@ -103,7 +105,7 @@ def principal(features, fitted):
     if not centred.any():
         return xy
     if centred.shape[1] > 2:
-        axes = largest(lambda axis: (centred @ axis) @ centred, centred.shape[1], 2, seed=0)[1].T
+        axes = largest(lambda axis: (centred @ axis) @ centred, centred.shape[1], 2, 0, TOLERANCE)[1].T
     else:
         axes = np.linalg.svd(centred, full_matrices=False)[2][:2]
     axes *= np.sign(axes[np.arange(len(axes)), np.abs(axes).argmax(axis=1)])[:, None]

@@ -17,19 +17,22 @@ from hpcfilter.scores import Scores
 class Kept:
     """What the filter keeps. keep: bool (N,), of all samples, on every rank. importance: float32 (n_local,), of the owned ones.
 
-    policy: its name. fraction, threshold: NaN where there is none, or none on the scale of `importance`. digest: hex, of keep.
+    policy: its name. epoch: which one it was asked for, None for a table. fraction, threshold: NaN where there is none, or none on the scale of
+    `importance`. digest: hex, of keep.
     """
 
     keep: np.ndarray
     importance: np.ndarray
     policy: str
+    epoch: int | None
     fraction: float
     threshold: float
     digest: str
 
 
 def kept_samples(config, network, dataset, path, stamp, comm, selection=None):
-    """What the run's policy keeps when asked for the epoch after the checkpoint's; with `selection`, what that table keeps. All ranks must call.
+    """What the run's policy keeps when asked for the epoch after the checkpoint's, or where that is everything, for the last in which it hides
+    something; with `selection`, what that table keeps. All ranks must call.
 
     path, stamp: the checkpoint, from which weights and scores are loaded. selection: path of a table made by `hpcfilter select`.
     Returns Kept. Raises InputError on all ranks, also when nothing is kept.
@@ -48,16 +51,28 @@ def kept_samples(config, network, dataset, path, stamp, comm, selection=None):
     scores = Scores(owned, total, network.score, labels, network.classes, given)
     checkpoint.load(path, network, comm, scores=scores)
     if selection:
-        choice, name = Selection(table["keep"]), str(about.get("policy", "static"))
+        choice, epoch, name = Selection(table["keep"]), None, str(about.get("policy", "static"))
         threshold = about.get("threshold", np.nan) if about.get("score") == network.score.name else np.nan
     else:
-        choice = policy(scores, stamp["epoch"] + 1, config.seed, comm)
+        choice, epoch = _last_that_hides(lambda epoch: policy(scores, epoch, config.seed, comm), stamp["epoch"] + 1, comm)
         name, threshold = config.filter.policy, choice.threshold
     fraction = np.nan if selection else parameters.get("fraction", np.nan)
     keep = np.concatenate(comm.allgather(choice.keep))
     if not keep.any():
-        raise on_all(f"filter: {name} keeps no sample in epoch {stamp['epoch'] + 1}")
-    return Kept(keep, scores.importance, name, float(fraction), float(threshold), selection_digest(choice, owned, comm))
+        raise on_all(f"filter: {name} keeps no sample in epoch {stamp['epoch'] + 1 if epoch is None else epoch}")
+    return Kept(keep, scores.importance, name, epoch, float(fraction), float(threshold), selection_digest(choice, owned, comm))
+
+
+def _last_that_hides(select, last, comm):
+    """The selection of the newest epoch up to `last` that hides a sample: in their last epochs some policies train everything. All ranks must call.
+
+    select: function of an epoch that gives a Selection. Returns (Selection, its epoch); those of `last` where no epoch hides any.
+    """
+    for epoch in range(last, -1, -1):
+        choice = select(epoch)
+        if comm.sum(np.count_nonzero(~choice.keep)):
+            return choice, epoch
+    return select(last), last
 
 
 def chosen(index, most, seed):

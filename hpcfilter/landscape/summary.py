@@ -13,6 +13,8 @@ def summary(probe):
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     if about["kept"] == about["total"]:
         lines.insert(0, f"{about['policy']} keeps all {about['total']} samples, so both sets are the same")
+    elif about.get("selection_epoch", about["epoch"] + 1) <= about["epoch"]:
+        lines.insert(0, f"after epoch {about['selection_epoch']} {about['policy']} keeps everything; filtered: what it would keep in that epoch")
     return "\n".join([f"epoch {about['epoch']}, weights {about['weights']}", *lines])
 
 

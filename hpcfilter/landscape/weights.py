@@ -26,10 +26,10 @@ class Weights:
     @contextmanager
     def moved(self, *steps):
         """Move the weights within the block. steps: (distance, direction), as `direction` or `split` gives it; they add up."""
-        with torch.no_grad():
-            for number, (parameter, origin) in enumerate(zip(self.parameters, self._origin, strict=True)):
-                parameter.copy_(sum((float(distance) * step[number] for distance, step in steps), origin))
         with self.restored():
+            with torch.no_grad():
+                for number, (parameter, origin) in enumerate(zip(self.parameters, self._origin, strict=True)):
+                    parameter.copy_(sum((float(distance) * step[number] for distance, step in steps), origin))
             yield
 
     @contextmanager
@@ -48,10 +48,10 @@ class Weights:
 
         Buffers that are numbers lie between those of both; integers, such as counts, are these.
         """
-        with torch.no_grad():
-            for name, tensor in self._network.model.state_dict().items():
-                tensor.copy_(torch.lerp(other[name], self._state[name], float(alpha)) if tensor.is_floating_point() else self._state[name])
         with self.restored():
+            with torch.no_grad():
+                for name, tensor in self._network.model.state_dict().items():
+                    tensor.copy_(torch.lerp(other[name], self._state[name], float(alpha)) if tensor.is_floating_point() else self._state[name])
             yield
 
     def state(self):
