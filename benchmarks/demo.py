@@ -14,7 +14,7 @@ from hpcfilter.report import compare, page, picture
 
 RUNS = Path(__file__).parent.parent / "jobs" / "runs"
 TIMEOUT = 3600  # seconds for one training, or one probe
-PROBE = "--what", "map,curvature,slices", "--samples", 2000, "--eigenvalues", 2, "--points", 21, "--grid", 9
+PROBE = "--what", "map,curvature,slices", "--samples", 2000, "--eigenvalues", 2, "--probes", 8, "--batch", 512, "--points", 21, "--grid", 9
 
 
 def main(words):

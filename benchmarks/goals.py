@@ -35,7 +35,7 @@ def parts(results):
     found = {"goals": goals(results).markdown()}
     for plan, name in SHOWN.items():
         if rows := [row for row in results if row["case"] == "evidence" and row["parameters"]["plan"] == plan]:
-            found[name] = "\n\n".join(table.markdown() for table in evidence_tables(rows))
+            found[name] = "\n\n".join(table.markdown().replace("## ", "### ", 1) for table in evidence_tables(rows))
     return found
 
 
