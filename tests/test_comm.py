@@ -81,7 +81,7 @@ def methods(file):
 def test_no_collective_is_forgotten():
     """What a communicator does not override would quietly give this rank's own result."""
     collectives = {"sum", "max", "min", "exscan", "allgather", "gather", "bcast", "alltoallv", "barrier"}
-    training = {"distribute", "broadcast", "sum_tensor", "average_buffers", "finish_sums", "step", "abort", "close"}
+    training = {"distribute", "adasum_parts", "broadcast", "sum_tensor", "average_buffers", "finish_sums", "step", "abort", "close"}
     assert methods("base.py") == collectives | training | {"together", "on_first", "channel"}
     assert methods("threads.py") == methods("distributed.py") == collectives
     assert methods("mpi.py") == collectives | training | {"horovod", "channel"}
