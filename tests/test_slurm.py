@@ -181,7 +181,8 @@ def test_the_rest_of_a_chain_leaves_at_once(site):
     for job in rest:
         known, log, _ = site.completed(job)
         assert known["RunTime"] <= "00:00:02" and "is finished" in log and "ranks have left" not in log
-    assert [row["kind"] for row in rows(site.folder / "runs/hpcfilter")] == ["run", "epoch", "speed", "epoch", "speed", "end"]
+    kinds = [row["kind"] for row in rows(site.folder / "runs/hpcfilter")]
+    assert [kind for kind in kinds if kind in ("run", "epoch", "end")] == ["run", "epoch", "epoch", "end"], "the later jobs have written nothing"
 
 
 def test_a_study_of_arrays_of_which_one_task_is_requeued(site, undisturbed):
