@@ -5,8 +5,13 @@ A thread and no processes: forked workers break MPI over InfiniBand, and the mem
 
 import queue
 import threading
+from itertools import islice
 
-DEPTH = 2  # batches read ahead
+import numpy as np
+
+DEPTH = 2  # groups of batches read ahead
+GROUP_BYTES = 2**20  # of the rows of a group
+MOST = 16  # batches of a group
 
 
 def prefetch(batches, depth=DEPTH):
@@ -49,15 +54,21 @@ def prefetch(batches, depth=DEPTH):
 
 
 def read_batches(split, batches, augment, seed, epoch):
-    """Read each batch of an epoch ahead. batches: iterable of objects with `index`, int64 (b,).
+    """Read each batch of an epoch ahead; small ones several at once, since every turn of the thread holds up the training. batches: iterable of
+    objects with `index`, int64 (b,).
 
     augment: function (images, labels, index, seed, epoch) -> (images, labels), or None. Yields (batch, images, labels).
     """
     def read():
-        for batch in batches:
-            images, labels = split.rows(batch.index)
+        left, size = iter(batches), 1
+        while group := list(islice(left, size)):
+            index = np.concatenate([batch.index for batch in group])
+            images, labels = split.rows(index)
             if augment is not None:
-                images, labels = augment(images, labels, batch.index, seed, epoch)
-            yield batch, images, labels
+                images, labels = augment(images, labels, index, seed, epoch)
+            ends = np.cumsum([len(batch.index) for batch in group]).tolist()
+            yield [(batch, images[start:end], labels[start:end]) for batch, start, end in zip(group, [0, *ends], ends, strict=False)]
+            size = min(max(1, GROUP_BYTES * len(group) // max(1, images.nbytes)), MOST)
 
-    return prefetch(read())
+    for group in prefetch(read()):
+        yield from group
