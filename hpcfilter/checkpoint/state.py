@@ -18,7 +18,8 @@ import numpy as np
 import torch
 
 from hpcfilter import faults
-from hpcfilter.checkpoint.generation import FORMAT, STAMP, writing
+from hpcfilter.checkpoint.generation import FORMAT, STAMP, of_epoch, writing
+from hpcfilter.config import load as load_config
 from hpcfilter.data import read_table, shard, write_table
 from hpcfilter.errors import InputError
 from hpcfilter.policies import Selection
@@ -107,6 +108,19 @@ def resume_epoch(path, stamp, network, scores, comm):
 def _block(lengths, rank):
     start = sum(lengths[:rank])
     return range(start, start + lengths[rank])
+
+
+def of_run(run_dir, comm, settings=(), epoch=None):
+    """A generation of a run that ended an epoch, checked, and the run's config. All ranks must call.
+
+    settings: overrides of its config.toml. epoch: which one, default the newest. Returns (path, stamp, Config). Raises InputError on all ranks.
+    """
+    with comm.together():
+        check_torch()
+    path, stamp = comm.on_first(lambda: of_epoch(run_dir, epoch))
+    with comm.together():
+        config = load_config(Path(run_dir) / "config.toml", settings)
+    return path, stamp, config
 
 
 def check_torch():

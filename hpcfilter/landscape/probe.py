@@ -10,7 +10,6 @@ import numpy as np
 import torch
 
 from hpcfilter import checkpoint
-from hpcfilter.config import load
 from hpcfilter.data import open_packed
 from hpcfilter.errors import on_all
 from hpcfilter.landscape.barrier import BATCH, barrier, statistics_of
@@ -38,11 +37,7 @@ def probe(run_dir, comm, settings=(), epoch=None, output=None, options=None, res
     `restart`. options: Options. Returns (path, data.Probe). Raises InputError on all ranks.
     """
     options = options or Options()
-    with comm.together():
-        checkpoint.check_torch()
-    path, stamp = comm.on_first(lambda: checkpoint.of_epoch(run_dir, epoch))
-    with comm.together():
-        config = load(Path(run_dir) / "config.toml", settings)
+    path, stamp, config = checkpoint.of_run(run_dir, comm, settings, epoch)
     with watching(comm, config.stop.stall_seconds):
         work = _Probe(config, path, stamp, options, comm)
         with within_memory(work.batch), _exact():  # once the model is there, whose module may have settings of its own

@@ -5,7 +5,6 @@ from pathlib import Path
 import numpy as np
 
 from hpcfilter import checkpoint
-from hpcfilter.config import load
 from hpcfilter.data import open_packed, shard
 from hpcfilter.errors import on_all
 from hpcfilter.network import Network
@@ -25,11 +24,7 @@ def score(run_dir, comm, settings=(), epoch=None, output=None):
     output: path of the table to write, default scores.h5 in the run folder.
     Returns (path, names of the columns). Raises InputError on all ranks.
     """
-    with comm.together():
-        checkpoint.check_torch()
-    path, stamp = comm.on_first(lambda: checkpoint.of_epoch(run_dir, epoch))
-    with comm.together():
-        config = load(Path(run_dir) / "config.toml", settings)
+    path, stamp, config = checkpoint.of_run(run_dir, comm, settings, epoch)
     with watching(comm, config.stop.stall_seconds):
         return _score(config, path, stamp, Path(output or Path(run_dir) / "scores.h5"), comm)
 
