@@ -6,7 +6,7 @@ import numpy as np
 class KeptSet:
     """The kept samples of all ranks in global order: one bit per sample, and an index that is 64 times smaller.
 
-    `select(k)` finds the k-th kept sample by counting bits: blocks of 64 bytes first, then bytes, then bits.
+    `select(k)` finds the k-th kept sample by counting bits: blocks of 64 bytes first, then words, then halves of a word.
     """
 
     BLOCK = 64  # bytes
@@ -30,11 +30,18 @@ class KeptSet:
 
     def _select(self, k):
         block = np.searchsorted(self.before, k, side="right") - 1
-        left = k - self.before[block]
-        ones = np.cumsum(np.bitwise_count(self.blocks[block]), axis=1, dtype=np.int64)
-        byte = (ones <= left[:, None]).sum(axis=1)
-        left -= np.where(byte > 0, np.take_along_axis(ones, np.maximum(byte - 1, 0)[:, None], axis=1)[:, 0], 0)
-        bits = np.cumsum(np.unpackbits(self.blocks[block, byte][:, None], axis=1, bitorder="little"), axis=1)
-        position = (block * self.BLOCK + byte) * 8 + (bits <= left[:, None]).sum(axis=1)
+        left, words = k - self.before[block], self.blocks.view("<u8")[block]
+        ones = np.cumsum(np.bitwise_count(words), axis=1, dtype=np.int64)
+        word = (ones <= left[:, None]).sum(axis=1)
+        each = np.arange(len(k))
+        left -= np.where(word > 0, ones[each, word - 1], 0)
+        position = (block * words.shape[1] + word) * 64
+        bits = words[each, word]
+        for half in (32, 16, 8, 4, 2, 1):  # which half of the bits holds it?
+            low = np.bitwise_count(bits & np.uint64(2**half - 1))
+            upper = left >= low
+            left -= upper * low
+            bits >>= upper * np.uint64(half)
+            position += upper * half
         rank = np.searchsorted(self.bit, position, side="right") - 1
         return self.first[rank] + position - self.bit[rank]

@@ -64,25 +64,29 @@ class Permutation:
     def __init__(self, n, seed, epoch, stream="order"):
         self.n = n
         rows = max(1, math.isqrt(n))
-        self.sides = np.uint64(rows), np.uint64(-(-n // rows) or 1)
-        self.keys = hash64(seed, epoch, np.arange(ROUNDS), stream)
+        self.sides = rows, -(-n // rows) or 1
+        self.shifts = []  # of each round: how far the one coordinate goes, by the other; some 8 sqrt(n) numbers in all
+        for number, key in enumerate(hash64(seed, epoch, np.arange(ROUNDS), stream)):
+            moved, by = self.sides if number % 2 else self.sides[::-1]
+            self.shifts.append((mix(np.arange(by, dtype=np.uint64) ^ key) % np.uint64(moved)).astype(np.int64))
 
     def __call__(self, position):
         """Where each position goes. position: integer array (m,) in [0, n). Returns int64 (m,) in [0, n)."""
-        x = np.asarray(position).astype(np.uint64)
-        x = self._once(x)
+        x = self._once(np.asarray(position).astype(np.int64))
         outside = np.flatnonzero(x >= self.n)
         while outside.size:
             x[outside] = self._once(x[outside])
             outside = outside[x[outside] >= self.n]
-        return x.astype(np.int64)
+        return x
 
     def _once(self, x):
         rows, columns = self.sides
         row, column = np.divmod(x, columns)
-        for number, key in enumerate(self.keys):
+        for number, shift in enumerate(self.shifts):
             if number % 2:
-                row = (row + mix(column ^ key) % rows) % rows
+                row += shift[column]
+                row -= rows * (row >= rows)
             else:
-                column = (column + mix(row ^ key) % columns) % columns
+                column += shift[row]
+                column -= columns * (column >= columns)
         return row * columns + column
