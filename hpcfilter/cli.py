@@ -278,4 +278,11 @@ def _doctor(words, comm):
 def _report(words, comm):
     from hpcfilter.report import report
 
-    comm.on_first(lambda: report(words))
+    def shown():
+        try:
+            report(words)
+            sys.stdout.flush()
+        except BrokenPipeError:  # nobody reads on, as behind `| head`; what is left goes nowhere, also when Python flushes at its end
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+    comm.on_first(shown)

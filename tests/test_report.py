@@ -216,6 +216,15 @@ def test_results_become_tables_and_fits(tmp_path, capsys):
         assert main(["report", str(path)]) == 2 and message in capsys.readouterr().err
 
 
+def test_a_reader_who_leaves_early_sees_no_traceback(tmp_path):
+    invent(tmp_path / "a", 1, 1)
+    words = [sys.executable, "-m", "hpcfilter", "report", tmp_path, "--format", "csv"]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as done:
+        done.stdout.close()
+        assert done.stderr.read() == b""
+        assert done.wait(60) == 0
+
+
 @pytest.mark.parametrize("words, message", [
     (["--machine", "mars", "--proposal", "x.md"], "unknown 'mars'"), (["--target", "90"], "expected a share of 1"),
     (["--walltime", "2h", "--proposal", "x.md"], "--walltime: got '2h', expected hours"), (["--epochs", "3"], "--epochs is of a proposal"),

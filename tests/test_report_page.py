@@ -147,6 +147,8 @@ def test_runs_that_have_just_begun_are_named(tmp_path, capsys):
     seen = Reader(page([begun, good]))
     assert seen.says(f"{begun} has no finished epoch yet, and is left out.") and seen.says("The run") and seen.elements["article"] == 1
     assert main(["report", str(begun)]) == 2 and "holds no finished epoch yet" in capsys.readouterr().err
+    assert main(["report", str(good), str(begun), "-o", str(tmp_path / "p.html"), "--picture", str(tmp_path / "p.svg")]) == 2
+    assert not (tmp_path / "p.html").exists(), "what cannot be drawn is refused before anything is written"
     assert main(["report", str(good), str(tmp_path / "gone")]) == 2 and "expected a run folder" in capsys.readouterr().err
 
 

@@ -13,7 +13,10 @@ FLAGS = ("machine", "walltime", "account", "queue")  # of the command line, whic
 
 
 def plans(words, repeats=1, **more):
-    """The plans of the words of a command line: one per number of nodes, and per repetition where the scheduler has no arrays. Returns a list."""
+    """The plans of the words of a command line: one per number of nodes, and per repetition where the scheduler has no arrays. Returns a list.
+
+    Repetition k has the seed of the run config plus k - 1, in an array too.
+    """
     own = [f"job.{flag}={json.dumps(value, ensure_ascii=False)}" for flag in FLAGS if (value := getattr(words, flag)) is not None]
     own += [f"job.{name}={json.dumps(value)}" for name, value in more.items()]
     sizes = words.nodes or [None]
@@ -25,8 +28,11 @@ def plans(words, repeats=1, **more):
             return [first]
         array = first.machine.scheduler == "slurm"
         folder = f"{first.run_dir}/nodes-{first.layout.nodes}"
-        folders = [folder] if array or repeats == 1 else [f"{folder}/repeat-{number}" for number in range(1, repeats + 1)]
-        found += [plan(words.config, each, settings, repeats if array else 1) for each in folders]
+        if array or repeats == 1:
+            found.append(plan(words.config, folder, settings, repeats))
+        else:
+            found += [plan(words.config, f"{folder}/repeat-{number + 1}", [*settings, f"seed={first.config.seed + number}"])
+                      for number in range(repeats)]
     return found
 
 

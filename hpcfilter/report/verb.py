@@ -41,11 +41,9 @@ def report(words):
 
 def _runs(words):
     if all(_is_run(path) for path in words.paths) and not (words.proposal or words.allreduce or words.target):
-        if _wants_page(words):
-            _write_page(words)
-        else:
-            _put(words, [compare(words.paths)])
-        return words.picture and _made(picture, words.paths, words.picture)
+        if words.picture:  # first: it is refused for a run that has just begun
+            _made(picture, words.paths, words.picture)
+        return _write_page(words) if _wants_page(words) else _put(words, [compare(words.paths)])
     plan = {"machine": load_machine(words.machine) if words.machine else None, "epochs": words.epochs, "trainings": words.trainings or 1,
             "walltime": seconds_of(words.walltime) if words.walltime else None,
             "allreduces": fits(read_results(words.allreduce)) if words.allreduce else {}}
