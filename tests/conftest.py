@@ -50,6 +50,22 @@ def regression(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def vectors(tmp_path_factory):
+    """2880 training and 720 test rows of 2048 float32, 28 MiB in all, of 3 classes."""
+    folder, rng = tmp_path_factory.mktemp("vectors"), np.random.default_rng(0)
+    y = rng.integers(0, 3, 3600)
+    np.savez(folder / "source.npz", x=(rng.normal(size=(3600, 2048)) + 0.1 * y[:, None]).astype(np.float32), y=y)
+    pack(folder / "source.npz", folder / "packed.h5")
+    return folder / "packed.h5"
+
+
+@pytest.fixture
+def node(tmp_path):
+    """The path on a node that files are staged to."""
+    return tmp_path / "node" / "packed.h5"
+
+
+@pytest.fixture(scope="session")
 def shared_data():
     """The folder with Fashion-MNIST and CIFAR-10: $HPCFILTER_DATA, else ../shared/data."""
     folder = Path(os.environ.get("HPCFILTER_DATA", CHECKOUT.parent / "shared" / "data"))
@@ -81,6 +97,22 @@ def _toml(value):
     return str(value).lower() if isinstance(value, bool) else repr(value).replace("'", '"')
 
 
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory, digits, regression):
+    """trained(name): the folder of a short run, of those that landscapes.runs_in names. To be read only."""
+    from landscapes import runs_in  # late: it needs torch
+
+    return runs_in(tmp_path_factory.mktemp("trained"), digits, regression)
+
+
+@pytest.fixture
+def bench(trained):
+    """bench(name of a run, options) -> a probe that has not measured anything yet."""
+    from landscapes import unmeasured
+
+    return lambda name, **options: unmeasured(trained(name), **options)
+
+
 @pytest.fixture(autouse=True)
 def sockets(monkeypatch, tmp_path_factory):
     """Open MPI's folders of sockets, named by process number, where no launcher that was killed before has left one of the same number."""
@@ -109,6 +141,27 @@ def hpcfilter(real_ranks):
 def program(real_ranks):
     """program(ranks, name, *words): a program of tests/parallel on real ranks, within the time limit."""
     return lambda ranks, name, *words: run_local(ranks, [CHECKOUT / "tests" / "parallel" / f"{name}.py", *words], TIMEOUT, capture=True)
+
+
+@pytest.fixture
+def run(digits, config, tmp_path, monkeypatch):
+    """Path of a run config in the current folder."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    return config(digits, job={"account": "abc123"})
+
+
+@pytest.fixture
+def submitted(tmp_path, monkeypatch):
+    """Programs named as the submitting ones, which note how they were called; submitted() -> the lines."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    answers = {"sbatch": "4711;cluster", "bsub": "Job <4711> is submitted to queue <batch>.", "qsub": "4711.server", "flux": "f4711"}
+    for name, answer in answers.items():
+        (folder / name).write_text(f'#!/bin/bash\necho "{name} $* $(cat | head -n 1)" >> {tmp_path}/calls\necho "{answer}"\n')
+        (folder / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+    return lambda: (tmp_path / "calls").read_text().splitlines() if (tmp_path / "calls").exists() else []
 
 
 @pytest.fixture

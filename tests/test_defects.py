@@ -6,7 +6,7 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from laws import N, make, network, play
+from law_cases import N, make, network, play
 from torch.utils.data import DataLoader
 
 from hpcfilter.comm import SerialComm

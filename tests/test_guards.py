@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from conftest import RANKS
-from test_policies import N, guard, observed, selections
+from observations import N, guard, observed, selections
 
 from hpcfilter.errors import InputError
 from hpcfilter.policies.guards import guarded

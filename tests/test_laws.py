@@ -1,7 +1,8 @@
 """The conformance suite: every policy, alone and with everything switched on, in both orders, on 1, 2, 3, 4 and 8 simulated ranks."""
 
 import pytest
-from laws import CASES, LAWS, NOTHING, ORDERS
+from law_cases import CASES, NOTHING, ORDERS
+from laws import LAWS
 
 from hpcfilter.policies import POLICIES
 

@@ -4,7 +4,7 @@ import shutil
 
 import numpy as np
 import pytest
-from laws import NOTHING
+from law_cases import NOTHING
 
 from hpcfilter.cli import main
 from hpcfilter.data import read_table, write_table

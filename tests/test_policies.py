@@ -3,12 +3,11 @@
 import numpy as np
 import pytest
 from conftest import RANKS
+from observations import N, guard, observed, scores_of, select, selections
 
 from hpcfilter.comm import SerialComm
-from hpcfilter.comm.threads import run
-from hpcfilter.data import edges
 from hpcfilter.errors import InputError
-from hpcfilter.policies import POLICIES, check_score, given_file, policy_function
+from hpcfilter.policies import given_file
 from hpcfilter.policies.bls import bls
 from hpcfilter.policies.ccs import ccs, shares
 from hpcfilter.policies.dyn_unc import dyn_unc
@@ -17,62 +16,13 @@ from hpcfilter.policies.forget import forget
 from hpcfilter.policies.guards import guarded
 from hpcfilter.policies.infobatch import infobatch
 from hpcfilter.policies.kakurenbo import kakurenbo
-from hpcfilter.policies.none import none
 from hpcfilter.policies.random import random
 from hpcfilter.policies.rho import rho
 from hpcfilter.policies.selective_backprop import selective_backprop
 from hpcfilter.policies.seta import kmeans, seta
 from hpcfilter.policies.static import static
 from hpcfilter.policies.two_sided import two_sided
-from hpcfilter.scores import Scores, make_score
 from hpcfilter.threshold import Cells
-
-N = 1000
-
-
-def observed(n=N, seed=0):
-    """Plausible observations of n samples, with ties and a few that were never made."""
-    rng = np.random.default_rng(seed)
-    importance = np.round(rng.exponential(size=n), 2).astype(np.float32)
-    importance[rng.random(n) < 0.05] = np.nan
-    return {"importance": importance, "confidence": rng.random(n).astype(np.float32), "correct": rng.random(n) < 0.8,
-            "labels": rng.integers(0, 5, n)}
-
-
-def scores_of(columns, owned=None, total=None, given=None):
-    """Scores of a rank that owns `owned`, default all."""
-    total = total or len(columns["importance"])
-    owned = owned or range(total)
-    own = slice(owned.start, owned.stop)
-    labels = columns.get("labels")
-    scores = Scores(owned, total, labels=None if labels is None else labels[own], classes=0 if labels is None else int(labels.max()) + 1,
-                    given={name: np.asarray(values)[own] for name, values in (given or {}).items()})
-    for name, values in columns.items():
-        if name != "labels":
-            setattr(scores, name, values[own].copy())
-    return scores
-
-
-def select(policy, columns=None, epoch=1, seed=3, given=None, **parameters):
-    """The selection of one rank that owns all."""
-    return policy(scores_of(columns or observed(), given=given), epoch, seed, SerialComm(), **parameters)
-
-
-def guard(policy=none, columns=None, epoch=5, given=None, parameters=None, **guards):
-    """The selection of one rank that owns all, with guards around the policy."""
-    return select(lambda *arguments: guarded(lambda *a: policy(*a, **(parameters or {})), *arguments, **guards), columns, epoch, given=given)
-
-
-def selections(policy, columns, ranks, epoch=1, seed=3, given=None, **parameters):
-    """The selection of each rank."""
-    cuts = edges(len(columns["importance"]), ranks)
-
-    def play(comm):
-        owned = range(int(cuts[comm.rank]), int(cuts[comm.rank + 1]))
-        return policy(scores_of(columns, owned, int(cuts[-1]), given), epoch, seed, comm, **parameters)
-
-    return run(ranks, play)
-
 
 AWKWARD = {
     "random": (random, {"fraction": 0.37}), "kakurenbo": (kakurenbo, {"fraction": 0.4, "tau": 0.5, "epochs": 9}),
@@ -339,77 +289,3 @@ def test_es_draws_in_proportion_and_without_replacement():
     assert [epoch for epoch in range(100) if select(es, epochs=100, epoch=epoch, ends=0.07).keep.all()] == [*range(7), *range(93, 100)]
     for epochs in (3, 5, 19, 30):
         assert select(es, epochs=epochs, epoch=epochs - 1).keep.all() and not select(es, epochs=epochs, epoch=1 + epochs // 20).keep.all()
-
-
-def bound(name, parameters=None, classes=True, labels=True, epochs=9):
-    return policy_function(name, parameters or {}, classes, labels, "float32 targets", epochs=epochs)
-
-
-def test_a_policy_that_needs_classes_says_so():
-    with pytest.raises(InputError, match="filter.policy: kakurenbo needs class labels, got float32 targets; policies without: none, random, static"):
-        bound("kakurenbo", classes=False, labels=False)
-    for parameters in ({"class_floor": 0.1}, {"per_class": True}):
-        with pytest.raises(InputError, match="needs class labels, got float32 targets"):
-            bound("static", parameters, classes=False, labels=False)
-
-
-@pytest.mark.parametrize("name, parameters, message", [
-    ("two_sided", {"low": 0.6, "high": 0.5}, "filter.low and filter.high: got 1.1 together, expected less than 1"),
-    ("two_sided", {"noise": 0.1}, "filter.noise: two_sided hides a hard tail of its own"),
-    ("forget", {"after": 9}, "filter.after: got 9, expected fewer than the 9 epochs"),
-    ("selective_backprop", {"reweight": True}, "filter.reweight: needs filter.least above 0"),
-    ("infobatch", {"r": 1.0}, "filter.r: .*less than 1"), ("none", {"fraction": 0.1}, "filter.fraction: unknown key; known: noise"),
-    ("static", {"after": 0.9}, "filter.after: got 0.9 of 9 epochs, so nothing is ever hidden"),
-    ("custom:named_like_a_guard", {}, "has the parameters noise, which are the names of guards"),
-    ("seta", {"window": 0}, "filter.window"), ("none", {"refresh": "some"}, "filter.refresh"), ("none", {"class_floor": 1.1}, "filter.class_floor"),
-])
-def test_parameters_that_do_not_fit_are_refused(name, parameters, message):
-    with pytest.raises(InputError, match=message):
-        bound(name, parameters)
-
-
-def test_a_hard_tail_needs_a_score_that_a_look_can_give():
-    for name, parameters in (("bls", {"noise": 0.1}), ("two_sided", {})):
-        policy, values = bound(name, parameters)
-        with pytest.raises(InputError, match="score.name: batch_loss is taken while a network trains, so what is hidden as too hard could never"):
-            check_score(name, values, policy.keywords, make_score("batch_loss", {}, True, ""))
-
-
-def test_a_schedule_needs_the_number_of_epochs():
-    with pytest.raises(InputError, match="filter.epochs: missing"):
-        policy_function("kakurenbo", {}, True, True, "")
-
-
-def test_a_policy_of_the_users_own():
-    check_score("custom:every_third", {"after": 0.5}, {"noise": 0}, make_score("difference", {}, True, ""))
-    policy, _ = bound("custom:every_third", {"offset": 1, "lr": "kept"})
-    selection = policy(scores_of(observed()), 0, 0, SerialComm())
-    assert np.flatnonzero(selection.keep)[:3].tolist() == [1, 4, 7] and selection.lr_scale == N / 333
-
-
-@pytest.mark.parametrize("parameters, message", [
-    ({"fraction": 1.0}, r"filter.fraction: .*less than 1, got 1.0"),
-    ({"fraction": -0.1}, r"filter.fraction: .*greater than or equal to 0, got -0.1"),
-    ({"fractoin": 0.1}, r"filter.fractoin: unknown key; known: epochs, fraction, tau"),
-    ({"tau": "high"}, r"filter.tau: .*number"),
-])
-def test_parameters_out_of_range_are_refused(parameters, message):
-    with pytest.raises(InputError, match=message):
-        bound("kakurenbo", parameters)
-
-
-def test_unknown_policy_is_refused_with_the_list():
-    with pytest.raises(InputError, match="unknown 'kakurembo'; known: bls, ccs, dyn_unc, es, forget, infobatch, kakurenbo, none"):
-        bound("kakurembo")
-
-
-def test_the_schedule_follows_the_epochs_of_the_run():
-    assert bound("kakurenbo", epochs=12)[1]["epochs"] == 12
-    assert bound("kakurenbo", {"epochs": 5}, epochs=12)[1]["epochs"] == 5
-    assert "epochs" not in bound("random", epochs=12)[1]
-
-
-def test_every_docstring_says_what_it_keeps_and_whether_it_is_unbiased():
-    for name, policy in POLICIES.items():
-        text = " ".join(policy.__doc__.split())
-        assert "State:" in text and ("iased" in text), name

@@ -1,0 +1,271 @@
+"""The verb `probe`: what it looks at, on one rank and on several, what it says, and how it goes on after it was killed."""
+
+import itertools
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from landscapes import QUICK, same
+from test_real_ranks import ok
+
+from hpcfilter import cli
+from hpcfilter.comm import SerialComm
+from hpcfilter.comm.threads import run as play
+from hpcfilter.config import Train
+from hpcfilter.data import read_probe, write_probe
+from hpcfilter.errors import InputError
+from hpcfilter.landscape import Options, probe
+from hpcfilter.landscape.loss import Loss, batch_of
+from hpcfilter.landscape.sets import chosen
+from hpcfilter.report import read_run
+
+# ---- the weights and the samples that it looks at
+
+def test_the_weights_are_those_that_the_run_has_ended_with(trained, tmp_path):
+    found = probe(trained("a"), SerialComm(), output=tmp_path / "p.h5", options=Options(**QUICK))[1]
+    assert found.about["weights"] == read_run(trained("a"))[2]["weights"]
+    assert found.about["epoch"] == 1 and found.about["data"] == read_run(trained("a"))[0]["data"]
+
+
+def test_a_smaller_number_of_samples_is_part_of_a_larger_one():
+    index = np.arange(0, 1000, 3)
+    small, large = chosen(index, 50, 1), chosen(index, 100, 1)
+    assert len(small) == 50 and set(small) <= set(large) <= set(index) and (np.diff(small) > 0).all()
+    assert not np.array_equal(small, chosen(index, 50, 2))
+    assert np.array_equal(chosen(index, None, 1), index) and np.array_equal(chosen(index, 334, 1), index)
+
+
+def test_a_policy_that_keeps_everything_says_so_and_both_sets_are_the_same(trained, tmp_path, capsys):
+    words = ["probe", str(trained("everything")), "-o", str(tmp_path / "p.h5"), "--what", "curvature", "--samples", "90", "--probes", "2"]
+    assert cli.main(words) == 0
+    assert "none keeps all 1438 samples" in capsys.readouterr().out
+    found = read_probe(tmp_path / "p.h5")
+    same(found.sets["full"], found.sets["filtered"])
+    assert found.about["sets"] == {"full": 90, "filtered": 90} and np.isnan(found.about["fraction"]) and "trace" in found.sets["filtered"]
+
+
+def test_a_policy_that_keeps_everything_at_the_end_is_asked_for_an_earlier_epoch(trained, tmp_path, capsys):
+    """InfoBatch over 2 epochs trains all from epoch 1.75 on."""
+    words = ["probe", str(trained("infobatch")), "-o", str(tmp_path / "p.h5"), "--what", "sharpness"]
+    assert cli.main(words) == 0
+    assert "after epoch 1 infobatch keeps everything; filtered: what it would keep in that epoch" in capsys.readouterr().out
+    about = read_probe(tmp_path / "p.h5").about
+    assert about["selection_epoch"] == 1 and about["epoch"] == 1 and 0 < about["kept"] < about["total"]
+    three = play(3, lambda comm: probe(trained("infobatch"), comm, output=tmp_path / "3.h5", options=Options(what=("sharpness",)))[1])
+    assert {found.about["selection"] for found in three} == {about["selection"]}
+
+
+def test_a_table_can_say_what_is_kept(trained, tmp_path, capsys):
+    run, words = str(trained("a")), ["--what", "sharpness", "--samples", "50"]
+    assert cli.main(["score", run, "-o", str(tmp_path / "scores.h5")]) == 0
+    assert cli.main(["select", str(tmp_path / "scores.h5"), "--fraction", "0.5"]) == 0
+    assert cli.main(["probe", run, "-o", str(tmp_path / "p.h5"), "--selection", str(tmp_path / "selection.h5"), *words]) == 0
+    about = read_probe(tmp_path / "p.h5").about
+    assert (about["policy"], about["kept"], about["total"]) == ("static", 719, 1438)
+    assert cli.main(["probe", run, "-o", str(tmp_path / "p.h5"), *words]) == 2
+    assert "holds a probe of selection" in capsys.readouterr().err
+
+
+def test_a_table_of_the_same_selection_may_lie_elsewhere(trained, tmp_path):
+    run = str(trained("a"))
+    words = ["probe", run, "-o", str(tmp_path / "p.h5"), "--what", "sharpness", "--samples", "1000000", "--selection"]
+    assert cli.main(["score", run, "-o", str(tmp_path / "scores.h5")]) == 0
+    assert cli.main(["select", str(tmp_path / "scores.h5"), "--fraction", "0.5"]) == 0
+    assert cli.main([*words, str(tmp_path / "selection.h5")]) == 0
+    (tmp_path / "selection.h5").rename(tmp_path / "moved.h5")
+    assert cli.main([*words, str(tmp_path / "moved.h5")]) == 0
+    assert "selection_epoch" not in read_probe(tmp_path / "p.h5").about
+
+
+@pytest.mark.parametrize("settings, ranks, batch", [
+    ({"global_batch": 60}, 1, 240), ({"global_batch": 61}, 2, 124), ({"batch": 32}, 8, 128), ({"batch": 200}, 1, 512),
+    ({"batch": 200, "micro_batch": 8}, 1, 32)])
+def test_so_many_samples_go_forward_as_have_fit_in_training(settings, ranks, batch):
+    assert batch_of(Train(**settings), ranks) == batch
+
+
+@pytest.mark.parametrize("newer", [False, True])
+def test_matrix_products_are_those_of_float32(trained, tmp_path, monkeypatch, newer):
+    """Whichever of torch's two interfaces has asked for less, and they are as before afterwards."""
+    seen, look, products = set(), Loss.shared, torch.backends.cuda.matmul
+    monkeypatch.setattr(Loss, "shared", lambda loss: (seen.add(products.fp32_precision), look(loss))[1])
+    torch.set_float32_matmul_precision("highest" if newer else "medium")
+    if newer:
+        products.fp32_precision = "tf32"
+    try:
+        probe(trained("everything"), SerialComm(), output=tmp_path / "p.h5", options=Options(samples=20, what=("sharpness",)))
+        assert seen == {"ieee"} and products.fp32_precision == "tf32"
+        assert newer or torch.get_float32_matmul_precision() == "medium"
+    finally:
+        torch.set_float32_matmul_precision("highest")
+
+
+# ---- several ranks
+
+@pytest.mark.parametrize("ranks", [2, 3])
+def test_points_divided_over_ranks_have_the_values_of_one(trained, tmp_path, ranks):
+    options = Options(**QUICK, other=str(trained("b")))
+    one = probe(trained("a"), SerialComm(), output=tmp_path / "one.h5", options=options)[1]
+    for found in [*(found for _, found in play(ranks, lambda comm: probe(trained("a"), comm, output=tmp_path / "p.h5", options=options))),
+                  read_probe(tmp_path / "p.h5")]:
+        assert found.about["ranks"] == ranks
+        assert all(found.about[name] == value for name, value in one.about.items() if name != "ranks")
+        for name, part in one.sets.items():
+            for group in ("slice1d", "slice2d"):
+                same(part[group], found.sets[name][group], 1e-6)
+        same(one.sets, found.sets, 1e-4)
+        same({**one.samples, "xy": np.abs(one.samples["xy"])}, {**found.samples, "xy": np.abs(found.samples["xy"])}, 1e-3)
+
+
+def test_two_real_ranks_measure_what_one_does(trained, tmp_path, hpcfilter):
+    words = [word for name, value in QUICK.items() for word in (f"--{name}", str(value))]
+    for ranks in (1, 2):
+        done = ok(hpcfilter(ranks, "probe", trained("a"), "--other", trained("b"), "-o", tmp_path / f"{ranks}.h5", *words))
+        assert "largest eigenvalues" in done.stdout and str(tmp_path / f"{ranks}.h5") in done.stdout and done.stdout.count("sharpness") == 1
+    one, two = (read_probe(tmp_path / f"{ranks}.h5") for ranks in (1, 2))
+    assert (one.about["ranks"], two.about["ranks"]) == (1, 2) and one.about["weights"] == two.about["weights"]
+    assert one.about["sets"] == two.about["sets"] == {"full": 150, "filtered": 150}
+    same(one.sets, two.sets, 1e-4)
+    assert np.array_equal(one.samples["index"], two.samples["index"])
+
+
+# ---- killed, and gone on with
+
+def test_a_killed_probe_goes_on_where_it_was(trained, tmp_path, monkeypatch):
+    """Killed at its 9th, 14th and 40th look at a whole set, and once without a word between two parts: the same file as in one piece."""
+    options = Options(**QUICK, other=str(trained("b")))
+    whole = probe(trained("a"), SerialComm(), output=tmp_path / "whole.h5", options=options)[1]
+    monkeypatch.setattr("hpcfilter.landscape.file.EVERY", 0.0)
+    look, looks = Loss.alone, itertools.count(1)
+
+    def dies(loss):
+        if next(looks) in (9, 14, 40):
+            raise KeyboardInterrupt
+        return look(loss)
+
+    monkeypatch.setattr(Loss, "alone", dies)
+    for _ in range(3):
+        with pytest.raises(KeyboardInterrupt):
+            probe(trained("a"), SerialComm(), output=tmp_path / "p.h5", options=options)
+        assert np.isnan(read_probe(tmp_path / "p.h5").sets["full"]["slice1d"]["loss"]).sum() in (2, 0)
+    probe(trained("a"), SerialComm(), output=tmp_path / "p.h5", options=options)
+    points = 2 * (2 * 5 + 9 + 21)
+    assert next(looks) == points + 3 + 1  # only the looks that died were made twice
+    for found in (read_probe(tmp_path / "p.h5"), read_probe(tmp_path / "whole.h5")):
+        same(whole.sets, found.sets)
+        same(whole.samples, found.samples)
+    before = (tmp_path / "p.h5").stat().st_ino
+    probe(trained("a"), SerialComm(), output=tmp_path / "p.h5", options=Options(**QUICK, what=("curvature",)))
+    assert next(looks) == points + 5 and (tmp_path / "p.h5").stat().st_ino == before  # nothing was left to do
+
+
+def test_what_a_killed_probe_has_left_goes_with_the_next(trained, tmp_path):
+    for name in ("p.h5.part12", "q.h5.part12"):
+        (tmp_path / name).write_bytes(b"half")
+    probe(trained("everything"), SerialComm(), output=tmp_path / "p.h5", options=Options(samples=20, what=("sharpness",)))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["p.h5", "q.h5.part12"]
+
+
+def test_a_probe_goes_on_with_another_number_of_ranks(trained, tmp_path, monkeypatch):
+    options = Options(**QUICK, what=("curvature", "slices"))
+    whole = probe(trained("a"), SerialComm(), output=tmp_path / "whole.h5", options=options)[1]
+    monkeypatch.setattr("hpcfilter.landscape.file.EVERY", 0.0)
+    for ranks, name, deadly in ((3, "curve", 2), (2, "alone", 4)):
+        do, calls = getattr(Loss, name), itertools.count(1)
+
+        def dies(*words, do=do, calls=calls, last=deadly * ranks):
+            if next(calls) == last:
+                raise KeyboardInterrupt
+            return do(*words)
+
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(Loss, name, dies)
+            play(ranks, lambda comm: probe(trained("a"), comm, output=tmp_path / "p.h5", options=options))
+    found = probe(trained("a"), SerialComm(), output=tmp_path / "p.h5", options=options)[1]
+    same(whole.sets, found.sets, 1e-4)
+    same(whole.sets, read_probe(tmp_path / "p.h5").sets, 1e-4)
+
+
+@pytest.mark.parametrize("method, call", [("curve", 3), ("alone", 4)])
+def test_real_ranks_that_are_killed_leave_what_the_next_go_on_with(trained, tmp_path, program, hpcfilter, method, call):
+    """Killed inside curvature, and inside slices."""
+    path, what = tmp_path / "p.h5", ("curvature", "slices")
+    words = [trained("a"), "-o", path, "--what", ",".join(what), *(word for name, value in QUICK.items() for word in (f"--{name}", str(value)))]
+    assert program(2, "probe_dies", method, call, *words).returncode != 0
+    before = read_probe(path).sets["full"]
+    known = before["trace_terms"] if method == "curve" else before["slice1d"]["loss"]
+    assert 0 < np.isnan(known).sum() < known.size
+    Path(f"{path}.part1").write_bytes(b"half")
+    ok(hpcfilter(2, "probe", *words))
+    after = read_probe(path).sets
+    assert np.array_equal(before["eigenvalues"], after["full"]["eigenvalues"]) and list(tmp_path.iterdir()) == [path]
+    same(probe(trained("a"), SerialComm(), output=tmp_path / "whole.h5", options=Options(**QUICK, what=what))[1].sets, after, 1e-4)
+
+
+def test_a_file_of_another_probe_is_not_gone_on_with(trained, tmp_path, capsys):
+    words = ["probe", str(trained("a")), "-o", str(tmp_path / "p.h5"), "--what", "sharpness"]
+    assert cli.main([*words, "--samples", "20"]) == 0
+    assert cli.main([*words, "--samples", "30"]) == 2
+    assert cli.main([*words, "--samples", "20", "--epoch", "0"]) == 2
+    said = capsys.readouterr().err.splitlines()
+    assert "holds a probe of options samples 20, got 30; give another --output, or --restart" in said[0] and "a probe of weights" in said[1]
+    assert cli.main([*words, "--samples", "30", "--restart"]) == 0
+    (tmp_path / "p.h5").write_bytes((tmp_path / "p.h5").read_bytes()[:-50])
+    assert cli.main([*words, "--samples", "30"]) == 2
+
+
+def test_a_probe_of_another_loss_is_not_gone_on_with(trained, tmp_path, capsys):
+    words = ["probe", str(trained("a")), "-o", str(tmp_path / "p.h5"), "--what", "sharpness", "--samples", "20"]
+    assert cli.main(words) == 0
+    assert cli.main([*words, "--set", "train.label_smoothing=0.1"]) == 2
+    assert "holds a probe of options train.label_smoothing 0.0, got 0.1" in capsys.readouterr().err
+    assert cli.main([*words, "--set", "train.loss=reconstruction"]) == 2
+
+
+# ---- what it says, and refuses
+
+def test_a_probe_says_what_it_will_cost(trained, tmp_path, capsys):
+    words = ["probe", str(trained("a")), "-o", str(tmp_path / "p.h5"), "--points", "5", "--directions", "2", "--grid", "3", "--probes", "2"]
+    assert cli.main([*words, "--samples", "100", "--what", "slices"]) == 0
+    assert cli.main([*words, "--samples", "100", "--what", "slices,curvature", "--eigenvalues", "5"]) == 0
+    first, second = (line for line in capsys.readouterr().err.splitlines() if line.startswith("probe: "))
+    assert first == "probe: 38 points and about 0 Hessian products to come: 38 forward passes or more over 100 samples, shared by the ranks"
+    assert "probe: 0 points and about 64 Hessian products" in second
+    assert cli.main([*words, "--samples", "100", "--what", "slices"]) == 0 and "forward passes" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words, problem", [
+    (["--what", "curvature,shape"], "probe: --what: unknown 'shape'; known: curvature, slices, map, sharpness, barrier"),
+    (["--what", "barrier"], "--what: barrier needs the run folder of other weights, --other"),
+    (["--points", "50"], "--points: got 50, expected an odd number from 3 on"),
+    (["--grid", "1"], "--grid: got 1, expected an odd number"),
+    (["--span", "0"], "--span: got 0.0, expected a number above 0"),
+    (["--rho", "nan"], "--rho: got nan, expected a number above 0"),
+    (["--probes", "1"], "--probes: got 1, expected 2 or more"),
+    (["--samples", "0"], "expected a number from 1 on"),
+    (["--batch", "0"], "expected a number from 1 on"),
+    (["--epoch", "7"], "no checkpoint of epoch 7; there are: 0, 1"),
+    (["--what", "barrier", "--other", "nowhere"], "nowhere: no checkpoints there"),
+    (["--selection", "nowhere.h5"], "nowhere.h5: cannot read"),
+    (["--set", "score.name=el2n"], "has trained with loss, got el2n"),
+    (["--set", "model.width=8"], "it belongs to another model"),
+    (["-o", "nowhere/probe.h5"], "nowhere/probe.h5: cannot be the file to write: no folder nowhere")])
+def test_bad_input_is_one_line(trained, capsys, tmp_path, monkeypatch, words, problem):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["probe", str(trained("a")), "-o", "p.h5", "--samples", "20", "--what", "sharpness", *words]) == 2
+    said = capsys.readouterr().err.strip().splitlines()
+    assert len(said) == 1 and problem in said[0]
+
+
+def test_a_damaged_file_is_refused(trained, tmp_path):
+    path, found = probe(trained("everything"), SerialComm(), output=tmp_path / "p.h5", options=Options(samples=20, what=("map",)))
+    whole = path.read_bytes()
+    for damaged in (whole[: len(whole) // 2], whole[:-1], whole[:999] + bytes([whole[999] ^ 1]) + whole[1000:], b""):
+        path.write_bytes(damaged)
+        with pytest.raises(InputError):
+            read_probe(path)
+    for wrong in ({"xy": found.samples["xy"][:-1]}, {"lowest": np.array([10**6])}, {"image_of": found.samples["image_of"][:-1]}):
+        write_probe(path, type(found)(found.about, found.sets, {**found.samples, **wrong}))
+        with pytest.raises(InputError):
+            read_probe(path)
