@@ -29,7 +29,7 @@ def main(words):
     parser.add_argument("--repetitions", type=int, default=21)
     parser.add_argument("--hidden", type=float, default=0.3, help="share of the samples that a filter hides, for the model (default 0.3)")
     parser.add_argument("--output", default="benchmarks/results/allreduce.jsonl")
-    parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--inside", action="store_true", help="I am one of the ranks, started by srun or the like; else they are started here")
     words = parser.parse_args(words)
     if words.inside:
         return measure(words)

@@ -260,10 +260,23 @@ def _probe(words, comm):
         print(f"{summary(found)}\n{path}")
 
 
+def _shown(show, words):
+    """Call `show`, which prints. When nobody reads on, as behind `| head`, what is left goes nowhere, also when Python flushes at its end."""
+    try:
+        show(words)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def _jobs(words, comm):
     from hpcfilter.launch import verbs
 
-    getattr(verbs, words.does)(words)
+    does = getattr(verbs, words.does)
+    if words.does == "submit_jobs" and not words.dry_run:
+        does(words)  # to the last job, or with a traceback
+    else:
+        _shown(does, words)
 
 
 def _doctor(words, comm):
@@ -278,11 +291,4 @@ def _doctor(words, comm):
 def _report(words, comm):
     from hpcfilter.report import report
 
-    def shown():
-        try:
-            report(words)
-            sys.stdout.flush()
-        except BrokenPipeError:  # nobody reads on, as behind `| head`; what is left goes nowhere, also when Python flushes at its end
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-    comm.on_first(shown)
+    comm.on_first(lambda: _shown(report, words))

@@ -11,6 +11,7 @@ from hpcfilter.job import Job, clock
 from hpcfilter.launch.layout import Layout, check_limits, draw, lay_out
 from hpcfilter.machine import Machine, load_machine
 
+SILENT = "local", "pbs"  # schedulers that send no signal ahead of the walltime
 HORIZON = 60, 600  # seconds after which Horovod warns of a stalled tensor, and gives up
 
 
@@ -124,9 +125,10 @@ def describe(plan, chain=1):
     """What the job will be, for a person: its ranks on the node, its time, what it costs. chain: jobs that follow each other. Returns text."""
     job, machine, layout = plan.job, plan.machine, plan.layout
     each = f"{layout.cpus_per_rank} cores, {'1 GPU' if layout.gpus_per_rank else 'no GPU'}, OMP_NUM_THREADS={layout.threads}"
+    notice = "the deadline" if machine.scheduler in SILENT else f"{job.signal} and by the deadline"
     lines = [f"{machine.name} ({machine.scheduler}): {machine.about}",
              f"{layout.nodes} nodes x {layout.ranks_per_node} ranks = {layout.ranks} ranks, each {each}", draw(layout, machine),
-             f"walltime {clock(job.walltime)}; told to leave {job.grace_seconds} s before its end, by {job.signal} and by the deadline"]
+             f"walltime {clock(job.walltime)}; told to leave {job.grace_seconds} s before its end, by {notice}"]
     count = plan.repeats * chain
     jobs = f"{plan.node_hours * count:.6g} node-hours at most" + (f", {count} jobs of {plan.node_hours:.6g}" if count > 1 else "")
     lines.append(f"{jobs}, and as much in each of up to {job.max_requeues} requeues" if job.requeue else f"{jobs}; not requeued")
