@@ -42,7 +42,7 @@ class Source:
             return schema.model_validate(self.tables)
         except pydantic.ValidationError as error:
             keys, problem = describe(error, schema)
-            raise InputError(f"{self.place(keys)}{'.'.join(keys)}: {problem}") from None
+            raise InputError(f"{self.place(keys)}{'.'.join(keys)}: {problem}" if keys else f"{self.path}: {problem}") from None
 
     def place(self, keys):
         """Where a key was set: "run.toml, line 7: ", "command line: ", or the file alone. keys: such as ["train", "lr"]."""
@@ -79,7 +79,7 @@ def describe(error, schema):
     elif first["type"] == "missing":
         problem = "missing"
     else:
-        problem = f"{first['msg'].removeprefix('Value error, ')}, got {_short(first['input'])}"
+        problem = first["msg"].removeprefix("Value error, ") + (f", got {_short(first['input'])}" if keys else "")
     return [key if key.isprintable() else repr(key) for key in keys], problem + (f" (and {len(others)} more)" if others else "")
 
 

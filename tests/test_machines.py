@@ -65,7 +65,7 @@ def test_a_folder_of_the_users_own_comes_first(run, own, capsys):
     (SMALL.replace("cpus = 8", "cpus = 0"), "line 8: node.cpus: Input should be greater than or equal to 1, got 0"),
     (SMALL.replace("cpus", "cores"), "line 8: node.cores: unknown key; known: cpus,"),
     (SMALL.replace('"slurm"', '"sge"'), "line 6: scheduler: Input should be 'local', 'slurm', 'lsf', 'pbs' or 'flux', got 'sge'"),
-    (SMALL.replace('gpu = "nvidia"\n', ""), "node.gpus and node.gpu"),
+    (SMALL.replace('gpu = "nvidia"\n', ""), "mine.toml: node.gpus and node.gpu (nvidia, amd) go together"),
     (SMALL.replace("date = 2026-01-01\n", ""), "date: missing"),
     (SMALL + '[launch]\nalways = ["--bind={rank}"]', "expected in braces only nodes, ranks"),
     (SMALL + '[launch]\nalways = ["--bind={nodes:99999999}"]', "expected in braces only nodes, ranks"),
