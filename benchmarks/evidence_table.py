@@ -2,15 +2,16 @@
 
 import numpy as np
 
-from hpcfilter.report.form import Share, Table
+from hpcfilter.report.form import Share, Table, number
 from hpcfilter.report.statistics import interval
 
 HEAD = ["arm", "seeds", "accuracy", "to all data", "to random", "to short", "worst class", "passes", "compute", "seconds", "core s"]
-SHAPE = ["arm", "set", "loss", "eigenvalue", "trace", "sharpness", "minima", "roughness"]
+SHAPE = ["loss", "eigenvalue", "trace", "sharpness", "minima", "roughness"]
 NOTE = ("Accuracy in percent, mean and 95 % interval over seeds (Student's t); differences in points, paired by seed: to all data in the full "
         "schedule; to random choice and to all data in a shortened schedule at the compute of the arm, on the line between their measured fractions "
         "and all data (such lines lie a little below the curves). Compute: training passes and a third of the forward-only ones.")
-SHAPE_NOTE = "Largest eigenvalue and trace of the Hessian, SAM sharpness, minima and roughness of slices; means over the probed seeds."
+SHAPE_NOTE = ("Loss, largest eigenvalue and trace of its Hessian, SAM sharpness, minima and roughness of slices, over a sample of the full training "
+              "set and, behind the stroke, of what the filter kept; means over the probed seeds.")
 
 
 def evidence_tables(results):
@@ -21,7 +22,8 @@ def evidence_tables(results):
     for (data, batch), rows in groups.items():
         tables.append(Table(f"{data}, batch {batch}", HEAD, [_row(row, rows) for row in rows], [NOTE]))
         if any(row["landscape"] for row in rows):
-            tables.append(Table(f"{data}, batch {batch}: the landscape", SHAPE, [line for row in rows for line in _shape(row)], [SHAPE_NOTE]))
+            lines = [_shape(row) for row in rows if row["landscape"]]
+            tables.append(Table(f"{data}, batch {batch}: the landscape", ["arm", "seeds", *SHAPE], lines, [SHAPE_NOTE]))
     return tables
 
 
@@ -39,8 +41,11 @@ def _row(row, rows):
 
 
 def _shape(row):
-    for name, numbers in row["landscape"].items():
-        yield [row["parameters"]["arm"], name, *(float(np.mean(numbers[key])) if key in numbers else None for key in SHAPE[2:])]
+    hides = row["parameters"]["settings"]["filter"] != {"policy": "none"}
+    sets = [row["landscape"].get(name, {}) for name in ("full", "filtered")[: 1 + hides]]
+    seeds = max(len(values) for values in row["landscape"]["full"].values())
+    means = ([number(float(np.mean(part[key])) if key in part else None) for part in sets] for key in SHAPE)
+    return [row["parameters"]["arm"], seeds, *map(" / ".join, means)]
 
 
 def against(row, others):

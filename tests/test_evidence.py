@@ -80,7 +80,8 @@ def test_the_plans_that_ship_are_valid(path):
 
 def row(arm, role, compute, accuracy, seeds=(0, 1)):
     each = [compute] * len(seeds)
-    return {"parameters": {"data": "clean", "batch": 256, "arm": arm, "role": role}, "seeds": list(seeds), "failed": 0, "landscape": {},
+    about = {"data": "clean", "batch": 256, "arm": arm, "role": role, "settings": {"filter": {"policy": "none"}}}
+    return {"parameters": about, "seeds": list(seeds), "failed": 0, "landscape": {},
             "accuracy": accuracy, "worst_class": accuracy, "passes": each, "compute": each, "seconds": each, "core_seconds": each}
 
 
@@ -112,7 +113,9 @@ def test_the_landscape_has_a_table_of_its_own():
     shape = {"full": {"eigenvalue": [4.0, 6.0]}, "filtered": {"eigenvalue": [8.0, 8.0]}}
     tables = evidence_tables([{**ROWS[0], "landscape": shape}])
     assert [table.title for table in tables] == ["clean, batch 256", "clean, batch 256: the landscape"]
-    assert [line[:4] for line in tables[1].rows] == [["all data", "full", None, 5.0], ["all data", "filtered", None, 8.0]]
+    assert [line[:4] for line in tables[1].rows] == [["all data", 2, "-", "5"]], "it keeps everything: there is one set only"
+    tables = evidence_tables([{**ROWS[0], "landscape": shape, "parameters": {**ROWS[0]["parameters"], "settings": {"filter": {"policy": "random"}}}}])
+    assert [line[:4] for line in tables[1].rows] == [["all data", 2, "- / -", "5 / 8"]]
 
 
 def test_a_plan_runs_and_a_second_call_trains_nothing(source, tmp_path, config, digits, capsys):
