@@ -1,18 +1,23 @@
-"""The page of `hpcfilter report` in a headless browser: a picture of the whole of it. Needs chromium, its driver and selenium.
+"""The page of `hpcfilter report` in a headless browser: a picture of the whole of it. Needs chromium, its driver, selenium and
+Pillow.
 
     python -m benchmarks screenshot runs/demo/none runs/demo/kakurenbo -o page.png [--dark] [--width 1200]
 """
 
 import argparse
 import base64
+import io
 import shutil
 import tempfile
 from contextlib import contextmanager
 from pathlib import Path
 
+from PIL import Image
+
 from hpcfilter.errors import InputError
 from hpcfilter.report.page import page
 
+COLOURS = 128  # a third of the bytes, for a picture that is kept
 SECONDS = 60  # for anything that the browser does
 
 
@@ -27,7 +32,8 @@ def main(words):
         path = Path(folder) / "report.html"
         path.write_text(page(words.runs), "utf-8")
         show(driver, path, words.width, words.dark)
-        words.output.write_bytes(picture(driver))
+        with Image.open(io.BytesIO(picture(driver))) as whole:
+            whole.convert("RGB").quantize(COLOURS).save(words.output, "PNG", optimize=True)
     print(f"{words.output}: {words.width} pixels wide")
 
 

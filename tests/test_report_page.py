@@ -272,7 +272,7 @@ def test_a_screenshot_by_a_command(driver, runs, tmp_path, capsys, words, bright
     picture = Image.open(io.BytesIO((tmp_path / "page.png").read_bytes())).convert("L")
     levels = np.asarray(picture)
     assert picture.width == (800 if words else 1200) and picture.height > 3000
-    assert int(np.median(levels)) in brightness and len(np.unique(levels)) > 100, "not blank"
+    assert int(np.median(levels)) in brightness and len(np.unique(levels)) > 50, "not blank"
 
 
 def drain(driver):
