@@ -41,7 +41,7 @@ def test_what_is_written_where(tmp_path, runs, capsys, monkeypatch):
     assert main(["report", *map(str, runs)]) == 0 and capsys.readouterr().out == "report.html: open it in a browser\n"
     assert (tmp_path / "report.html").read_text().startswith("<!doctype html>") and (run / "report.html").exists()
     assert main(["report", str(run), "-o", "own.html", "--picture", "own.svg"]) == 0
-    assert capsys.readouterr().out == "own.html: open it in a browser\nown.svg: drawn\n"
+    assert capsys.readouterr().out == "own.svg: drawn\nown.html: open it in a browser\n"
     for words in (["--text"], ["--format", "text"], ["--format", "csv"], ["--picture", "p.svg"]):
         assert main(["report", str(run), *words]) == 0 and "passes saved" in capsys.readouterr().out
     assert main(["report", str(run), "-o", "own.txt"]) == 0 and (tmp_path / "own.txt").read_text().startswith("run  ")
