@@ -1,5 +1,7 @@
-"""The page of `hpcfilter report` in a headless browser: a picture of the whole of it. Needs chromium, its driver, selenium and
-Pillow.
+"""The page of `hpcfilter report` in a headless browser: a picture of the whole of it.
+
+Needs chromium, its driver, selenium and Pillow.
+
 
     python -m benchmarks screenshot runs/demo/none runs/demo/kakurenbo -o page.png [--dark] [--width 1200]
 """

@@ -38,8 +38,7 @@ def render(plan):
     values = dict(
         version=versions()["hpcfilter"], job=job, machine=machine, layout=layout, workdir=plan.workdir, run_dir=plan.run_dir, script=plan.script,
         config=plan.config_path, settings=[word for setting in plan.settings for word in ("--set", setting)], repeats=plan.repeats,
-        seed=plan.config.seed,
-        python=python(plan), environment=environment(plan), staged=_staged(plan) if staged else None,
+        seed=plan.config.seed, python=python(plan), environment=environment(plan), staged=_staged(plan) if staged else None,
         directives=[*_resources(plan, [*directives, *launch]), *directives],
         launch=[word for option in launch for word in option.split(" ", 1)], constraints=_constraints(plan, staged),
         hours_minutes=f"{-(-job.walltime // 60) // 60}:{-(-job.walltime // 60) % 60:02d}", grace_minutes=-(-job.grace_seconds // 60),
