@@ -2,7 +2,6 @@
 
 Needs chromium, its driver, selenium and Pillow.
 
-
     python -m benchmarks screenshot runs/demo/none runs/demo/kakurenbo -o page.png [--dark] [--width 1200]
 """
 
