@@ -24,8 +24,8 @@ import numpy as np
 from benchmarks.results import train, write
 from hpcfilter.checkpoint import ends_epoch, generations, read_stamp
 from hpcfilter.data import open_packed, read_given, write_table
-from hpcfilter.data.pack import pack
 from hpcfilter.errors import InputError
+from hpcfilter.pack.pack import pack
 
 OUTCOMES = ("detected", "silent", "crashed")
 ROWS = 400

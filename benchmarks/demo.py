@@ -6,9 +6,9 @@ from pathlib import Path
 
 from benchmarks.results import train
 from hpcfilter.data import is_packed, open_packed
-from hpcfilter.data.pack import pack
 from hpcfilter.errors import InputError
 from hpcfilter.launch import run_local
+from hpcfilter.pack.pack import pack
 from hpcfilter.record import replace_text
 from hpcfilter.report import compare, page, picture
 

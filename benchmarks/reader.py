@@ -23,8 +23,8 @@ import numpy as np
 from benchmarks.peers import by_sorted_batch, loader, one_by_one
 from benchmarks.results import interleaved, spread, write
 from hpcfilter.data import open_packed
-from hpcfilter.data.chunked import Chunked
-from hpcfilter.data.pack import pack
+from hpcfilter.pack.chunked import Chunked
+from hpcfilter.pack.pack import pack
 from hpcfilter.randomness import Permutation
 
 BATCH = 256

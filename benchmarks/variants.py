@@ -7,7 +7,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from hpcfilter.data.pack import pack
+from hpcfilter.pack.pack import pack
 from hpcfilter.randomness import hash64
 
 RAREST = 0.01  # of the commonest class, in a long tail

@@ -11,6 +11,7 @@ from functools import partial
 from hpcfilter import faults, notice
 from hpcfilter.comm import SerialComm, placement, world
 from hpcfilter.errors import Failure, InputError, Refusal
+from hpcfilter.pack import verb as pack_verb
 
 SITES_OWN = "torch", "mpi4py"  # which an installation of hpcfilter does not bring
 FIRST_WORD = 1  # seconds that rank 0 has to report a failure before the others do
@@ -72,16 +73,7 @@ def _parser():
     parser = _Parser(prog="hpcfilter", description="Train deep networks on supercomputers on the samples that matter.")
     verbs = parser.add_subparsers(title="verbs", required=True, metavar="VERB")
 
-    pack = verbs.add_parser("pack", help="make a packed file of a data set")
-    pack.add_argument("source", help="digits, .npz, .h5, idx files (or their folder), or a folder of images by class")
-    pack.add_argument("-o", "--output", required=True, help="the .h5 file to write")
-    pack.add_argument("--seed", type=int, default=0, help="of the shuffle (default 0)")
-    pack.add_argument("--test-fraction", type=float, default=0.2, help="split off for testing when the source has no test rows (default 0.2)")
-    pack.add_argument("--size", type=_size, metavar="HEIGHTxWIDTH", help="bring the images of a folder to this size")
-    pack.add_argument("--regression", action="store_true", help="keep integer targets as numbers, not as classes")
-    pack.add_argument("--layout", choices=["HW", "HWC", "none"], help="axes of a row; default: guessed for uint8 images")
-    pack.add_argument("--replace", action="store_true", help="overwrite the output")
-    pack.set_defaults(run=_pack)
+    pack_verb.add(verbs.add_parser("pack", help="make a packed file of a data set"))
 
     train = verbs.add_parser("train", help="train as a run config says (under mpirun, srun or jsrun: on all ranks)")
     train.add_argument("config", help="run config, TOML")
@@ -207,25 +199,6 @@ def _share(text):
     except ValueError:
         pass
     raise argparse.ArgumentTypeError(f"got '{text}', expected a share of 1, such as 0.92")
-
-
-def _size(text):
-    if not (match := re.fullmatch(r"(\d+)x(\d+)", text)):
-        raise argparse.ArgumentTypeError(f"got '{text}', expected HEIGHTxWIDTH, such as 64x64")
-    return int(match[1]), int(match[2])
-
-
-def _pack(words, comm):
-    from hpcfilter.data.pack import pack
-
-    def do():
-        layout = {"none": ""}.get(words.layout, words.layout)
-        return pack(words.source, words.output, words.seed, words.test_fraction, words.size, words.regression, layout, words.replace)
-
-    about = comm.on_first(do)
-    if comm.rank == 0:
-        rows, kind = about["rows"], f"{len(about['classes'])} classes" if about["classes"] else "no classes"
-        print(f"{words.output}: {rows['train']} training and {rows['test']} test rows, {kind}")
 
 
 def _train(words, comm):

@@ -15,9 +15,9 @@ from fakes import SHORT, FakeScheduler, in_one_piece
 from slurm_cluster import SlurmCluster, Unavailable
 
 from hpcfilter import notice
-from hpcfilter.data.pack import pack
 from hpcfilter.errors import InputError
 from hpcfilter.launch import mpirun, run_local
+from hpcfilter.pack.pack import pack
 
 CHECKOUT = Path(__file__).parent.parent
 RANKS = (1, 2, 3, 4, 8)

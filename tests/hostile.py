@@ -16,8 +16,8 @@ from PIL import Image
 
 from hpcfilter.data import write_table
 from hpcfilter.data.hdf5 import create_hdf5
-from hpcfilter.data.pack import pack
 from hpcfilter.data.seal import seal
+from hpcfilter.pack.pack import pack
 
 ROWS = 40
 IMAGES = np.random.default_rng(0).integers(0, 256, (ROWS, 8, 8), dtype=np.uint8)

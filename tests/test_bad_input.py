@@ -100,7 +100,7 @@ def test_what_needs_classes_says_so(tmp_path, regression, config, capsys):
 
 
 def test_more_ranks_than_samples(tmp_path, config, hpcfilter):
-    from hpcfilter.data.pack import pack
+    from hpcfilter.pack.pack import pack
 
     np.savez(tmp_path / "s.npz", x=np.zeros((4, 3), np.float32), y=np.array([0, 1, 0, 1]))
     pack(tmp_path / "s.npz", tmp_path / "p.h5", test_fraction=0.5)
@@ -119,7 +119,7 @@ def test_a_run_folder_is_not_overwritten(tmp_path, digits, config, hpcfilter):
 
 
 def test_a_checkpoint_of_another_model_data_or_seed(tmp_path, digits, regression, config, hpcfilter):
-    from hpcfilter.data.pack import pack
+    from hpcfilter.pack.pack import pack
 
     pack("digits", tmp_path / "other.h5", seed=5)
     path = config(digits, train={"epochs": 1})

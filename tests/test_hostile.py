@@ -15,8 +15,8 @@ import pytest
 
 from hpcfilter.data import foreign, open_packed, read_table
 from hpcfilter.data.hdf5 import open_hdf5
-from hpcfilter.data.pack import pack
 from hpcfilter.errors import InputError
+from hpcfilter.pack.pack import pack
 
 MEMORY, SECONDS, PATIENCE = 64 << 20, 1, 20  # bytes that an opening may take; of computing; after which it counts as hanging
 FLIPS = 250  # wrong bits that are tried in each kind of file

@@ -10,11 +10,11 @@ import pytest
 from PIL import Image
 
 from hpcfilter.data import open_packed
-from hpcfilter.data.chunked import Chunked
 from hpcfilter.data.hdf5 import create_hdf5, find_array, open_hdf5, write_attribute
-from hpcfilter.data.pack import pack
 from hpcfilter.data.seal import seal
 from hpcfilter.errors import InputError
+from hpcfilter.pack.chunked import Chunked
+from hpcfilter.pack.pack import pack
 
 RNG = np.random.default_rng(0)
 IMAGES = RNG.integers(0, 256, (40, 8, 8), dtype=np.uint8)

@@ -17,7 +17,7 @@ FLOORS = (
     {"job"},
     {"config", "machine", "comm", "record", "watchdog"},
     {"data", "threshold", "models", "kept"},
-    {"scores", "policies", "launch"},
+    {"scores", "policies", "launch", "pack"},
     {"sampler", "checkpoint", "optim", "network", "predict", "resident", "histogram"},
     {"train", "static", "landscape", "report", "filter", "doctor"},
     {"cli", "__init__"},  # roof
@@ -28,7 +28,7 @@ SPEAKERS = {  # module -> the only rooms that import it
     "mpi4py": {"comm"},
     "horovod": {"comm"},
     "h5py": {"data"},
-    "subprocess": {"launch", "data"},
+    "subprocess": {"launch", "pack"},
     "torch": {"comm", "models", "scores", "checkpoint", "optim", "network", "resident", "train", "landscape", "filter", "doctor"},
 }
 FILES = sorted(PACKAGE.rglob("*.py"))

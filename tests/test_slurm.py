@@ -12,7 +12,7 @@ import pytest
 from conftest import TIMEOUT
 
 from hpcfilter.config import load
-from hpcfilter.data.pack import pack
+from hpcfilter.pack.pack import pack
 from hpcfilter.report import find_runs, read_run, study
 
 pytestmark = pytest.mark.timeout(3 * TIMEOUT)

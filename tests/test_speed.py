@@ -9,10 +9,10 @@ import torch
 from hpcfilter.cli import main
 from hpcfilter.config import load
 from hpcfilter.data import open_packed
-from hpcfilter.data.pack import pack
 from hpcfilter.energy import Joules
 from hpcfilter.models import build
 from hpcfilter.network import Network
+from hpcfilter.pack.pack import pack
 from hpcfilter.record import Laps
 from hpcfilter.report import read_run
 from hpcfilter.resident import ResidentRows

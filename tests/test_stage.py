@@ -16,10 +16,10 @@ from stages import NODES, PER_NODE, beside, flip
 
 from hpcfilter.data import node_disk
 from hpcfilter.data import stage as staging
-from hpcfilter.data.pack import pack
 from hpcfilter.data.seal import BLOCK, read_seal
 from hpcfilter.data.stage import stage
 from hpcfilter.errors import Failure, InputError
+from hpcfilter.pack.pack import pack
 
 # ---- copies
 

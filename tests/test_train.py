@@ -7,7 +7,7 @@ import pytest
 
 from hpcfilter.cli import main
 from hpcfilter.data import read_table
-from hpcfilter.data.pack import pack
+from hpcfilter.pack.pack import pack
 from hpcfilter.report import compare, read_run
 
 KAKURENBO = {"policy": "kakurenbo", "fraction": 0.3, "tau": 0.2}

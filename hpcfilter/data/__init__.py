@@ -1,4 +1,4 @@
-"""The only speaker of h5py (with `checkpoint`): pack, open, own, read, prefetch. No torch and no communication here."""
+"""The only speaker of h5py: open, own, read, prefetch. No torch and no communication here."""
 
 import os
 

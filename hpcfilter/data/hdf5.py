@@ -47,10 +47,20 @@ def lay_out(path, arrays, about):
     return offsets
 
 
+def is_hdf5(path):
+    """Whether a file begins as HDF5 does."""
+    return h5py.is_hdf5(path)
+
+
+def hold_hdf5(path):
+    """Open a file to read, as h5py.File, for as long as its arrays are used."""
+    return h5py.File(path, "r", locking=False)
+
+
 @contextmanager
 def open_hdf5(path):
     """Open a file to read, as h5py.File. Whatever damage makes h5py raise within the block becomes an InputError."""
-    with damage(path), h5py.File(path, "r", locking=False) as file:
+    with damage(path), hold_hdf5(path) as file:
         yield file
 
 
@@ -141,6 +151,18 @@ def read_attribute(file, name):
         raise InputError(f"{file.filename}: attribute {one_line(name)}: expected a number or a text of fixed length; made by another program")
     value = file.attrs[name]
     return value.decode(errors="surrogateescape") if isinstance(value, bytes) else value.item()
+
+
+def read_texts(file, name):
+    """An attribute of a file from elsewhere: a text, a list of texts, or None where nothing stands. Raises TypeError for anything else."""
+    if name not in file.attrs:
+        return None
+    attribute = file.attrs.get_id(name)
+    if attribute.get_type().get_class() != h5py.h5t.STRING or len(attribute.shape) > 1 or attribute.get_storage_size() > FREE:
+        raise TypeError(f"attribute {name}: expected a text or a list of texts, of {FREE >> 20} MiB at most")
+    value = file.attrs[name]
+    texts = [text.decode() if isinstance(text, bytes) else text for text in (value.tolist() if attribute.shape else [value])]
+    return texts if attribute.shape else texts[0]
 
 
 def _where(file, name):

@@ -11,13 +11,11 @@ import sys
 import time
 from itertools import islice
 
-import h5py
-
-from hpcfilter.data.chunked import Chunked
-from hpcfilter.data.distrust import FREE, one_line
-from hpcfilter.data.hdf5 import find_array, map_array, open_hdf5
-from hpcfilter.data.images import Mosaics
+from hpcfilter.data.distrust import one_line
+from hpcfilter.data.hdf5 import find_array, hold_hdf5, map_array, open_hdf5, read_texts
 from hpcfilter.errors import InputError
+from hpcfilter.pack.chunked import Chunked
+from hpcfilter.pack.images import Mosaics
 
 SECONDS, BYTES = 60, 256 << 20  # of computing and of memory, beyond what it takes to start the process
 WAIT = 600  # seconds in all, on a slow disk too
@@ -29,7 +27,7 @@ def open_foreign(path):
     Returns ((images, labels), the same of the test rows or None, name or None, list of class names or None). The file stays open while they are used.
     Raises InputError for a file that cannot be read within the limits, or is refused by `find_array`.
     """
-    words = [sys.executable, "-m", "hpcfilter.data.foreign", str(path), str(SECONDS)]
+    words = [sys.executable, "-m", "hpcfilter.pack.foreign", str(path), str(SECONDS)]
     try:
         done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=WAIT)
     except subprocess.TimeoutExpired:
@@ -37,7 +35,7 @@ def open_foreign(path):
     if done.returncode:
         killed = f"{path}: keeps the HDF5 library busy for more than {SECONDS} s, or crashes it ({done.returncode}); the file is damaged"
         raise InputError((done.stderr.splitlines() or [killed])[-1])
-    return *_arrays(h5py.File(path, "r", locking=False)), *json.loads(done.stdout)
+    return *_arrays(hold_hdf5(path)), *json.loads(done.stdout)
 
 
 def _arrays(file):
@@ -63,25 +61,13 @@ def _array(file, name):
 
 def _names(file):
     """The name and the names of the classes: a list of texts, or one text that is JSON."""
-    name, *classes = (_texts(file, name) for name in ("name", "class_names", "classes"))
+    name, *classes = (read_texts(file, name) for name in ("name", "class_names", "classes"))
     classes = next((texts for texts in classes if texts is not None), None)
     if isinstance(classes, str):
         classes = json.loads(classes)
     if isinstance(name, list) or not isinstance(classes, list | None):
         raise TypeError("expected one name and a list of class names")
     return name, classes and [str(text) for text in classes]
-
-
-def _texts(file, name):
-    """An attribute: a text, a list of texts, or None where nothing stands."""
-    if name not in file.attrs:
-        return None
-    attribute = file.attrs.get_id(name)
-    if attribute.get_type().get_class() != h5py.h5t.STRING or len(attribute.shape) > 1 or attribute.get_storage_size() > FREE:
-        raise TypeError(f"attribute {name}: expected a text or a list of texts, of {FREE >> 20} MiB at most")
-    value = file.attrs[name]
-    texts = [text.decode() if isinstance(text, bytes) else text for text in (value.tolist() if attribute.shape else [value])]
-    return texts if attribute.shape else texts[0]
 
 
 def _rehearse(path, seconds):

@@ -10,16 +10,15 @@ import os
 import zlib
 from pathlib import Path
 
-import h5py
 import numpy as np
 
 from hpcfilter.config import share
 from hpcfilter.data.distrust import DAMAGE, one_line
-from hpcfilter.data.hdf5 import create_hdf5, lay_out, write_attribute
+from hpcfilter.data.hdf5 import create_hdf5, lay_out, open_hdf5, write_attribute
 from hpcfilter.data.packed import FORMAT, check_labels
 from hpcfilter.data.seal import seal
-from hpcfilter.data.sources import open_source
 from hpcfilter.errors import InputError
+from hpcfilter.pack.sources import open_source
 from hpcfilter.randomness import Permutation
 from hpcfilter.record import progress
 
@@ -29,7 +28,7 @@ SLICE_BYTES = 16 << 20
 def pack(source, target, seed=0, test_fraction=0.2, size=None, regression=False, layout=None, replace=False):
     """Pack a source. Returns the file's own description (dict: name, classes, rows, ...).
 
-    source: see data/sources.py. target: path of the .h5 file. seed: of the shuffle. test_fraction: share split off when the source has no test rows.
+    source: see pack/sources.py. target: path of the .h5 file. seed: of the shuffle. test_fraction: share split off when the source has no test rows.
     size: (height, width) for images in folders. regression: keep integer targets as numbers, not classes.
     layout: "HW", "HWC" or "" (default: guessed for uint8 images). replace: overwrite the target.
     Raises InputError for a source that cannot be packed; the target is written under a temporary name and renamed, or not there at all.
@@ -126,7 +125,7 @@ def _create(path, splits, classes):
 
 def _maps(path, name):
     """Writable memory maps of one split of the file that is being packed."""
-    with h5py.File(path, "r", locking=False) as file:
+    with open_hdf5(path) as file:
         return {part: np.memmap(path, data.dtype, "r+", data.id.get_offset(), data.shape) for part, data in file[name].items()}
 
 

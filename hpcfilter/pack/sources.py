@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-import h5py
 import numpy as np
 
 from hpcfilter.data.distrust import check_declared, damage, one_line
-from hpcfilter.data.foreign import open_foreign
-from hpcfilter.data.images import SUFFIXES, ImageFiles
+from hpcfilter.data.hdf5 import is_hdf5
 from hpcfilter.errors import InputError
+from hpcfilter.pack.foreign import open_foreign
+from hpcfilter.pack.images import SUFFIXES, ImageFiles
 
 _IDX_TYPES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 _NPZ_NAMES = {  # split -> (images, labels) in the spellings met in the wild
@@ -53,7 +53,7 @@ def open_source(path, size=None):
             return _idx_folder(path) if list(_idx_files(path)) else _image_folder(path, size)
         if path.suffix == ".npz":
             return _npz(path)
-        if h5py.is_hdf5(path):
+        if is_hdf5(path):
             train, test, name, classes = open_foreign(path)
             return Source(name or path.stem, train, test, classes)
         if "idx" in path.name or "ubyte" in path.name:
