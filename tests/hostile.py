@@ -123,14 +123,15 @@ for kind, message, hostile in (
     ("filter", "got the filters 6 (scaleoffset)", lambda file, name: file.create_dataset(name, data=IMAGES, chunks=(8, 8, 8), scaleoffset=0)),
 ):
     for opener, maker in MAKERS.items():
-        case(kind, opener, message, maker, plant=hostile)
+        no_rows = "found the labels train/labels, and no rows for them"
+        case(kind, opener, no_rows if (kind, opener) == ("group", "source") else message, maker, plant=hostile)
 for kind, message, hostile in (
     ("train linked elsewhere", ELSEWHERE, lambda file, name: file.update({name: h5py.ExternalLink("pipe", "/train")})),
     ("train linked to itself", ELSEWHERE, lambda file, name: file.update({name: h5py.SoftLink("/train")})),
     ("train an array", "missing", lambda file, name: file.update({name: IMAGES})),
 ):
     case(kind, "packed", message, packed, plant=hostile, place="train")
-    case(kind, "source", message.replace("missing", "found test, train at the root"), source, plant=hostile, place="train")
+    case(kind, "source", message.replace("missing", "found rows for test and none for training"), source, plant=hostile, place="train")
 for kind, message, streams in (  # in the library the first takes 256 MiB of memory, the second reads beyond the end of its own
     ("a chunk that holds more", "holds less than it should, or more", lambda: [zlib.compress(bytes(256 * MIB), 1)]),
     ("a chunk that holds less", "the chunk at (0, 0, 0) holds 10 bytes, expected 3200000", lambda: [zlib.compress(b"x" * 10) + bytes(MIB)]),

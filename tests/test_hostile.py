@@ -13,10 +13,12 @@ import hostile
 import numpy as np
 import pytest
 
-from hpcfilter.data import foreign, open_packed, read_table
+from hpcfilter.data import open_packed, read_table
 from hpcfilter.data.hdf5 import open_hdf5
 from hpcfilter.errors import InputError
+from hpcfilter.pack import foreign
 from hpcfilter.pack.pack import pack
+from hpcfilter.pack.source import Notes
 
 MEMORY, SECONDS, PATIENCE = 64 << 20, 1, 20  # bytes that an opening may take; of computing; after which it counts as hanging
 FLIPS = 250  # wrong bits that are tried in each kind of file
@@ -27,8 +29,8 @@ FLIPS = 250  # wrong bits that are tried in each kind of file
 def in_this_process(path):
     """Read a source as `pack` does when another process has opened it."""
     with open_hdf5(path) as file:
-        for split in foreign._arrays(file):
-            for array in split:
+        for part in foreign.parts(file, {}, Notes()).values():
+            for array in (part.images, part.labels):
                 array[:]
 
 

@@ -64,8 +64,40 @@ def open_hdf5(path):
         yield file
 
 
-def find_array(file, name):
+def array_names(file, most=1000, depth=4):
+    """The names of all that is no group in an open file, with their groups; links too, which are not followed. Returns a list of at most `most`."""
+    names, groups = [], [("", file)]
+    while groups and len(names) < most:
+        prefix, group = groups.pop(0)
+        for name in group:
+            link = group.get(name, getlink=True)
+            inside = isinstance(link, h5py.HardLink) and group.get(name, getclass=True) is h5py.Group
+            if inside and prefix.count("/") + 1 < depth:
+                groups.append((f"{prefix}{name}/", group[name]))
+            elif len(names) < most:
+                names.append(prefix + name)
+    return names
+
+
+def find_texts(file, name):
+    """An array (n,) or (n, 1) of texts in the file itself, not yet read, as h5py.Dataset; None for anything else."""
+    found = file
+    for step in name.split("/"):
+        link = found.get(step, getlink=True) if isinstance(found, h5py.Group) else None
+        if not isinstance(link, h5py.HardLink):
+            return None
+        found = found[step]
+    if not isinstance(found, h5py.Dataset) or found.id.get_type().get_class() != h5py.h5t.STRING:
+        return None
+    creation = found.id.get_create_plist()
+    inside = creation.get_layout() in _LAYOUTS and not creation.get_external_count()
+    return found if inside and found.shape and found.shape[0] == math.prod(found.shape) else None
+
+
+def find_array(file, name, links_only=False):
     """An array of numbers in an open file, checked and not yet read. Returns h5py.Dataset, or None where nothing stands.
+
+    links_only: check no more than that no link is on the way to it.
 
     Raises InputError for what is not in the file itself, is no array of numbers, was never written in full, has another filter than those of
     FILTERS, or declares more bytes than it can honestly hold.
@@ -78,6 +110,8 @@ def find_array(file, name):
         if not isinstance(link, h5py.HardLink):
             raise InputError(f"{where}: expected an array in the file itself, got a link")
         found = found[step]
+    if links_only:
+        return None
     if not isinstance(found, h5py.Dataset):
         raise InputError(f"{where}: expected an array, got a group or a type")
     creation = found.id.get_create_plist()

@@ -8,81 +8,130 @@ import json
 import resource
 import subprocess
 import sys
+import tempfile
 import time
-from itertools import islice
+from pathlib import Path
 
-from hpcfilter.data.distrust import one_line
-from hpcfilter.data.hdf5 import find_array, hold_hdf5, map_array, open_hdf5, read_texts
+import numpy as np
+
+from hpcfilter.data.distrust import allowing, one_line, ratio
+from hpcfilter.data.hdf5 import array_names, find_array, find_texts, hold_hdf5, map_array, open_hdf5, read_texts
 from hpcfilter.errors import InputError
+from hpcfilter.pack.arrays import checked, parts_of
 from hpcfilter.pack.chunked import Chunked
-from hpcfilter.pack.images import Mosaics
+from hpcfilter.pack.mosaics import Mosaics
+from hpcfilter.pack.names import meaning, pairs
+from hpcfilter.pack.source import Words
 
 SECONDS, BYTES = 60, 256 << 20  # of computing and of memory, beyond what it takes to start the process
 WAIT = 600  # seconds in all, on a slow disk too
+CLASS_NAMES = ("class_names", "classes", "label_names", "list_classes")  # of attributes, or of arrays of texts
+MOSAICS = "mosaics_jpeg", "offsets"
+SLICE = 1 << 16  # texts that are read at once
 
 
-def open_foreign(path):
-    """Images and labels at the root of an HDF5 file or under train/ and test/, and what its attributes `name` and `class_names` or `classes` say.
+def open_foreign(path, notes, images=None, labels=None):
+    """The splits of an HDF5 file, its name and its class names: (split -> Part, name or None, list of names or None).
 
-    Returns ((images, labels), the same of the test rows or None, name or None, list of class names or None). The file stays open while they are used.
+    images, labels: names of arrays that are not the usual ones, with their groups or without. The file stays open while the arrays are used.
     Raises InputError for a file that cannot be read within the limits, or is refused by `find_array`.
     """
-    words = [sys.executable, "-m", "hpcfilter.pack.foreign", str(path), str(SECONDS)]
+    with tempfile.TemporaryDirectory() as folder:
+        name, classes, words = _apart(path, folder, images, labels)
+        words = {array: Words(np.load(Path(folder, file)), names) for array, (file, names) in words.items()}
+    file = hold_hdf5(path)
+    return parts(file, words, notes, images, labels), name, classes
+
+
+def _apart(path, folder, images, labels):
+    """Have another process open the file. Returns (name, class names, array -> [file with its codes in `folder`, its words])."""
+    argv = [sys.executable, "-m", "hpcfilter.pack.foreign", json.dumps([str(path), SECONDS, folder, images, labels, ratio()])]
     try:
-        done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=WAIT)
+        done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=WAIT)
     except subprocess.TimeoutExpired:
         raise InputError(f"{path}: cannot be opened within {WAIT} s; it is damaged, or its disk does not answer") from None
     if done.returncode:
         killed = f"{path}: keeps the HDF5 library busy for more than {SECONDS} s, or crashes it ({done.returncode}); the file is damaged"
         raise InputError((done.stderr.splitlines() or [killed])[-1])
-    return *_arrays(hold_hdf5(path)), *json.loads(done.stdout)
+    return json.loads(done.stdout)
 
 
-def _arrays(file):
-    train, test = _split(file, "train/") or _split(file, ""), _split(file, "test/")
-    if train is None:
-        found = one_line(", ".join(islice(file, 20)))
-        raise InputError(f"{file.filename}: found {found} at the root; expected images and labels there, or under train/ and test/")
-    return train, test
+def parts(file, words, notes, images=None, labels=None):
+    """split -> Part of an open file. words: array -> Words, of the labels that are texts."""
+    names = [name for name in array_names(file) if name.rpartition("/")[2] not in (*MOSAICS, *CLASS_NAMES)]
+    found, unused = pairs(names, file.filename, images, labels)
+    for name in array_names(file):
+        if name.rpartition("/")[2] == MOSAICS[0]:
+            found.setdefault(meaning(name.rpartition("/")[0]).split, {})["images"] = name
+    for name in unused:
+        if meaning(name).split:  # a split that lies elsewhere is refused, not left out
+            find_array(file, name, links_only=True)
 
+    def read(name, role):
+        if name in words:
+            return words[name]
+        if name.rpartition("/")[2] != MOSAICS[0]:
+            return checked(_array(file, name), f"{file.filename}: {name}", role)
+        group = name.removesuffix(MOSAICS[0])
+        label = next(there["labels"] for there in found.values() if there["images"] == name and "labels" in there)
+        return Mosaics(_array(file, name), _array(file, group + MOSAICS[1])[:], find_array(file, label).shape[0], f"{file.filename}: {name}")
 
-def _split(file, group):
-    """(images, labels) of a group, a prefix of names; None where one of them is missing."""
-    images, labels, mosaics, offsets = (_array(file, group + name) for name in ("images", "labels", "mosaics_jpeg", "offsets"))
-    if mosaics is not None and offsets is not None and labels is not None:
-        images = Mosaics(mosaics, offsets[:], labels.shape[0], f"{file.filename}: {group}mosaics_jpeg")
-    return None if images is None or labels is None else (images, labels)
+    return parts_of(found, unused, file.filename, notes, read)
 
 
 def _array(file, name):
     data = find_array(file, name)
-    return None if data is None else Chunked(data) if data.chunks else map_array(data)
+    if data is None:
+        raise InputError(f"{file.filename}: {one_line(name)}: missing")
+    return Chunked(data) if data.chunks else map_array(data)
 
 
-def _names(file):
-    """The name and the names of the classes: a list of texts, or one text that is JSON."""
-    name, *classes = (read_texts(file, name) for name in ("name", "class_names", "classes"))
+def _class_names(file):
+    """The name of the data set and those of its classes: a list of texts, or one text that is JSON."""
+    name, *classes = (read_texts(file, name) for name in ("name", *CLASS_NAMES))
     classes = next((texts for texts in classes if texts is not None), None)
     if isinstance(classes, str):
         classes = json.loads(classes)
     if isinstance(name, list) or not isinstance(classes, list | None):
         raise TypeError("expected one name and a list of class names")
+    for array in CLASS_NAMES if classes is None else ():
+        if (texts := find_texts(file, array)) is not None:
+            classes = [text.decode(errors="backslashreplace") for text in texts[:].reshape(-1).tolist()]
     return name, classes and [str(text) for text in classes]
 
 
-def _rehearse(path, seconds):
-    """What the process of its own does: it opens the file, and prints its names as JSON."""
+def _word_labels(file, folder, images, labels):
+    """Labels that are texts, written into `folder` as numbers: array -> [name of the file, list of words]."""
+    found, _ = pairs([name for name in array_names(file) if name not in CLASS_NAMES], file.filename, images, labels)
+    words = {}
+    for name in (roles["labels"] for roles in found.values() if "labels" in roles):
+        if (texts := find_texts(file, name)) is None:
+            continue
+        place, codes = {}, np.empty(texts.shape[0], np.int64)
+        for start in range(0, len(codes), SLICE):
+            pieces = texts[start : start + SLICE].reshape(-1).tolist()
+            codes[start : start + len(pieces)] = [place.setdefault(piece, len(place)) for piece in pieces]
+        np.save(Path(folder, f"{len(words)}.npy"), codes)
+        words[name] = [f"{len(words)}.npy", [piece.decode(errors="backslashreplace") for piece in place]]
+    return words
+
+
+def _rehearse(path, seconds, folder, images, labels, most):
+    """What the process of its own does: it opens the file as `pack` will, and prints its names as JSON."""
+    from hpcfilter.pack.source import Notes
+
     with open("/proc/self/statm") as sizes:
         memory = int(sizes.read().split()[0]) * resource.getpagesize()
-    for kind, most in ((resource.RLIMIT_CPU, int(time.process_time()) + seconds), (resource.RLIMIT_AS, memory + BYTES)):
-        resource.setrlimit(kind, (most, most))
+    for kind, limit in ((resource.RLIMIT_CPU, int(time.process_time()) + seconds), (resource.RLIMIT_AS, memory + BYTES)):
+        resource.setrlimit(kind, (limit, limit))
     try:
-        with open_hdf5(path) as file:
-            _arrays(file)
-            print(json.dumps(_names(file)))
+        with allowing(most), open_hdf5(path) as file:
+            words = _word_labels(file, folder, images, labels)
+            parts(file, {name: Words([], []) for name in words}, Notes(), images, labels)
+            print(json.dumps([*_class_names(file), words]))
     except InputError as error:
         sys.exit(str(error))
 
 
 if __name__ == "__main__":
-    _rehearse(sys.argv[1], int(sys.argv[2]))
+    _rehearse(*json.loads(sys.argv[1]))

@@ -1,85 +1,105 @@
-"""Images that Pillow decodes: files in folders, and mosaics in an HDF5 file. Their size is checked before they are decoded."""
+"""Image files as rows. Their form is guessed from the first one; when all are read, `settle` knows better."""
 
-import io
+from collections import Counter
 
 import numpy as np
 
-from hpcfilter.data.distrust import check_declared, damage
 from hpcfilter.errors import InputError
+from hpcfilter.pack.names import listed
+from hpcfilter.pack.pictures import KINDS, read_picture
 
-SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".webp"}
-_FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "PPM", "WEBP")  # whatever the file is called: others start programs (EPS) or read other files
+MIXABLE = ("L", "RGB", "RGBA")  # kinds that can stand beside each other: grey becomes colour, and what has no transparency is opaque
+TRIED = 100  # files of which one must be readable, so that the form can be guessed
 
 
 class ImageFiles:
-    """Image files as rows (height, width, 3), or (height, width) when the first one is grey. size: (height, width) to bring them to, or None."""
+    """Image files as rows (height, width) of one band, or (height, width, 3 or 4) of colours.
 
-    def __init__(self, files, size):
-        self._files, self._size = files, size
-        first = _open(files[0].read_bytes(), files[0])
-        self._mode = "L" if first.mode in ("L", "1", "I;16") else "RGB"
-        self.shape = (len(files), *(size or first.size[::-1])) + ((3,) if self._mode == "RGB" else ())
-        self.dtype = np.dtype(np.uint8)
-
-    def __getitem__(self, rows):
-        return np.stack([self._read(file) for file in self._files[rows]])
-
-    def _read(self, file):
-        image, (height, width) = _open(file.read_bytes(), file), self.shape[1:3]
-        if not self._size and image.size != (width, height):
-            raise InputError(f"{file}: got {image.width} x {image.height} pixels, expected {width} x {height} as {self._files[0].name}; "
-                             "give --size HEIGHTxWIDTH")
-        with damage(file):
-            converted = image.convert(self._mode)
-        return np.asarray(converted.resize((width, height)) if self._size else converted)
-
-
-class Mosaics:
-    """Images of 32 x 32 pixels kept as JPEG mosaics, 25 rows of 40 each: the bytes `mosaics` end to end, cut at `offsets`.
-
-    mosaics: array-like uint8 (bytes,). offsets: int (mosaics + 1,). rows: how many images there are. where: for errors.
+    files: list of Path. size: (height, width) that all are brought to, or None: all must be of one size. first_frame: take the first picture of a
+    file that holds several. how: both of these.
+    damaged: row -> why it cannot be read, of the rows that were read so far; such a row is zeros.
     """
 
-    ROWS, COLUMNS, TILE = 25, 40, 32
-    chunk_rows = ROWS * COLUMNS
+    def __init__(self, files, size=None, first_frame=False):
+        self.files, self.how, self.damaged = files, (size, first_frame), {}
+        found = next(filter(None, map(self._read, range(min(len(files), TRIED)))), None)
+        if found is None:
+            raise InputError(f"{self.damaged[0]}; none of the first {len(self.damaged)} images can be read")
+        array, kind, _ = found
+        self._expect(kind, array.shape[:2])
 
-    def __init__(self, mosaics, offsets, rows, where):
-        self._bytes, self._offsets, self._where = mosaics, np.asarray(offsets), where
-        self.shape, self.dtype = (rows, self.TILE, self.TILE, 3), np.dtype(np.uint8)
-        count = -(-rows // self.chunk_rows)
-        got = (mosaics.dtype, len(mosaics.shape), self._offsets.dtype.kind in "ui", self._offsets.shape)
-        if got != (np.uint8, 1, True, (count + 1,)):
-            raise InputError(f"{where}: got {mosaics.dtype} of shape {mosaics.shape}, {self._offsets.dtype} offsets of shape {self._offsets.shape}, "
-                             f"expected bytes and {count + 1} integers for {rows} images")
-        if self._offsets[0] < 0 or self._offsets[-1] > mosaics.shape[0] or (self._offsets[1:] <= self._offsets[:-1]).any():
-            raise InputError(f"{where}: expected offsets that grow, from 0 to {mosaics.shape[0]} at most")
+    def _expect(self, kind, size):
+        """Rows are of this kind and size from now on; what was seen before is forgotten."""
+        dtype, bands, _ = KINDS[kind]
+        self.dtype, self.shape = np.dtype(dtype), (len(self.files), *size, *([bands] if bands > 1 else []))
+        self._kind, self._kinds, self._sizes, self._first, self._changes, self.damaged = kind, Counter(), Counter(), {}, Counter(), {}
+
+    @property
+    def layout(self):
+        """HW or HWC."""
+        return "HW" if len(self.shape) == 3 else "HWC"
+
+    def named(self, row):
+        """The name of a row for a person."""
+        return str(self.files[row])
+
+    def _read(self, number):
+        """(array, kind, changes) of a file; None for one that cannot be read, which is noted."""
+        try:
+            return read_picture(self.files[number].read_bytes(), self.files[number], *self.how)
+        except InputError as error:
+            self.damaged[number] = str(error)
+        except OSError as error:
+            self.damaged[number] = f"{self.files[number]}: cannot be read: {error.strerror}"
+        return None
 
     def __getitem__(self, rows):
-        first, last = rows.start // self.chunk_rows, -(-rows.stop // self.chunk_rows)
-        images = np.concatenate([self._decode(number) for number in range(first, last)])
-        return images[rows.start - first * self.chunk_rows : rows.stop - first * self.chunk_rows]
+        numbers = range(*rows.indices(len(self.files)))
+        array = np.zeros((len(numbers), *self.shape[1:]), self.dtype)
+        for place, number in enumerate(numbers):
+            if found := self._read(number):
+                image, kind, changes = found
+                self._kinds[kind] += 1
+                self._sizes[image.shape[:2]] += 1
+                self._first.setdefault(image.shape[:2], self.files[number].name)
+                self._changes.update(changes)
+                image = _widened(image, KINDS[self._kind][1])
+                if (image.shape, image.dtype) == (array.shape[1:], array.dtype):
+                    array[place] = image
+        return array
 
-    def _decode(self, number):
-        where, size = f"{self._where}: mosaic {number}", (self.COLUMNS * self.TILE, self.ROWS * self.TILE)
-        image = _open(np.asarray(self._bytes[int(self._offsets[number]) : int(self._offsets[number + 1])]).tobytes(), where)
-        if image.size != size:
-            raise InputError(f"{where}: got {image.width} x {image.height} pixels, expected {size[0]} x {size[1]}")
-        with damage(where):
-            tiles = np.asarray(image.convert("RGB"))
-        grid = tiles.reshape(self.ROWS, self.TILE, self.COLUMNS, self.TILE, 3)
-        return grid.swapaxes(1, 2).reshape(-1, self.TILE, self.TILE, 3)
+    def settle(self):
+        """After all rows were read: whether they must be read again, since they are of another kind than was guessed. Returns bool.
+
+        Raises InputError when they are of several sizes, or of kinds that do not go together.
+        """
+        where = f"{self.files[0].parent.parent}: got images"
+        if len(self._sizes) > 1:
+            sizes = (f"{count} of {size[1]} x {size[0]} pixels ({self._first[size]})" for size, count in self._sizes.most_common())
+            raise InputError(f"{where} of {len(self._sizes)} sizes: {listed(sizes)}; give --size HEIGHTxWIDTH to bring all to one")
+        if len(self._kinds) > 1 and not set(self._kinds) <= set(MIXABLE):
+            raise InputError(f"{where} of kinds whose values do not mean the same: {self._listed_kinds()}; bring all to one kind")
+        kind = max(self._kinds, key=lambda kind: KINDS[kind][1], default=self._kind)
+        again = kind != self._kind
+        if again:
+            self._expect(kind, self.shape[1:3])
+        return again
+
+    def notes(self):
+        """What was done to the images, for a person. Yields str."""
+        if len(self._kinds) > 1:
+            yield f"{self._listed_kinds()} images: all became {KINDS[self._kind][2]}"
+        for what, count in self._changes.items():
+            yield f"{count} images {what}"
+
+    def _listed_kinds(self):
+        return listed(f"{count} {KINDS[kind][2]}" for kind, count in self._kinds.most_common())
 
 
-def _open(data, where):
-    """Pillow's image of these bytes, of which only the head has been read. Raises InputError when it declares to become too many."""
-    try:
-        from PIL import Image
-    except ImportError:
-        raise InputError("images: needs Pillow: pip install pillow") from None
-    with damage(where):
-        try:
-            image = Image.open(io.BytesIO(data), formats=_FORMATS)
-        except Image.DecompressionBombError as error:
-            raise InputError(f"{where}: {error}") from None
-    check_declared(where, image.width * image.height * len(image.getbands()), len(data))
+def _widened(image, bands):
+    """An image with as many bands: grey three times, no transparency as opaque. Left as it is where that does not help."""
+    if image.ndim == 2 and bands > 1 and image.dtype == np.uint8:
+        image = np.repeat(image[..., None], 3, axis=2)
+    if image.ndim == 3 and image.shape[2] == 3 and bands == 4:
+        image = np.concatenate([image, np.full_like(image[..., :1], 255)], axis=2)
     return image

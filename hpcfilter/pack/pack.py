@@ -1,125 +1,172 @@
 """`hpcfilter pack`: any source becomes one packed file, shuffled once.
 
-Each source row is read once, in the source's own order, and written to its place in the shuffled file through a memory map, so that
-memory stays at one slice whatever the size. The shuffle is what makes contiguous blocks of the file fair shares of the data.
+Each source row is read once, in the source's own order, and written to its place in the shuffled file through a memory map, so that no more rows than
+those of one slice are in memory, whatever the size. The shuffle is what makes contiguous blocks of the file fair shares of the data. When reading
+shows that the rows are not what they were taken for (other kinds of images, damaged ones that are to be left out), the file is filled once more.
 """
 
 import hashlib
 import json
 import os
+import warnings
 import zlib
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from hpcfilter.config import share
-from hpcfilter.data.distrust import DAMAGE, one_line
+from hpcfilter.data.distrust import allowing, damage
 from hpcfilter.data.hdf5 import create_hdf5, lay_out, open_hdf5, write_attribute
-from hpcfilter.data.packed import FORMAT, check_labels
+from hpcfilter.data.packed import FORMAT, open_packed
 from hpcfilter.data.seal import seal
-from hpcfilter.errors import InputError
-from hpcfilter.pack.sources import open_source
-from hpcfilter.randomness import Permutation
+from hpcfilter.errors import BrokenInvariant, InputError
+from hpcfilter.pack.damaged import drop_damaged
+from hpcfilter.pack.found import describe, plain_text
+from hpcfilter.pack.layout import layout_of
+from hpcfilter.pack.source import check_type
+from hpcfilter.pack.sources import Reading, open_source
+from hpcfilter.pack.splits import count_held, places
+from hpcfilter.pack.targets import make_targets
+from hpcfilter.pack.values import Moments, Values
 from hpcfilter.record import progress
 
 SLICE_BYTES = 16 << 20
 
 
-def pack(source, target, seed=0, test_fraction=0.2, size=None, regression=False, layout=None, replace=False):
-    """Pack a source. Returns the file's own description (dict: name, classes, rows, ...).
+@dataclass
+class Plan:
+    """Where every row goes. parts: split of the source -> Part. labels: split of the source -> array-like. place: split of the file -> (split of the
+    source, int64 (rows,) its row in the file or -1)."""
 
-    source: see pack/sources.py. target: path of the .h5 file. seed: of the shuffle. test_fraction: share split off when the source has no test rows.
-    size: (height, width) for images in folders. regression: keep integer targets as numbers, not classes.
-    layout: "HW", "HWC" or "" (default: guessed for uint8 images). replace: overwrite the target.
+    parts: dict
+    labels: dict
+    place: dict
+    classes: list
+    layout: str
+    none: bool
+
+    def rows(self, split):
+        """How many rows a split of the file has."""
+        return int(self.place[split][1].max(initial=-1)) + 1
+
+
+def pack(source, target, seed=0, test_fraction=0.2, size=None, regression=False, layout=None, replace=False, *, kind=None, renumber=False,
+         by_class=True, test_split=None, images=None, labels=None, first_frame=False, skip_damaged=0, allow_compression=None):
+    """Pack a source. Returns the file's own description (dict: name, classes, layout, mean, std, rows, found, ...).
+
+    source: path, pattern or list of paths; see pack/sources.py. target: path of the .h5 file. seed: of the shuffle.
+    test_fraction: share split off when the source has no test rows; by_class: from each class alike. test_split: "test" or "val", the rows to test
+    with where the source has both; default test. size: (height, width) for image files.
+    regression: keep integer targets as numbers; or kind: "classes", "numbers" or "one-hot". renumber: number the classes anew.
+    layout: "HW", "HWC" or "" (default: guessed where it is certain). images, labels: names of arrays or columns that are not the usual ones.
+    first_frame: take the first picture of files that hold several. skip_damaged: most rows that may be left out since they are damaged or not finite.
+    allow_compression: how many times its stored bytes a file may become. replace: overwrite the target.
     Raises InputError for a source that cannot be packed; the target is written under a temporary name and renamed, or not there at all.
     """
     target = Path(target)
-    if target.exists() and not replace:
-        raise InputError(f"{target}: is there already; give --replace to overwrite it")
-    if not target.parent.is_dir():
-        raise InputError(f"{target}: no folder {target.parent}")
-    opened = open_source(source, size)
+    _check_target(target, source, replace)
     temporary = target.with_name(f"{target.name}.part{os.getpid()}")
     try:
-        splits = _splits(opened, seed, test_fraction)
-        classes = _classes(opened, regression)
-        layout = _layout(opened.train[0], layout)
-        _create(temporary, splits, classes)
-        mean, std = _fill(temporary, splits, opened, classes).mean_std(each=layout == "HWC" or len(opened.train[0].shape) == 2)
-        about = {"name": opened.name, "classes": classes, "layout": layout, "mean": mean, "std": std, "seed": seed,
-                 "source": Path(source).name, "rows": {name: split["rows"] for name, split in splits.items()}}
-        _describe(temporary, about)
-        seal(temporary)
+        with allowing(allow_compression), damage(f"{source} to {target}"), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of Pillow, on images that it reads all the same
+            opened = open_source(source, Reading(size, images, labels, first_frame))
+            kind = "numbers" if regression else kind or opened.kind
+            parts = _chosen(opened, test_split)
+            about = _pack(opened, parts, temporary, dict(seed=seed, test_fraction=test_fraction, kind=kind, renumber=renumber, by_class=by_class,
+                                                         layout=layout), skip_damaged, source)
+            seal(temporary)
+        _prove(temporary)
         os.replace(temporary, target)
-    except DAMAGE as error:
-        raise InputError(f"{source} to {target}: {type(error).__name__}: {one_line(error)}") from None
     finally:
         temporary.unlink(missing_ok=True)
     return about
 
 
-def _splits(opened, seed, test_fraction):
-    """Each split: its source arrays, its number of rows, and `place`: source row numbers -> row in the split, or -1."""
-    for name, pair in (("train", opened.train), ("test", opened.test)):
-        if pair and (pair[0].shape[0] != pair[1].shape[0] or pair[0].shape[0] == 0):
-            raise InputError(f"{opened.name}: {name}: got {pair[0].shape[0]} images and {pair[1].shape[0]} labels, expected as many, and some")
-    rows = opened.train[0].shape[0]
-    shuffle = Permutation(rows, seed, 0, "pack")
-    if opened.test:
-        if opened.test[0].shape[1:] != opened.train[0].shape[1:]:
-            raise InputError(f"{opened.name}: test rows of shape {opened.test[0].shape[1:]}, expected {opened.train[0].shape[1:]} as in training")
-        return {"train": dict(arrays=opened.train, rows=rows, place=shuffle),
-                "test": dict(arrays=opened.test, rows=opened.test[0].shape[0], place=lambda row: row)}
-    held = share(test_fraction, rows) if 0 < test_fraction < 1 else 0
-    if not 0 < held < rows:
-        raise InputError(f"{opened.name}: test fraction {test_fraction} of {rows} rows leaves no test or no training rows; expected within (0, 1)")
-    return {"train": dict(arrays=opened.train, rows=rows - held, place=lambda row: shuffle(row) - held),
-            "test": dict(arrays=opened.train, rows=held, place=lambda row: np.where(shuffle(row) < held, shuffle(row), -1))}
+def _check_target(target, source, replace):
+    if target.exists() and not replace:
+        raise InputError(f"{target}: is there already; give --replace to overwrite it")
+    if not target.parent.is_dir():
+        raise InputError(f"{target}: no folder {target.parent}")
 
 
-def _classes(opened, regression):
-    """Names of the classes, in label order; empty for targets that are not classes. Labels are checked against them."""
-    labels = [pair[1] for pair in (opened.train, opened.test) if pair]
-    if regression or any(part.dtype.kind not in "uib" or np.prod(part.shape[1:]) != 1 for part in labels):
-        return []
-    values = np.concatenate([np.asarray(part[:]).reshape(-1).astype(np.int64) for part in labels])
-    if opened.classes is None and values.max() >= len(values):
-        raise InputError(f"{opened.name}: got labels up to {values.max()} in {len(values)} rows, expected classes 0, 1, 2, ...; "
-                         "give --regression when they are numbers")
-    names = opened.classes or [str(label) for label in range(values.max() + 1)]
-    check_labels(values, len(names), opened.name)
-    return names
+def _chosen(opened, test_split):
+    """The splits that are packed: "train", and "test" where the source has rows to test with."""
+    parts, notes = opened.parts, opened.notes
+    others = [split for split in ("test", "val") if split in parts]
+    if test_split and test_split not in others:
+        raise InputError(f"{opened.name}: --test-split: got {test_split}, but the source has {' and '.join(parts)}")
+    chosen = test_split or (others[0] if others else None)
+    for split in others:
+        if split != chosen:
+            notes.left_out.append(f"the {parts[split].images.shape[0]} rows of the split {split} ({parts[split].where}); "
+                                  f"a packed file has one split to test with, here {chosen}: --test-split {split} takes the other")
+    return {"train": parts["train"], **({"test": parts[chosen]} if chosen else {})}
 
 
-def _layout(images, wanted):
-    """The layout of a row: as wanted, or guessed."""
-    shape = images.shape[1:]
-    if wanted is not None:
-        if wanted and len(shape) != len(wanted):
-            raise InputError(f"layout: got {wanted} for rows of shape {shape}, expected {len(wanted)} axes")
-        return wanted
-    if images.dtype == np.uint8 and len(shape) == 2:
-        return "HW"
-    return "HWC" if images.dtype == np.uint8 and len(shape) == 3 and shape[-1] in (1, 3, 4) else ""
+def _pack(opened, parts, path, options, skip_damaged, source):
+    """Fill the file, again when reading has shown that it must be planned anew. Returns its description."""
+    dropped, said = {split: {} for split in parts}, list(opened.notes.said)
+    while True:
+        opened.notes.said = list(said)
+        plan = _plan(opened, parts, dropped, options)
+        _create(path, plan)
+        moments, values = _fill(path, plan, opened)
+        wrong = drop_damaged(parts, values, dropped, skip_damaged, opened)
+        if not wrong and not any([part.images.settle() for part in parts.values() if hasattr(part.images, "settle")]):
+            break
+    mean, std = moments.mean_std(each=plan.layout == "HWC" or len(parts["train"].images.shape) == 2)
+    rows = {split: plan.rows(split) for split in plan.place}
+    about = {"name": plain_text(opened.name), "classes": [plain_text(name) for name in plan.classes], "layout": plan.layout, "mean": mean, "std": std,
+             "seed": options["seed"], "source": plain_text(Path(str(source)).name), "rows": rows, **({"targets": "none"} if plan.none else {}),
+             "found": describe(opened, parts, plan, values, options)}
+    _describe(path, about)
+    return about
+
+
+def _plan(opened, parts, dropped, options):
+    """Where every row goes, what the labels are, and the layout."""
+    for split, part in parts.items():
+        count = None if part.labels is None else part.labels.shape[0]
+        if part.images.shape[0] == 0 or count not in (None, part.images.shape[0]):
+            raise InputError(f"{opened.name}: {split}: got {part.images.shape[0]} images and {count} labels ({part.where}), "
+                             "expected as many, and some")
+        check_type(f"{opened.name}: {part.where}", part.images.dtype)
+        if part.images.shape[1:] != parts["train"].images.shape[1:]:
+            raise InputError(f"{opened.name}: test rows of shape {part.images.shape[1:]}, expected {parts['train'].images.shape[1:]} as in training")
+    targets = make_targets(parts, opened.classes, options["kind"], options["renumber"], opened.name, opened.notes)
+    rows = parts["train"].images.shape[0]
+    gone = {split: np.array(sorted(found), np.int64) for split, found in dropped.items()}
+    held = 0 if "test" in parts else count_held(options["test_fraction"], rows - len(gone["train"]), opened.name)
+    by_class = targets.labels["train"] if targets.classes and held and options["by_class"] else None
+    place = {split: ("train", found) for split, found in places(rows, gone["train"], held, by_class, options["seed"]).items()}
+    if "test" in parts:
+        kept = np.ones(parts["test"].images.shape[0], bool)
+        kept[gone["test"]] = False
+        place["test"] = "test", np.where(kept, np.cumsum(kept) - 1, -1)
+    layout = layout_of(parts["train"].images, options["layout"], opened.layout or getattr(parts["train"].images, "layout", None), opened.notes)
+    plan = Plan(parts, targets.labels, place, targets.classes, layout, targets.none)
+    for split in place:
+        if not plan.rows(split):
+            raise InputError(f"{opened.name}: no {split} row is left; every class has one row only, or all rows are left out; "
+                             "give --split random, or --regression when the labels are numbers")
+    return plan
 
 
 def _stored(array, classes=None):
-    """The type a source array is stored in: native byte order, no booleans; class labels as int64."""
+    """The type a source array is stored in: native byte order, no truth values; class labels as int64."""
     if classes:
         return np.dtype(np.int64)
-    if array.dtype.kind not in "uifb":
-        raise InputError(f"got values of type {array.dtype}, expected numbers")
     return np.dtype(np.uint8) if array.dtype.kind == "b" else array.dtype.newbyteorder("=")
 
 
-def _create(path, splits, classes):
+def _create(path, plan):
     """Lay out the file, so that it can be filled through memory maps."""
     arrays = {}
-    for name, split in splits.items():
-        (images, labels), rows = split["arrays"], split["rows"]
-        arrays[f"{name}/images"] = (rows, *images.shape[1:]), _stored(images)
-        arrays[f"{name}/labels"] = (rows, *(() if classes else labels.shape[1:])), _stored(labels, classes)
-        arrays[f"{name}/origin"] = (rows,), np.int64
+    for split, (origin, _) in plan.place.items():
+        images, labels, rows = plan.parts[origin].images, plan.labels[origin], plan.rows(split)
+        arrays[f"{split}/images"] = (rows, *images.shape[1:]), _stored(images)
+        arrays[f"{split}/labels"] = (rows, *(() if plan.classes else labels.shape[1:])), _stored(labels, plan.classes)
+        arrays[f"{split}/origin"] = (rows,), np.int64
     lay_out(path, arrays, {})
 
 
@@ -129,32 +176,32 @@ def _maps(path, name):
         return {part: np.memmap(path, data.dtype, "r+", data.id.get_offset(), data.shape) for part, data in file[name].items()}
 
 
-def _fill(path, splits, opened, classes):
-    """Write every row to its place. Returns the Moments of the training images."""
-    maps = {name: _maps(path, name) for name in splits}
-    sources = [opened.train] + ([opened.test] if opened.test else [])
-    moments = Moments()
-    with progress(sum(images.shape[0] for images, _ in sources), f"pack {opened.name}") as advance:
-        for source in sources:
-            targets = [name for name, split in splits.items() if split["arrays"] is source]
-            for rows in _slices(source[0]):
+def _fill(path, plan, opened):
+    """Write every row to its place. Returns (Moments of the training images, split of the source -> {"images": Values, "labels": Values})."""
+    maps = {split: _maps(path, split) for split in plan.place}
+    moments, values = Moments(), {origin: {"images": Values(), "labels": Values()} for origin in plan.parts}
+    with progress(sum(part.images.shape[0] for part in plan.parts.values()), f"pack {opened.name}") as advance:
+        for origin, part in plan.parts.items():
+            targets = [split for split, (source, _) in plan.place.items() if source == origin]
+            for rows in _slices(part.images):
                 number = np.arange(rows.start, rows.stop)
-                x, y = (np.asarray(array[rows]) for array in source)
-                for name in targets:
-                    here = _place(maps[name], splits[name], number, x, y.reshape(-1) if classes else y)
-                    if name == "train" and here.any():
+                x, y = np.asarray(part.images[rows]), np.asarray(plan.labels[origin][rows])
+                values[origin]["images"].add(x, number)
+                values[origin]["labels"].add(y, number)
+                for split in targets:
+                    here = _place(maps[split], plan.place[split][1][rows], number, x, y)
+                    if split == "train" and here.any():
                         moments.add(x[here].reshape(-1, x.shape[-1] if x.ndim > 1 else 1))
                 advance(len(number))
     for split in maps.values():
         for array in split.values():
             array.flush()
-    return moments
+    return moments, values
 
 
-def _place(maps, split, number, x, y):
-    """Write those of the source rows `number` that belong to this split. Returns which ones they are, bool."""
-    place = split["place"](number)
-    here = (place >= 0) & (place < split["rows"])
+def _place(maps, place, number, x, y):
+    """Write those of the source rows `number` that have a place in this split. Returns which ones they are, bool."""
+    here = place >= 0
     for part, values in (("images", x), ("labels", y), ("origin", number)):
         maps[part][place[here]] = values[here]
     return here
@@ -168,29 +215,6 @@ def _slices(images):
     return [slice(start, min(start + step, rows)) for start in range(0, rows, step)]
 
 
-class Moments:
-    """Mean and squared deviation per last axis, gathered slice by slice (Chan, Golub, LeVeque 1979, the pairwise update)."""
-
-    count, mean, squares = 0, 0.0, 0.0
-
-    def add(self, values):
-        """values: (n, channels)."""
-        values = values.astype(np.float64)
-        count, mean = len(values), values.mean(axis=0)
-        if not np.isfinite(mean).all():
-            raise InputError("the training images hold values that are not finite numbers")
-        total, away = self.count + count, mean - self.mean
-        self.squares = self.squares + ((values - mean) ** 2).sum(axis=0) + away**2 * (self.count * count / total)
-        self.mean, self.count = self.mean + away * (count / total), total
-
-    def mean_std(self, each):
-        """Mean and standard deviation, as lists: of each channel or feature, else over everything. A constant has standard deviation 1."""
-        mean, variance = self.mean, self.squares / self.count
-        if not each:
-            mean, variance = mean.mean(keepdims=True), variance.mean(keepdims=True) + mean.var(keepdims=True)
-        return mean.tolist(), np.sqrt(np.where(variance > 0, variance, 1)).tolist()
-
-
 def _describe(path, about):
     """Write what the file says of itself, and the digest of that and of the type, shape and checksum of all images and labels."""
     state = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
@@ -201,3 +225,11 @@ def _describe(path, about):
     with create_hdf5(path, "r+") as file:
         for name, value in (("about", json.dumps(about)), ("hpcfilter", FORMAT), ("digest", state.hexdigest()[:16])):
             write_attribute(file, name, value)
+
+
+def _prove(path):
+    """Open the file as training will, before it gets its name."""
+    try:
+        open_packed(path)
+    except InputError as error:
+        raise BrokenInvariant(f"pack: made a file that cannot be opened: {error}") from None

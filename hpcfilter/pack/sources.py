@@ -1,64 +1,172 @@
-"""What `pack` can read. A source hands out rows by slice; of HDF5 and folders no more than a slice is ever in memory.
+"""What `pack` can read, found by what stands at the path. Of HDF5, .npy and images no more than a slice is ever in memory."""
 
-Every source is found by what stands at the path: the word `digits`, an .npz file, an HDF5 file, idx files, or a folder of images by class.
-"""
-
-import gzip
-import math
-import os
-import struct
-import zipfile
+import glob
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
 
-from hpcfilter.data.distrust import check_declared, damage, one_line
+from hpcfilter.data.distrust import damage
 from hpcfilter.data.hdf5 import is_hdf5
+from hpcfilter.data.packed import is_packed, open_packed
 from hpcfilter.errors import InputError
+from hpcfilter.pack.arrays import read_npy, read_npz
+from hpcfilter.pack.cifar import cifar_batches, read_cifar
+from hpcfilter.pack.folders import image_folder, is_hidden
 from hpcfilter.pack.foreign import open_foreign
-from hpcfilter.pack.images import SUFFIXES, ImageFiles
+from hpcfilter.pack.idx import idx_files, read_idx
+from hpcfilter.pack.names import in_order, listed, meaning
+from hpcfilter.pack.pictures import SUFFIXES as PICTURES
+from hpcfilter.pack.source import Notes, Part, Source, join
+from hpcfilter.pack.tables import SUFFIXES as TABLES
+from hpcfilter.pack.tables import read_table
 
-_IDX_TYPES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
-_NPZ_NAMES = {  # split -> (images, labels) in the spellings met in the wild
-    "train": (("x_train", "y_train"), ("train_images", "train_labels"), ("X_train", "y_train"),
-              ("images", "labels"), ("x", "y"), ("X", "y"), ("data", "target")),
-    "test": (("x_test", "y_test"), ("test_images", "test_labels"), ("X_test", "y_test")),
-}
+KNOWN = "digits, .npz, .npy, .h5, .csv, .parquet, idx files, CIFAR's batches, or a folder of images by class"
+HDF5 = {".h5", ".hdf5", ".hdf", ".he5"}
+PICKLE = "a pickle of Python, which can run programs"
+OTHERS = {".pt": "a file of torch", ".pth": "a file of torch", ".pkl": PICKLE, ".pickle": PICKLE, ".mat": "a file of MATLAB",
+          ".tfrecord": "a file of TensorFlow"}
+ARCHIVES = {".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar", ".zst"}
 
 
 @dataclass
-class Source:
-    """Rows to pack. Each split is (images, labels): array-likes with shape, dtype and slicing along the first axis."""
+class Reading:
+    """How a source is to be read. size: (height, width) that images are brought to. images, labels: names of arrays or columns that are not the usual
+    ones. first_frame: take the first picture of image files that hold several."""
 
-    name: str
-    train: tuple
-    test: tuple | None = None  # None: `pack` splits off a share of the training rows
-    classes: list | None = None  # names in label order, when the source has them
+    size: tuple | None = None
+    images: str | None = None
+    labels: str | None = None
+    first_frame: bool = False
 
 
-def open_source(path, size=None):
-    """Open what stands at `path`. size: (height, width) that images of a folder are brought to. Returns Source.
-
-    Raises InputError when nothing readable is there.
-    """
-    if str(path) == "digits":
+def open_source(source, reading=Reading()):  # noqa: B008  it is never changed
+    """Open what stands at `source`: a path, a pattern such as 'part-*.h5', or a list of paths. Returns Source. Raises InputError."""
+    paths = [source] if isinstance(source, str | Path) else list(source)
+    if [str(path) for path in paths] == ["digits"]:
         return _digits()
-    path = Path(path)
-    if not path.exists():
-        raise InputError(f"{path}: no such file or folder; expected digits, .npz, .h5, idx files or a folder of images by class")
+    found = [Path(match) for path in paths for match in _matches(path)]
+    opened = _open(found[0], reading) if len(found) == 1 else _shards(found, reading, found[0].parent.absolute().name)
+    return _with_training_rows(opened, source if len(found) == 1 else found[0].parent)
+
+
+def _matches(path):
+    """The paths that a path or a pattern stands for."""
+    if Path(path).exists():
+        return [path]
+    matches = in_order(glob.glob(str(path))) if glob.has_magic(str(path)) else []
+    if not matches:
+        raise InputError(f"{path}: no such file or folder; expected {KNOWN}")
+    return matches
+
+
+def _with_training_rows(source, where):
+    """The source, its rows that are of no split taken as the training rows, or said to be left out."""
+    rest = source.parts.pop("", None)
+    if rest and "train" not in source.parts:
+        source.parts["train"] = rest
+    elif rest:
+        source.notes.left_out.append(f"{rest.images.shape[0]} rows of {rest.where}, which are beside those of named splits")
+    if "train" not in source.parts:
+        raise InputError(f"{where}: found rows for {' and '.join(source.parts)} and none for training; expected names such as x_train, y_train")
+    return source
+
+
+def _open(path, reading):
+    """One file or folder as a Source, whose split may be ""."""
+    if path.is_dir():
+        with damage(path):
+            return _folder(path, reading)
+    source, suffix = Source(path.stem, {}), path.suffix.lower()
     with damage(path):
-        if path.is_dir():
-            return _idx_folder(path) if list(_idx_files(path)) else _image_folder(path, size)
-        if path.suffix == ".npz":
-            return _npz(path)
-        if is_hdf5(path):
-            train, test, name, classes = open_foreign(path)
-            return Source(name or path.stem, train, test, classes)
-        if "idx" in path.name or "ubyte" in path.name:
-            return _idx_folder(path.parent, path)
-    raise InputError(f"{path}: not a data set that pack knows: expected digits, .npz, .h5, idx files or a folder of images by class")
+        if suffix == ".npz":
+            source.parts = read_npz(path, source.notes, reading.images, reading.labels)
+        elif is_hdf5(path):
+            return _hdf5(path, source, reading)
+        elif suffix == ".npy":
+            source.parts = read_npy(path, source.notes, reading.images, reading.labels)
+        elif suffix in TABLES:
+            source.parts = read_table(path, source.notes, reading.size, reading.images, reading.labels, reading.first_frame)
+        elif "idx" in path.name or "ubyte" in path.name:
+            source.parts, source.name = read_idx(path, source.notes), path.absolute().parent.name
+        else:
+            raise InputError(f"{path}: {_refusal(path, suffix)}")
+    return source
+
+
+def _refusal(path, suffix):
+    """What is wrong with a file that is no source, and the way out."""
+    reasons = (
+        (path.stat().st_size == 0, "is empty"),
+        (suffix in PICTURES, "is one image; expected a folder of images by class, or a table (.csv) of their names and labels"),
+        (suffix in HDF5, "is no HDF5 file, though it is called so; it is truncated, damaged or of another kind"),
+        (suffix in ARCHIVES, "is an archive; unpack it first"),
+        (suffix in OTHERS, f'is {OTHERS.get(suffix)}; save its arrays with numpy.savez("data.npz", images=..., labels=...)'),
+        (path.name.startswith(("data_batch", "test_batch", "batches.meta")), "is one batch of CIFAR; give the folder of all"),
+    )
+    return next((reason for applies, reason in reasons if applies), f"not a data set that pack knows; expected {KNOWN}")
+
+
+def _folder(folder, reading):
+    """What lies in a folder, decided by the files in it."""
+    entries = [entry for entry in in_order(folder.iterdir()) if not is_hidden(entry.name)]
+    if cifar_batches(folder):
+        return read_cifar(folder, reading.labels)
+    if idx_files(folder):
+        source = Source(folder.absolute().name, {})
+        source.parts = read_idx(folder, source.notes)
+        return source
+    kinds = {}
+    for entry in entries:
+        if entry.is_file() and entry.suffix.lower() in {".npz", ".npy"} | HDF5 | TABLES:
+            kinds.setdefault("HDF5" if entry.suffix.lower() in HDF5 else entry.suffix.lower(), []).append(entry)
+    if not kinds or any(entry.is_dir() for entry in entries):
+        return image_folder(folder, reading.size, reading.first_frame)
+    if len(kinds) > 1:
+        raise InputError(f"{folder}: holds files of several kinds: {listed(f'{len(files)} {kind}' for kind, files in kinds.items())}; "
+                         f"say which, by their names or by a pattern such as '{folder}/*{next(iter(kinds.values()))[0].suffix}'")
+    kind, files = next(iter(kinds.items()))
+    source = Source(folder.absolute().name, {})
+    if kind == ".npy":
+        source.parts = read_npy(folder, source.notes, reading.images, reading.labels)
+    else:
+        source = _shards(files, reading, source.name)
+    others = [entry.name for entry in entries if entry not in files and not (kind in TABLES and entry.suffix.lower() in PICTURES)]
+    if others:
+        source.notes.left_out.append(f"{len(others)} files that are no {kind}: {listed(others)}")
+    return source
+
+
+def _shards(files, reading, name):
+    """Several files of one set, joined by split. A file's own name counts where its arrays name no split."""
+    packed = [file for file in files if file.is_file() and is_hdf5(file) and is_packed(file)]
+    if packed and len(packed) < len(files):
+        raise InputError(f"{packed[0]}: was made by pack, and lies among the files to be packed; move it away, or name the others by a pattern")
+    source, parts, kinds = Source(name, {}), {}, {file.suffix.lower() for file in files}
+    if ".npy" in kinds or any(file.is_dir() for file in files):
+        raise InputError(f"{files[0]}: got {len(files)} paths, of which not all are shards; expected .npz, .h5, .csv or .parquet files, or one path")
+    for file in files:
+        opened = _open(file, reading)
+        source.classes, source.layout = source.classes or opened.classes, source.layout or opened.layout
+        source.notes.left_out += [f"{file.name}: {note}" for note in opened.notes.left_out]
+        source.notes.said += [f"{file.name}: {note}" for note in opened.notes.said]
+        for split, part in opened.parts.items():
+            parts.setdefault(split or meaning(file.stem).split, []).append(part)
+    source.parts = {split: join(found) for split, found in parts.items()}
+    return source
+
+
+def _hdf5(path, source, reading):
+    """An HDF5 file, perhaps one that `pack` has made."""
+    if is_packed(path) and not (reading.images or reading.labels):
+        packed = open_packed(path)
+        packed.check(0, 1, verify=True)
+        source.parts = {split.name: Part(split.images, split.labels, f"{path.name}: {split.name}") for split in (packed.train, packed.test)}
+        source.classes, source.layout, source.kind = packed.classes or None, packed.layout, None if packed.classes else "numbers"
+        return source
+    source.parts, name, source.classes = open_foreign(path, source.notes, reading.images, reading.labels)
+    source.name = name or source.name
+    return source
 
 
 def _digits():
@@ -66,88 +174,8 @@ def _digits():
         from sklearn.datasets import load_digits
     except ImportError:
         raise InputError("digits: needs scikit-learn, which ships the data: pip install scikit-learn") from None
-    bunch = load_digits()
-    return Source("digits", (bunch.images.astype(np.uint8), bunch.target.astype(np.int64)), classes=[str(c) for c in bunch.target_names])
-
-
-def _npz(path):
-    with zipfile.ZipFile(path) as archive:
-        members = {member.filename.removesuffix(".npy"): member for member in archive.infolist()}
-        splits = {split: next(((_member(path, archive, members[x]), _member(path, archive, members[y])) for x, y in names
-                               if x in members and y in members), None) for split, names in _NPZ_NAMES.items()}
-    if splits["train"] is None:
-        known = "; ".join(f"{x}, {y}" for x, y in _NPZ_NAMES["train"])
-        raise InputError(f"{path}: found the arrays {one_line(', '.join(islice(members, 20)))}; expected a pair of: {known}")
-    return Source(path.stem, splits["train"], splits["test"])
-
-
-def _member(path, archive, member):
-    """One array of an .npz file, of which no more is read than the archive says and the array needs."""
-    where = f"{path}: {member.filename}"
-    check_declared(where, member.file_size, min(member.compress_size, os.path.getsize(path)))
-    if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        raise InputError(f"{where}: got compression {member.compress_type}, expected none or deflate, as numpy writes them")
-    with archive.open(member) as file:
-        version = np.lib.format.read_magic(file)
-        shape, _, dtype = (np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0)(file)
-        size = file.tell() + math.prod(shape) * dtype.itemsize
-        if size != member.file_size:
-            raise InputError(f"{where}: got {member.file_size} bytes, expected {size} for {dtype} of shape {shape}")
-        file.seek(0)
-        return np.lib.format.read_array(file, allow_pickle=False)
-
-
-def _idx_files(folder):
-    return (file for file in sorted(folder.iterdir()) if "-images" in file.name and ("idx" in file.name or "ubyte" in file.name))
-
-
-def _idx_folder(folder, only=None):
-    """idx files by their usual names: train-images-idx3-ubyte and t10k- or test-images..., labels beside them, .gz or not."""
-    splits = {}
-    for images in [only] if only else _idx_files(folder):
-        labels = folder / images.name.replace("images", "labels").replace("idx3", "idx1").replace("idx4", "idx1")
-        if not labels.exists() or labels == images:
-            raise InputError(f"{images}: expected its labels beside it, in {labels.name}")
-        splits["test" if images.name.startswith(("t10k", "test")) else "train"] = (_idx(images), _idx(labels))
-    if "train" not in splits:
-        splits["train"] = splits.pop("test")
-    return Source(folder.name, splits["train"], splits.get("test"))
-
-
-def _idx(path):
-    """One idx file (Y. LeCun's format: two zero bytes, type, number of axes, big-endian lengths, numbers)."""
-    stored, packed = os.path.getsize(path), path.suffix == ".gz"
-    with gzip.open(path) if packed else open(path, "rb") as file:
-        head = file.read(4)
-        zero, kind, axes = struct.unpack(">HBB", head)
-        if zero or kind not in _IDX_TYPES or not axes:
-            raise InputError(f"{path}: not an idx file: it begins with {head.hex()}")
-        shape, dtype = struct.unpack(f">{axes}I", file.read(4 * axes)), np.dtype(_IDX_TYPES[kind])
-        begin, size = file.tell(), math.prod(shape) * dtype.itemsize
-        check_declared(path, size, stored)
-        data = file.read(size + 1 if packed else min(size + 1, stored))
-    if len(data) != size:
-        raise InputError(f"{path}: got {begin + len(data)} bytes{' or more' * (len(data) > size)}, expected {begin + size} for shape {shape}; "
-                         "the file is truncated or damaged")
-    return np.frombuffer(data, dtype).reshape(shape)
-
-
-def _image_folder(folder, size):
-    """FOLDER/CLASS/*.png, or FOLDER/train/CLASS/... beside FOLDER/test (or val)/CLASS/..."""
-    train = folder / "train" if (folder / "train").is_dir() else folder
-    test = next((folder / name for name in ("test", "val") if (folder / name).is_dir()), None) if train != folder else None
-    classes = sorted(entry.name for entry in train.iterdir() if entry.is_dir())
-    if not classes:
-        raise InputError(f"{folder}: found no folders of images; expected one folder per class with image files in it")
-    return Source(folder.name, _images(train, classes, size), _images(test, classes, size) if test else None, classes)
-
-
-def _images(folder, classes, size):
-    unknown = sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and entry.name not in classes)
-    if unknown:
-        raise InputError(f"{folder}: class folder '{unknown[0]}' is not among the training classes: {', '.join(classes)}")
-    files = [(file, label) for label, name in enumerate(classes) if (folder / name).is_dir()
-             for file in sorted((folder / name).iterdir()) if file.suffix.lower() in SUFFIXES]
-    if not files:
-        raise InputError(f"{folder}: found no image files ({', '.join(sorted(SUFFIXES))}) in its class folders")
-    return ImageFiles([file for file, _ in files], size), np.array([label for _, label in files], np.int64)
+    bunch, notes = load_digits(), Notes()
+    if Path("digits").exists():
+        notes.said.append("the word digits means the handwritten digits of scikit-learn; the folder or file of that name is ./digits")
+    part = Part(bunch.images.astype(np.uint8), bunch.target.astype(np.int64), "digits of scikit-learn")
+    return Source("digits", {"train": part}, [str(name) for name in bunch.target_names], notes=notes)

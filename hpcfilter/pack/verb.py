@@ -2,36 +2,72 @@
 
 import argparse
 import re
+import sys
+
+SOURCES = ("digits, .npz, .npy, .h5, .csv, .parquet, idx files, CIFAR's batches, a folder of one of these or of images by class; several files or a "
+           "pattern in quotes are shards of one set")
 
 
 def add(parser):
     """Add the options of `pack` to a parser."""
-    parser.add_argument("source", help="digits, .npz, .h5, idx files (or their folder), or a folder of images by class")
+    parser.add_argument("source", nargs="+", help=SOURCES)
     parser.add_argument("-o", "--output", required=True, help="the .h5 file to write")
-    parser.add_argument("--seed", type=int, default=0, help="of the shuffle (default 0)")
-    parser.add_argument("--test-fraction", type=float, default=0.2, help="split off for testing when the source has no test rows (default 0.2)")
-    parser.add_argument("--size", type=_size, metavar="HEIGHTxWIDTH", help="bring the images of a folder to this size")
-    parser.add_argument("--regression", action="store_true", help="keep integer targets as numbers, not as classes")
-    parser.add_argument("--layout", choices=["HW", "HWC", "none"], help="axes of a row; default: guessed for uint8 images")
     parser.add_argument("--replace", action="store_true", help="overwrite the output")
+
+    rows = parser.add_argument_group("rows")
+    rows.add_argument("--images", metavar="NAME", help="array or column of the rows, where it is not called images, x, data or the like")
+    rows.add_argument("--size", type=_size, metavar="HEIGHTxWIDTH", help="bring image files to this size")
+    rows.add_argument("--layout", choices=["HW", "HWC", "none"],
+                      help="axes of a row: grey images, colour images with channels last, or neither; default: guessed where it is certain")
+    rows.add_argument("--first-frame", action="store_true", help="take the first picture of image files that hold several")
+    rows.add_argument("--skip-damaged", type=_count, default=0, metavar="N",
+                      help="leave out up to N rows that cannot be read or hold values that are not finite (default 0)")
+    rows.add_argument("--allow-compression", type=_count, metavar="N",
+                      help="let a file become up to N times its stored bytes (default 200): for honest data that compress well")
+
+    labels = parser.add_argument_group("labels")
+    labels.add_argument("--labels", metavar="NAME", help="array or column of the labels, where it is not called labels, y, target or the like")
+    kinds = labels.add_mutually_exclusive_group()
+    kinds.add_argument("--regression", dest="kind", action="store_const", const="numbers", help="keep integer targets as numbers, not as classes")
+    kinds.add_argument("--classes", dest="kind", action="store_const", const="classes", help="take floating-point labels as classes")
+    kinds.add_argument("--one-hot", dest="kind", action="store_const", const="one-hot", help="take rows of one 1 among zeros as classes")
+    labels.add_argument("--renumber", action="store_true", help="number the classes anew, by the labels that occur: for -1 and 1, or gaps")
+
+    split = parser.add_argument_group("training and test rows")
+    split.add_argument("--seed", type=int, default=0, help="of the shuffle (default 0)")
+    split.add_argument("--test-fraction", type=float, default=0.2, help="split off for testing when the source has no test rows (default 0.2)")
+    split.add_argument("--split", choices=["by-class", "random"], default="by-class", help="how: from each class alike (default), or any rows")
+    split.add_argument("--test-split", choices=["test", "val"], help="which rows to test with when the source has both (default test)")
     parser.set_defaults(run=run)
 
 
 def _size(text):
-    if not (match := re.fullmatch(r"(\d+)x(\d+)", text)):
+    if not (match := re.fullmatch(r"([1-9]\d{0,4})x([1-9]\d{0,4})", text)):
         raise argparse.ArgumentTypeError(f"got '{text}', expected HEIGHTxWIDTH, such as 64x64")
     return int(match[1]), int(match[2])
 
 
+def _count(text):
+    if not re.fullmatch(r"[1-9]\d{0,8}", text):
+        raise argparse.ArgumentTypeError(f"got '{text}', expected a number from 1 on")
+    return int(text)
+
+
 def run(words, comm):
     """Pack on rank 0, and say what the file holds."""
+    from hpcfilter.pack.found import table, warnings_of
     from hpcfilter.pack.pack import pack
 
     def do():
-        layout = {"none": ""}.get(words.layout, words.layout)
-        return pack(words.source, words.output, words.seed, words.test_fraction, words.size, words.regression, layout, words.replace)
+        source = words.source[0] if len(words.source) == 1 else words.source
+        return pack(source, words.output, words.seed, words.test_fraction, words.size, layout={"none": ""}.get(words.layout, words.layout),
+                    replace=words.replace, kind=words.kind, renumber=words.renumber, by_class=words.split == "by-class", test_split=words.test_split,
+                    images=words.images, labels=words.labels, first_frame=words.first_frame, skip_damaged=words.skip_damaged,
+                    allow_compression=words.allow_compression)
 
     about = comm.on_first(do)
     if comm.rank == 0:
         rows, kind = about["rows"], f"{len(about['classes'])} classes" if about["classes"] else "no classes"
-        print(f"{words.output}: {rows['train']} training and {rows['test']} test rows, {kind}")
+        print(f"{words.output}: {rows['train']} training and {rows['test']} test rows, {kind}\n{table(about)}", flush=True)
+        for note in warnings_of(about):
+            print(f"hpcfilter: warning: {note}", file=sys.stderr, flush=True)

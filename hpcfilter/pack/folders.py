@@ -1,0 +1,165 @@
+"""Folders of images by class: CLASS/*.png and whatever lies below, or the same under train/, val/ and test/ by their usual names."""
+
+import os
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+
+from hpcfilter.errors import InputError
+from hpcfilter.pack.images import ImageFiles
+from hpcfilter.pack.names import listed, meaning
+from hpcfilter.pack.pictures import SUFFIXES
+from hpcfilter.pack.source import Part, Source
+
+TOOLS = {"__macosx", "__pycache__", "lost+found", "@eadir", "$recycle.bin", "system volume information", "thumbs.db", "desktop.ini", "icon\r"}
+
+
+def is_hidden(name):
+    """Whether a file or folder is of a system or a tool, and no data."""
+    return name.startswith((".", "~$")) or name.lower() in TOOLS
+
+
+def is_image(name):
+    """Whether a file is called as images are."""
+    return os.path.splitext(name)[1].lower() in SUFFIXES
+
+
+class Tree:
+    """What lies in a folder, at any depth. images: list of Path. others: suffix -> how many files are no images. hidden: how many were passed over.
+
+    Links are followed, each folder once.
+    """
+
+    def __init__(self, folder):
+        self.images, self.others, self.hidden = [], Counter(), 0
+        seen = set()
+        for place, folders, files in os.walk(folder, followlinks=True):
+            if (real := os.path.realpath(place)) in seen:
+                folders.clear()
+                continue
+            seen.add(real)
+            self.hidden += sum(map(is_hidden, [*folders, *files]))
+            folders[:] = sorted(name for name in folders if not is_hidden(name))
+            for name in sorted(name for name in files if not is_hidden(name)):
+                if is_image(name):
+                    self.images.append(Path(place, name))
+                else:
+                    self.others[os.path.splitext(name)[1].lower() or "(no suffix)"] += 1
+
+
+class ClassFolders:
+    """The class folders of one split. folder: that they lie in. trees: name -> Tree."""
+
+    def __init__(self, folder):
+        entries = sorted(folder.iterdir())
+        self.folder = folder
+        self.trees = {entry.name: Tree(entry) for entry in entries if entry.is_dir() and not is_hidden(entry.name)}
+        self.loose = [entry.name for entry in entries if not entry.is_dir() and is_image(entry.name) and not is_hidden(entry.name)]
+        self.hidden = sum(is_hidden(entry.name) for entry in entries) + sum(tree.hidden for tree in self.trees.values())
+
+    @property
+    def count(self):
+        """How many images there are."""
+        return sum(len(tree.images) for tree in self.trees.values())
+
+    @property
+    def others(self):
+        """suffix -> how many files are no images."""
+        return sum((tree.others for tree in self.trees.values()), Counter())
+
+
+def image_folder(folder, size, first_frame=False):
+    """The images of a folder, as a Source. size, first_frame: see ImageFiles.
+
+    Raises InputError when there are none, or a split has other classes than the training rows.
+    """
+    source = Source(folder.name, {})
+    top = _descend(folder)
+    if top != folder:
+        source.notes.said.append(f"the class folders are those in {top}")
+    splits = _splits(top, source.notes) or {"": ClassFolders(top)}
+    train = splits.get("train", splits.get(""))
+    if train is None:
+        raise InputError(f"{top}: found folders for {' and '.join(splits)} and none for training; expected train/CLASS/*.png")
+    if not train.count:
+        others = "; ".join(f"{count} files {suffix}" for suffix, count in train.others.most_common(5))
+        raise InputError(f"{train.folder}: found no folders of images; expected one folder per class with image files in it "
+                         f"({', '.join(sorted(SUFFIXES))})" + (f"; there are {others}" if others else ""))
+    source.classes = [name for name, tree in train.trees.items() if tree.images]
+    _say_numbers(source)
+    for split, found in splits.items():
+        source.parts[split or "train"] = _part(found, source, size, first_frame)
+    hidden = sum(found.hidden for found in splits.values()) + ("" not in splits) * sum(is_hidden(entry.name) for entry in top.iterdir())
+    if hidden:
+        source.notes.left_out.append(f"{hidden} hidden or system files and folders")
+    return source
+
+
+def _folders(place):
+    return [entry for entry in sorted(place.iterdir()) if entry.is_dir() and not is_hidden(entry.name)]
+
+
+def _holds_images(folder):
+    return any(is_image(entry.name) and not is_hidden(entry.name) for entry in folder.iterdir() if not entry.is_dir())
+
+
+def _descend(folder, split=None):
+    """The folder that holds the class folders: further down where one folder is all there is, as archives are often unpacked.
+
+    split: go down only into a folder that is named after this split, too.
+    """
+    while len(inside := _folders(folder)) == 1 and not _holds_images(inside[0]) and _folders(inside[0]):
+        if meaning(inside[0].name).split != (split or ""):
+            break
+        folder = inside[0]
+    return folder
+
+
+def _splits(top, notes):
+    """split -> ClassFolders, where the folders in `top` are named after splits; {} where they are classes themselves."""
+    folders, named = _folders(top), {}
+    for folder in folders:
+        found = meaning(folder.name)
+        if found.split and found.role in ("", "images") and not _holds_images(folder):
+            named.setdefault(found.rest, {}).setdefault(found.split, []).append(folder)
+    named = max(named.values(), key=lambda splits: ("train" in splits, len(splits)), default={})
+    others = [folder for folder in folders if not any(folder in found for found in named.values())]
+    certain = len(named) > 1 or any(meaning(folder.name).split for folder in others)  # no classes are called train and test
+    if not named or (others and "train" not in named) or (not certain and any(map(_holds_images, others))):
+        return {}
+    for split, found in named.items():
+        if len(found) > 1:
+            raise InputError(f"{top}: both {found[0].name}/ and {found[1].name}/ may be the {split} split; move one of them away")
+    if others:
+        notes.left_out.append(f"{len(others)} folders beside {named['train'][0].name}/ that hold no class folders of a split: "
+                              f"{listed(f'{folder.name}/' for folder in others)}")
+    return {split: ClassFolders(_descend(found[0], split)) for split, found in named.items()}
+
+
+def _part(found, source, size, first_frame):
+    """The images of one split as a Part, and a word on what is passed over in it."""
+    classes, notes, where = source.classes, source.notes, f"{found.folder.name}/"
+    unknown = [name for name, tree in found.trees.items() if name not in classes and tree.images]
+    if unknown:
+        raise InputError(f"{found.folder}: class folder '{unknown[0]}' is not among the training classes: {listed(classes)}")
+    if empty := [name for name, tree in found.trees.items() if not tree.images and name not in classes]:
+        notes.left_out.append(f"{len(empty)} folders without an image, which are no class: {listed(where + name for name in empty)}")
+    if found.loose:
+        notes.left_out.append(f"{len(found.loose)} images beside the class folders of {where}, which have no class: {listed(found.loose)}")
+    if found.others:
+        notes.left_out.append(f"{found.others.total()} files in the class folders of {where} that are no images: "
+                              f"{listed(f'{count} {suffix}' for suffix, count in found.others.most_common())}")
+    label = {name: number for number, name in enumerate(classes)}
+    files = [(file, label[name]) for name, tree in found.trees.items() for file in tree.images]
+    if not files:
+        raise InputError(f"{found.folder}: found no image in its class folders, expected some or no such folder")
+    return Part(ImageFiles([file for file, _ in files], size, first_frame), np.array([label for _, label in files], np.int64), where)
+
+
+def _say_numbers(source):
+    """A word where class folders are numbers that stand in another order as names, such as 0, 1, 10, 2."""
+    numbers = [int(name) for name in source.classes if name.isdecimal()]
+    if len(numbers) == len(source.classes) and numbers != sorted(numbers):
+        source.notes.said.append(f"the class folders are taken in the order of their names: {listed(source.classes, 4)}; "
+                                 f"so folder {source.classes[2]} has label 2")

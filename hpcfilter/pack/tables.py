@@ -1,0 +1,196 @@
+"""Tables: CSV and Parquet files. A column of labels beside columns of numbers, or beside a column of image files' names.
+
+pyarrow reads them (extra `tables`). A table stands in memory as a whole.
+"""
+
+import csv
+
+import numpy as np
+
+from hpcfilter.errors import InputError
+from hpcfilter.pack.images import ImageFiles
+from hpcfilter.pack.names import ROLES, SPLITS, listed, split_of, words
+from hpcfilter.pack.source import Part, Words
+
+SUFFIXES = {".csv", ".tsv", ".parquet"}
+FILES = {"file", "files", "filename", "filepath", "path", "image", "images", "img", "picture"}  # of a column of names of images
+SPLIT = {"split", "set", "subset", "fold", "partition"}  # of a column that says which row is of which split
+SNIFFED = 1 << 16  # bytes of a CSV file from which its form is guessed
+
+
+def read_table(path, notes, size=None, images=None, labels=None, first_frame=False):
+    """The splits of a table: split -> Part. images: the column with the names of images. labels: that of the labels; names, or numbers from 1 on.
+
+    Raises InputError for a file that is no table, a missing cell, words where numbers are expected.
+    """
+    table = _read(path)
+    names = table.column_names
+    if not table.num_rows:
+        raise InputError(f"{path}: holds no rows")
+    label = _column(path, names, labels, "labels") if labels else _label(path, names, notes)
+    split = next((name for name in names if set(words(name)) <= SPLIT and words(name) and _is_text(table[name]) and name != label), None)
+    files = _column(path, names, images, "images") if images else _files(path, table, (label, split))
+    kept = [name for name in names if name not in (label, split, files)]
+    whole = _labels(path, table, label)
+    rows = _image_files(path, table, files, size, first_frame) if files else _numbers(path, table, kept)
+    if files and kept:
+        notes.left_out.append(f"{len(kept)} columns beside the names of images and their labels: {listed(kept)}")
+    where = f"{path.name}: {f'column {files}' if files else f'{len(kept)} columns'}, labels {label}"
+    if split is None:
+        return {"": Part(rows, whole, where)}
+    return _by_split(path, table[split].to_pylist(), rows, whole, f"{where}, column {split}")
+
+
+def _read(path):
+    try:
+        import pyarrow
+        import pyarrow.csv
+        import pyarrow.parquet
+    except ImportError:
+        raise InputError(f"{path}: tables need pyarrow: pip install 'hpcfilter[tables]'") from None
+    try:
+        if path.suffix == ".parquet":
+            return pyarrow.parquet.read_table(path)
+        delimiter, header = _form(path)
+        return pyarrow.csv.read_csv(path, pyarrow.csv.ReadOptions(autogenerate_column_names=not header),
+                                    pyarrow.csv.ParseOptions(delimiter=delimiter), pyarrow.csv.ConvertOptions(strings_can_be_null=True))
+    except pyarrow.ArrowException as error:
+        kind = "Parquet" if path.suffix == ".parquet" else "CSV"
+        uneven = "; its lines have unequal numbers of columns" if "columns, got" in str(error) else "; it is truncated, damaged or of another kind"
+        raise InputError(f"{path}: cannot be read as {kind}{uneven}") from None
+
+
+def _form(path):
+    """(delimiter, whether the first line has the names of the columns) of a CSV file."""
+    with open(path, encoding="utf-8-sig", errors="replace", newline="") as file:
+        lines = file.read(SNIFFED).splitlines()
+    first = next((line for line in lines if line.strip()), "")
+    delimiter = max("\t;,|", key=first.count) if any(mark in first for mark in "\t;,|") else ","
+    cells = next(csv.reader([first], delimiter=delimiter), [])
+    if any(_is_number(cell) for cell in cells) or any(cell and (path.parent / cell).is_file() for cell in cells):
+        return delimiter, False
+    return delimiter, True
+
+
+def _is_number(text):
+    try:
+        float(text)
+        return True
+    except ValueError:
+        return False
+
+
+def _is_text(column):
+    from pyarrow import types
+
+    kind = column.type
+    return types.is_string(kind) or types.is_large_string(kind) or types.is_dictionary(kind)
+
+
+def _column(path, names, wanted, option):
+    """The column that the user names, by its name or its number from 1 on."""
+    if wanted in names:
+        return wanted
+    if wanted.isdecimal() and 1 <= int(wanted) <= len(names):
+        return names[int(wanted) - 1]
+    raise InputError(f"{path}: --{option}: found no column {wanted}; there are {listed(names)}")
+
+
+def _label(path, names, notes):
+    """The column of labels: the one that is called so, or the last."""
+    called = [name for name in names if set(words(name)) & set(ROLES["labels"]) - {"y"} or words(name) == ["y"]]
+    if len(called) > 1:
+        raise InputError(f"{path}: the columns {listed(called)} may all be the labels; say which: --labels NAME")
+    if not called:
+        notes.said.append(f"no column of {path.name} is called label, target, class or y; the last one, {names[-1]}, is taken (--labels NAME)")
+    return called[0] if called else names[-1]
+
+
+def _files(path, table, others):
+    """The column that holds names of images, or None."""
+    for name in table.column_names:
+        if name not in others and _is_text(table[name]):
+            first = next((text for text in table[name].to_pylist() if text), "")
+            if set(words(name)) & FILES or (path.parent / first).is_file():
+                return name
+    return None
+
+
+def _refuse_missing(path, table, name):
+    column = table[name]
+    if column.null_count:
+        row = column.is_null().to_pylist().index(True)
+        raise InputError(f"{path}: column {name}: {column.null_count} cells are empty, the first in row {row}; fill them, or leave these rows out")
+
+
+def _labels(path, table, name):
+    """The labels as an array (n,), or Words."""
+    _refuse_missing(path, table, name)
+    if not _is_text(table[name]):
+        return _array(path, table, name)
+    return Words.of(np.array(table[name].to_pylist(), dtype=str))
+
+
+def _numbers(path, table, names):
+    """The columns as rows (n, columns), of the narrowest type that holds them all."""
+    if not names:
+        raise InputError(f"{path}: has no column beside the labels; expected numbers, or names of images")
+    columns = [_array(path, table, name) for name in names]
+    if len(columns) == 1:
+        return columns[0] if columns[0].ndim > 1 else columns[0][:, None]
+    return np.stack(columns, axis=1) if all(column.ndim == 1 for column in columns) else np.concatenate(
+        [column.reshape(len(column), -1) for column in columns], axis=1)
+
+
+def _array(path, table, name):
+    """One column of numbers, or of lists of equally many numbers."""
+    from pyarrow import types
+
+    _refuse_missing(path, table, name)
+    column = table[name].combine_chunks()
+    kind = column.type
+    if types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind):
+        values = column.flatten()
+        width, rest = divmod(len(values), len(column))
+        if rest or not width or set(np.unique(column.value_lengths().to_numpy(zero_copy_only=False))) != {width}:
+            raise InputError(f"{path}: column {name}: holds lists of unequal lengths, expected equally many numbers in each")
+        return _plain(path, name, values).reshape(-1, width)
+    return _plain(path, name, column)
+
+
+def _plain(path, name, column):
+    from pyarrow import types
+
+    kind = column.type
+    if not (types.is_integer(kind) or types.is_floating(kind) or types.is_boolean(kind)) or column.null_count:
+        word = next((str(text) for text in column.to_pylist() if not _is_number(str(text))), "nothing")
+        raise InputError(f"{path}: column {name}: holds {kind} such as '{' '.join(word.split())[:40]}', expected numbers; leave the column out, "
+                         "or write what it says as numbers")
+    return column.to_numpy(zero_copy_only=False)
+
+
+def _image_files(path, table, name, size, first_frame):
+    """The images that a column names, from the folder of the table on."""
+    _refuse_missing(path, table, name)
+    files = [path.parent / text for text in table[name].to_pylist()]
+    missing = [str(file) for file in files if not file.is_file()]
+    if missing:
+        raise InputError(f"{path}: column {name}: {len(missing)} of {len(files)} files are not there: {listed(missing)}; "
+                         f"expected paths from {path.parent} on")
+    return ImageFiles(files, size, first_frame)
+
+
+def _by_split(path, names, rows, labels, where):
+    """The rows of each split as a column names it."""
+    splits = {}
+    for row, name in enumerate(names):
+        splits.setdefault(split_of(name or ""), []).append(row)
+    if "" in splits or "train" not in splits:
+        raise InputError(f"{where}: got '{names[splits.get('', [0])[0]]}' in row {splits.get('', [0])[0]}, expected "
+                         f"{', '.join(words[0] for words in SPLITS.values())}, and some of train")
+    parts = {}
+    for split, chosen in splits.items():
+        index = np.array(chosen)
+        own = ImageFiles([rows.files[row] for row in chosen], *rows.how) if isinstance(rows, ImageFiles) else rows[index]
+        parts[split] = Part(own, Words(labels.codes[index], labels.names) if isinstance(labels, Words) else labels[index], where)
+    return parts
