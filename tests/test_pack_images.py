@@ -45,8 +45,8 @@ def in_order(images):
     return [*images[::2], *images[1::2]]
 
 
-@pytest.mark.parametrize("kind, ending", [("uint16", "png"), ("uint16", "tif"), (">u2", "tif"), ("int32", "tif"), ("float32", "tif"), ("uint8", "png"),
-                                          ("uint16", "pgm")])
+@pytest.mark.parametrize("kind, ending", [("uint16", "png"), ("uint16", "tif"), (">u2", "tif"), ("int32", "tif"), ("float32", "tif"),
+                                          ("uint8", "png"), ("uint16", "pgm")])
 def test_one_band_of_any_type_keeps_every_value(folder, tmp_path, kind, ending):
     images = (RNG.random((12, 16, 16)) * (1 if kind == "float32" else 255 if kind == "uint8" else 65535)).astype(kind)
     rows, data, found = packed(folder({f"{i:02}.{ending}": image for i, image in enumerate(images)}), tmp_path)

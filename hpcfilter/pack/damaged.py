@@ -12,8 +12,8 @@ RECORDED = 1000  # rows that are named in the file
 def drop_damaged(parts, values, dropped, allowed, opened):
     """Add what is damaged to `dropped`, so that the next filling leaves it out.
 
-    parts: split -> Part. values: split -> its Values, of images and labels. dropped: split -> {row: why}, changed in place. allowed: how many rows may
-    be left out. opened: the Source, whose notes say what was left out.
+    parts: split -> Part. values: split -> its Values, of images and labels. dropped: split -> {row: why}, changed in place. allowed: how many rows
+    may be left out. opened: the Source, whose notes say what was left out.
     Returns whether there was something new. Raises InputError, after a line for each on the error output, when it is more than allowed.
     """
     new, lines = False, []
@@ -25,7 +25,8 @@ def drop_damaged(parts, values, dropped, allowed, opened):
             wrong = {row: why for row, why in found.wrong.items() if row not in dropped[split]}
             if wrong:
                 first = min(wrong)
-                lines.append(f"{part.where}: {len(wrong)} rows of the {name} cannot be trained on, the first is {_named(part, first)}: {wrong[first]}")
+                lines.append(f"{part.where}: {len(wrong)} rows of the {name} cannot be trained on, the first is {_named(part, first)}: "
+                             f"{wrong[first]}")
             dropped[split].update(wrong)
             new = new or bool(wrong)
         new = new or bool(files)

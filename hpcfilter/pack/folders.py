@@ -125,7 +125,7 @@ def _splits(top, notes):
             named.setdefault(found.rest, {}).setdefault(found.split, []).append(folder)
     named = max(named.values(), key=lambda splits: ("train" in splits, len(splits)), default={})
     others = [folder for folder in folders if not any(folder in found for found in named.values())]
-    certain = len(named) > 1 or any(meaning(folder.name).split for folder in others)  # no classes are called train and test
+    certain = len({*named, *(meaning(folder.name).split for folder in others)} - {""}) > 1  # no two classes are called train and test
     if not named or (others and "train" not in named) or (not certain and any(map(_holds_images, others))):
         return {}
     for split, found in named.items():

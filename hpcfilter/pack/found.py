@@ -70,7 +70,8 @@ def table(about):
     lines.append(("images", f"{images['type']} {_shape(images['shape'])}, {_span(images)}, layout {images['layout']}"))
     if labels["classes"]:
         (least, few), (most, many) = labels["smallest"], labels["largest"]
-        lines.append(("labels", f"{labels['classes']} classes, {few:,} rows ('{least}') to {many:,} ('{most}'); {labels['empty'] or 'none'} empty"))
+        rows = f"of {few:,} rows each" if few == many else f"{few:,} rows ('{least}') to {many:,} ('{most}')"
+        lines.append(("labels", f"{labels['classes']} classes, {rows}; {labels['empty'] or 'none'} empty"))
     else:
         lines.append(("labels", "none" if about.get("targets") == "none" else f"{labels['type']} {_shape(labels['shape'])}, {_span(labels)}"))
     lines += [("left out", note) for note in found["left_out"]] or [("left out", "nothing")]

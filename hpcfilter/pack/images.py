@@ -32,7 +32,7 @@ class ImageFiles:
         """Rows are of this kind and size from now on; what was seen before is forgotten."""
         dtype, bands, _ = KINDS[kind]
         self.dtype, self.shape = np.dtype(dtype), (len(self.files), *size, *([bands] if bands > 1 else []))
-        self._kind, self._kinds, self._sizes, self._first, self._changes, self.damaged = kind, Counter(), Counter(), {}, Counter(), {}
+        self._kind, self._seen, self._changes, self.damaged = kind, {}, Counter(), {}  # seen: (kind, size) -> [how many, the first one]
 
     @property
     def layout(self):
@@ -46,7 +46,9 @@ class ImageFiles:
     def _read(self, number):
         """(array, kind, changes) of a file; None for one that cannot be read, which is noted."""
         try:
-            return read_picture(self.files[number].read_bytes(), self.files[number], *self.how)
+            with open(self.files[number], "rb") as file:
+                data = file.read()
+            return read_picture(data, self.files[number], *self.how)
         except InputError as error:
             self.damaged[number] = str(error)
         except OSError as error:
@@ -59,10 +61,9 @@ class ImageFiles:
         for place, number in enumerate(numbers):
             if found := self._read(number):
                 image, kind, changes = found
-                self._kinds[kind] += 1
-                self._sizes[image.shape[:2]] += 1
-                self._first.setdefault(image.shape[:2], self.files[number].name)
-                self._changes.update(changes)
+                self._seen.setdefault((kind, image.shape[:2]), [0, self.files[number].name])[0] += 1
+                if changes:
+                    self._changes.update(changes)
                 image = _widened(image, KINDS[self._kind][1])
                 if (image.shape, image.dtype) == (array.shape[1:], array.dtype):
                     array[place] = image
@@ -73,13 +74,13 @@ class ImageFiles:
 
         Raises InputError when they are of several sizes, or of kinds that do not go together.
         """
-        where = f"{self.files[0].parent.parent}: got images"
-        if len(self._sizes) > 1:
-            sizes = (f"{count} of {size[1]} x {size[0]} pixels ({self._first[size]})" for size, count in self._sizes.most_common())
-            raise InputError(f"{where} of {len(self._sizes)} sizes: {listed(sizes)}; give --size HEIGHTxWIDTH to bring all to one")
-        if len(self._kinds) > 1 and not set(self._kinds) <= set(MIXABLE):
+        where, sizes, kinds = f"{self.files[0].parent.parent}: got images", self._counted(1), self._counted(0)
+        if len(sizes) > 1:
+            named = (f"{count} of {size[1]} x {size[0]} pixels ({first})" for size, (count, first) in sizes.items())
+            raise InputError(f"{where} of {len(sizes)} sizes: {listed(named)}; give --size HEIGHTxWIDTH to bring all to one")
+        if len(kinds) > 1 and not set(kinds) <= set(MIXABLE):
             raise InputError(f"{where} of kinds whose values do not mean the same: {self._listed_kinds()}; bring all to one kind")
-        kind = max(self._kinds, key=lambda kind: KINDS[kind][1], default=self._kind)
+        kind = max(kinds, key=lambda kind: KINDS[kind][1], default=self._kind)
         again = kind != self._kind
         if again:
             self._expect(kind, self.shape[1:3])
@@ -87,13 +88,21 @@ class ImageFiles:
 
     def notes(self):
         """What was done to the images, for a person. Yields str."""
-        if len(self._kinds) > 1:
+        if len(self._counted(0)) > 1:
             yield f"{self._listed_kinds()} images: all became {KINDS[self._kind][2]}"
         for what, count in self._changes.items():
             yield f"{count} images {what}"
 
+    def _counted(self, part):
+        """What was seen by kind (part 0) or size (1), the most common first: kind or size -> (how many, the first one)."""
+        found = {}
+        for key, (count, first) in self._seen.items():
+            before = found.get(key[part], (0, first))
+            found[key[part]] = before[0] + count, before[1]
+        return dict(sorted(found.items(), key=lambda item: -item[1][0]))
+
     def _listed_kinds(self):
-        return listed(f"{count} {KINDS[kind][2]}" for kind, count in self._kinds.most_common())
+        return listed(f"{count} {KINDS[kind][2]}" for kind, (count, _) in self._counted(0).items())
 
 
 def _widened(image, bands):

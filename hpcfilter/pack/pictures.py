@@ -1,5 +1,6 @@
 """One image file becomes an array of its own values. What cannot be kept is refused in words; what is brought to another form is told."""
 
+import functools
 import io
 
 import numpy as np
@@ -30,17 +31,15 @@ def read_picture(data, where, size=None, first_frame=False):
     Raises InputError for what is damaged, would become far too large, or would not keep its values.
     """
     image = open_picture(data, where)
-    from PIL import ImageOps
-
     several = getattr(image, "n_frames", 1) > 1
     if several and image.format != "MPO" and not first_frame:  # an MPO is a photograph, with a smaller one of it behind
         raise InputError(f"{where}: holds {image.n_frames} pictures (an animation or several pages); save each in a file of its own, "
                          "or give --first-frame")
     _refuse_lossy(image, data, where)
     with damage(where):
-        turned = _is_turned(image) if image.format == "TIFF" else False  # which Pillow itself turns when it loads them, and forgets
+        turned = image.format == "TIFF" and _is_turned(image)  # Pillow itself turns these when it loads them, and forgets that it has
         image.load()
-        upright = ImageOps.exif_transpose(image) if _is_turned(image) else image
+        upright = _upright(image) if _is_turned(image) else image
         changes = [FIRST] * several + [TURNED] * (turned or upright is not image)
         kind = _BECOMES.get(image.mode)
         if kind is None:
@@ -54,16 +53,12 @@ def read_picture(data, where, size=None, first_frame=False):
 
 def open_picture(data, where):
     """Pillow's image of these bytes, of which only the head has been read. Raises InputError when it declares to become too many."""
-    try:
-        from PIL import Image, UnidentifiedImageError
-    except ImportError:
-        raise InputError("images: needs Pillow: pip install pillow") from None
+    Image, UnidentifiedImageError, formats = _pillow()
     if not data:
         raise InputError(f"{where}: is empty")
     with damage(where):
-        Image.init()  # does its work once: all formats are known from then on
         try:
-            image = Image.open(io.BytesIO(data), formats=[form for form in FORMATS if form in Image.OPEN])
+            image = Image.open(io.BytesIO(data), formats=formats)
         except Image.DecompressionBombError:
             raise InputError(f"{where}: declares to be a decompression bomb, of more pixels than Pillow takes") from None
         except UnidentifiedImageError:
@@ -72,8 +67,21 @@ def open_picture(data, where):
     return image
 
 
+@functools.cache
+def _pillow():
+    """Pillow's module Image, its error for what is no image, and those of FORMATS that it can read here."""
+    try:
+        from PIL import Image, UnidentifiedImageError
+    except ImportError:
+        raise InputError("images: needs Pillow: pip install pillow") from None
+    Image.init()
+    return Image, UnidentifiedImageError, [form for form in FORMATS if form in Image.OPEN]
+
+
 def _refuse_lossy(image, data, where):
     """Raise InputError for images of which Pillow gives only a part of the bits, or other numbers."""
+    if image.format not in ("PNG", "TIFF", "PPM"):
+        return
     tags = getattr(image, "tag_v2", {}) or {}
     bits, form = tags.get(BITS, (8,)), tags.get(SAMPLE_FORMAT, (1,))
     deep = image.format == "PNG" and data[24] == 16 and image.mode not in ("I;16", "I")
@@ -97,7 +105,15 @@ def _most(data):
 
 def _is_turned(image):
     """Whether the EXIF orientation says that a viewer turns or mirrors the image."""
-    return image.format not in ("BMP", "DIB", "GIF", "PPM") and image.getexif().get(ORIENTATION, 1) not in (0, 1, None)
+    if not image.info and image.format != "TIFF":  # nothing but pixels is there
+        return False
+    return image.getexif().get(ORIENTATION, 1) not in (0, 1, None)
+
+
+def _upright(image):
+    from PIL import ImageOps
+
+    return ImageOps.exif_transpose(image)
 
 
 def _as_kind(image, kind):

@@ -3,6 +3,7 @@
 import numpy as np
 
 LARGEST = float(np.finfo(np.float32).max)  # training is in float32
+BLOCK = 2**17  # values that are looked at together, few enough for a processor's cache
 EXACT = 2**24  # up to which float32 has every whole number
 
 
@@ -53,7 +54,11 @@ class Moments:
 
     def add(self, values):
         """values: (n, channels)."""
-        values = values.astype(np.float64)
+        step = max(1, BLOCK // values.shape[1])
+        for start in range(0, len(values), step):
+            self._add(values[start : start + step].astype(np.float64))
+
+    def _add(self, values):
         count, mean = len(values), values.mean(axis=0)
         total, away = self.count + count, mean - self.mean
         self.squares = self.squares + ((values - mean) ** 2).sum(axis=0) + away**2 * (self.count * count / total)
