@@ -175,7 +175,8 @@ def test_values_that_cannot_be_trained_on_are_named(tmp_path, split, row, array,
     with pytest.raises(InputError, match=rf"s.npz: x_{split}, y_{split}: 1 rows of the {what} .*row {row}: 1 of its . values are {word}"):
         packed(tmp_path / "s.npz", tmp_path)
     data, _, said = packed(tmp_path / "s.npz", tmp_path, skip_damaged=1)
-    assert (len(data.train), len(data.test)) == ((29, 10) if split == "train" else (30, 9)) and f"1 damaged rows, as --skip-damaged allows: row {row}" in said
+    assert (len(data.train), len(data.test)) == ((29, 10) if split == "train" else (30, 9))
+    assert f"1 damaged rows, as --skip-damaged allows: row {row}" in said
     assert np.isfinite(data.train.images).all() and np.isfinite(data.test.labels).all() and row not in getattr(data, split).origin
 
 
@@ -191,8 +192,10 @@ def test_every_class_keeps_a_training_row_and_gives_its_share(npz, tmp_path, see
     assert np.all(np.abs(test - 0.2 * np.bincount(labels)) < 1), "the share of each class, to the nearest row"
 
 
-@pytest.mark.parametrize("counts, held, expected", [([100, 50], 30, [20, 10]), ([3, 3, 3], 2, [1, 1, 0]), ([1, 9], 2, [0, 2]), ([1, 1, 8], 2, [0, 0, 2]),
-                                                    ([1, 1], 1, [0, 0]), ([2, 2], 3, [1, 1]), ([0, 10], 2, [0, 2])])
+@pytest.mark.parametrize("counts, held, expected", [
+    ([100, 50], 30, [20, 10]), ([3, 3, 3], 2, [1, 1, 0]), ([1, 9], 2, [0, 2]), ([1, 1, 8], 2, [0, 0, 2]), ([1, 1], 1, [0, 0]), ([2, 2], 3, [1, 1]),
+    ([0, 10], 2, [0, 2]),
+])
 def test_how_many_rows_each_class_gives(counts, held, expected):
     assert taken(np.array(counts), held).tolist() == expected
 

@@ -1,24 +1,18 @@
-"""What `pack` reads: the names of arrays and files, tables, CIFAR's batches, shards, sets of idx files, files that it has made itself."""
+"""What `pack` reads: the names of arrays and files, CIFAR's batches, shards, sets of idx files, files that it has made itself."""
 
 import gzip
 import os
 import pickle
 import struct
-import sys
 
 import h5py
 import numpy as np
 import pytest
-from PIL import Image
 
 from hpcfilter.data import open_packed
 from hpcfilter.errors import InputError
 from hpcfilter.pack.names import in_order, meaning
 from hpcfilter.pack.pack import pack
-
-pyarrow = pytest.importorskip("pyarrow", reason="tables need pyarrow")
-import pyarrow.csv  # noqa: E402
-import pyarrow.parquet  # noqa: E402
 
 RNG = np.random.default_rng(0)
 X, Y = RNG.integers(0, 256, (40, 8, 8), np.uint8), np.arange(40) % 4
@@ -55,7 +49,8 @@ def test_numbered_names_are_in_the_order_of_their_numbers():
     assert in_order(["part10", "part2", "part1b", "part"]) == ["part", "part1b", "part2", "part10"]
 
 
-@pytest.mark.parametrize("x, y", [("x_{}", "y_{}"), ("{}_images", "{}_labels"), ("{}X", "{}Y"), ("features_{}", "targets_{}"), ("{}.data", "{}.target")])
+@pytest.mark.parametrize("x, y", [("x_{}", "y_{}"), ("{}_images", "{}_labels"), ("{}X", "{}Y"), ("features_{}", "targets_{}"),
+                                  ("{}.data", "{}.target")])
 @pytest.mark.parametrize("test", ["test", "val", "valid", "validation", "dev"])
 def test_splits_of_arrays_under_their_usual_names(tmp_path, x, y, test):
     arrays = {x.format("train"): X[:30], y.format("train"): Y[:30], x.format(test): X[30:], y.format(test): Y[30:]}
@@ -105,7 +100,7 @@ def test_class_names_in_an_hdf5_file(tmp_path):
     assert packed(tmp_path / "s.h5", tmp_path)[2].classes == ["non-cat", "cat"]
 
 
-# ---- .npy, CSV, Parquet
+# ---- .npy
 
 @pytest.mark.parametrize("x, y", [("x", "y"), ("images", "labels"), ("my_images", "my_labels"), ("data", "target"), ("features", "labels")])
 def test_npy_files_beside_each_other(tmp_path, x, y):
@@ -123,70 +118,6 @@ def test_a_single_npy_file_has_no_labels(tmp_path):
     (tmp_path / "rows.npy").write_bytes((tmp_path / "rows.npy").read_bytes()[:-9])
     with pytest.raises(InputError, match="rows.npy: got 2679 bytes, expected 2688 .* truncated"):
         packed(tmp_path / "rows.npy", tmp_path)
-
-
-TABLE = {"width": [float(number) for number in range(20)], "height": list(range(20)), "species": ["b", "a"] * 10}
-
-
-@pytest.mark.parametrize("ending", ["csv", "tsv", "parquet"])
-def test_tables_of_features(tmp_path, ending):
-    table = pyarrow.table(TABLE)
-    if ending == "parquet":
-        pyarrow.parquet.write_table(table, tmp_path / "s.parquet")
-    else:
-        pyarrow.csv.write_csv(table, tmp_path / f"s.{ending}", pyarrow.csv.WriteOptions(delimiter="," if ending == "csv" else "\t"))
-    rows, labels, data, said = packed(tmp_path / f"s.{ending}", tmp_path, labels="species")
-    assert rows.tolist() == [[number, number] for number in range(20)] and [data.classes[label] for label in labels] == TABLE["species"] and said == ""
-    assert "the last one, species, is taken (--labels NAME)" in packed(tmp_path / f"s.{ending}", tmp_path)[3]
-
-
-def test_a_table_without_a_head(tmp_path):
-    np.savetxt(tmp_path / "s.csv", np.c_[X.reshape(40, -1), Y], delimiter=",", fmt="%d")
-    rows, labels, _, said = packed(tmp_path / "s.csv", tmp_path)
-    assert np.array_equal(rows, X.reshape(40, -1)) and np.array_equal(labels, Y) and "is taken" in said
-    rows, labels, _, _ = packed(tmp_path / "s.csv", tmp_path, labels="1", regression=True)
-    assert np.array_equal(labels, X[:, 0, 0]) and rows.shape == (40, 64)
-
-
-def test_columns_of_lists(tmp_path):
-    pyarrow.parquet.write_table(pyarrow.table({"embedding": X.reshape(40, -1).astype(np.float32).tolist(), "label": Y}), tmp_path / "s.parquet")
-    rows, labels, _, _ = packed(tmp_path / "s.parquet", tmp_path)
-    assert np.array_equal(rows, X.reshape(40, -1)) and np.array_equal(labels, Y)
-
-
-@pytest.mark.parametrize("text, message", [
-    ("a,b,label\n1,2,x\n3,,y\n", "column b: 1 cells are empty, the first in row 1"),
-    ("a,b,label\n1,red,x\n3,blue,y\n", "column b: holds string such as 'red', expected numbers; leave the column out"),
-    ("a,b,label\n1,2,x\n3,y\n", "unequal numbers of columns"),
-    ("a,b,label\n", "holds no rows"),
-    ("a,class,label\n1,2,3\n", "the columns class, label may all be the labels; say which"),
-    ("label\n1\n", "has no column beside the labels"),
-])
-def test_tables_that_cannot_be_trained_on_are_refused(tmp_path, text, message):
-    (tmp_path / "s.csv").write_text(text)
-    with pytest.raises(InputError, match=f"s.csv.*{message}"):
-        packed(tmp_path / "s.csv", tmp_path)
-
-
-@pytest.mark.parametrize("head", ["file,label\n", "image_path,class\n", ""])
-def test_a_table_of_names_of_images(tmp_path, head):
-    (tmp_path / "pics").mkdir()
-    for number, image in enumerate(X):
-        Image.fromarray(image).save(tmp_path / "pics" / f"{number}.png")
-    lines = [f"pics/{number}.png,{'abcd'[label]}" for number, label in enumerate(Y)]
-    (tmp_path / "s.csv").write_text(head + "\n".join(lines))
-    rows, labels, data, _ = packed(tmp_path / "s.csv", tmp_path)
-    assert np.array_equal(rows, X) and np.array_equal(labels, Y) and data.classes == list("abcd") and data.layout == "HW"
-    (tmp_path / "s.csv").write_text((head or "file,label\n") + "\n".join(lines).replace("pics/7", "pics/x7"))
-    with pytest.raises(InputError, match="1 of 40 files are not there: .*x7.png"):
-        packed(tmp_path / "s.csv", tmp_path)
-
-
-def test_a_column_may_name_the_split(tmp_path):
-    lines = [f"{number},{label},{'train' if number < 30 else 'validation'}" for number, label in enumerate(Y)]
-    (tmp_path / "s.csv").write_text("a,label,split\n" + "\n".join(lines))
-    data = packed(tmp_path / "s.csv", tmp_path)[2]
-    assert data.test.images[:, 0].tolist() == list(range(30, 40)) and len(data.train) == 30
 
 
 # ---- CIFAR's own files
@@ -266,6 +197,9 @@ def write_shards(folder, kind, names):
                 file.create_dataset("images", data=x, chunks=(3, 8, 8), compression="gzip")
                 file["labels"] = y
         else:
+            pytest.importorskip("pyarrow", reason="Parquet needs pyarrow")
+            import pyarrow.parquet
+
             pyarrow.parquet.write_table(pyarrow.table({"v": x.reshape(len(x), -1).tolist(), "label": y}), folder / f"{name}.parquet")
 
 
@@ -347,8 +281,9 @@ def test_a_packed_file_keeps_its_classes_and_its_layout(tmp_path):
 
 @pytest.mark.parametrize("name, data, message", [
     ("s.pt", b"x", "is a file of torch; save its arrays with numpy.savez"), ("s.pkl", b"x", "is a pickle of Python, which can run programs"),
-    ("s.tar.gz", b"x", "is an archive; unpack it first"), ("s.mat", b"x", "is a file of MATLAB"), ("s.jpg", b"x", "is one image; expected a folder"),
-    ("s.h5", b"x", "is no HDF5 file, though it is called so"), ("s.h5", b"", "is empty"), ("data_batch_1", b"x", "is one batch of CIFAR; give the folder of all"),
+    ("s.tar.gz", b"x", "is an archive; unpack it first"), ("data_batch_1", b"x", "is one batch of CIFAR; give the folder of all"),
+    ("s.mat", b"x", "is a file of MATLAB"), ("s.jpg", b"x", "is one image; expected a folder"),
+    ("s.h5", b"x", "is no HDF5 file, though it is called so"), ("s.h5", b"", "is empty"),
     ("s.txt", b"x", "not a data set that pack knows"),
 ])
 def test_what_is_no_source_is_told_the_way_out(tmp_path, name, data, message):
@@ -361,10 +296,3 @@ def test_the_word_digits_beside_a_folder_of_that_name(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "digits").mkdir()
     assert "the folder or file of that name is ./digits" in packed("digits", tmp_path)[3]
-
-
-def test_tables_say_what_they_need(tmp_path, monkeypatch):
-    (tmp_path / "s.csv").write_text("1,2\n3,4\n")
-    monkeypatch.setitem(sys.modules, "pyarrow.csv", None)
-    with pytest.raises(InputError, match=r"tables need pyarrow: pip install 'hpcfilter\[tables\]'"):
-        packed(tmp_path / "s.csv", tmp_path)

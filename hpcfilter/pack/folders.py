@@ -34,7 +34,7 @@ class Tree:
     def __init__(self, folder):
         self.images, self.others, self.hidden = [], Counter(), 0
         seen = set()
-        for place, folders, files in os.walk(folder, followlinks=True):
+        for place, folders, files in os.walk(folder, followlinks=True, onerror=_refuse):
             if (real := os.path.realpath(place)) in seen:
                 folders.clear()
                 continue
@@ -46,6 +46,10 @@ class Tree:
                     self.images.append(Path(place, name))
                 else:
                     self.others[os.path.splitext(name)[1].lower() or "(no suffix)"] += 1
+
+
+def _refuse(error):
+    raise InputError(f"{error.filename}: cannot look into this folder: {error.strerror}") from None
 
 
 class ClassFolders:

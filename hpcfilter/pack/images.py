@@ -1,6 +1,7 @@
 """Image files as rows. Their form is guessed from the first one; when all are read, `settle` knows better."""
 
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 
@@ -15,13 +16,13 @@ TRIED = 100  # files of which one must be readable, so that the form can be gues
 class ImageFiles:
     """Image files as rows (height, width) of one band, or (height, width, 3 or 4) of colours.
 
-    files: list of Path. size: (height, width) that all are brought to, or None: all must be of one size. first_frame: take the first picture of a
-    file that holds several. how: both of these.
+    files: names of the images, for a person. size: (height, width) that all are brought to, or None: all must be of one size. first_frame: take the
+    first picture of a file that holds several. read: (number) -> the bytes of an image, default those of the file of that name.
     damaged: row -> why it cannot be read, of the rows that were read so far; such a row is zeros.
     """
 
-    def __init__(self, files, size=None, first_frame=False):
-        self.files, self.how, self.damaged = files, (size, first_frame), {}
+    def __init__(self, files, size=None, first_frame=False, read=None):
+        self.files, self._how, self._bytes, self.damaged = files, (size, first_frame), read or self._file, {}
         found = next(filter(None, map(self._read, range(min(len(files), TRIED)))), None)
         if found is None:
             raise InputError(f"{self.damaged[0]}; none of the first {len(self.damaged)} images can be read")
@@ -43,12 +44,25 @@ class ImageFiles:
         """The name of a row for a person."""
         return str(self.files[row])
 
+    def subset(self, index):
+        """The images of these numbers, int64 (m,), as an ImageFiles of its own."""
+        return ImageFiles([self.files[number] for number in index], *self._how, read=lambda number: self._bytes(index[number]))
+
+    @staticmethod
+    def joined(several):
+        """The images of several ImageFiles, one behind the other, as one."""
+        owner = [(one, number) for one in several for number in range(len(one.files))]
+        files = [file for one in several for file in one.files]
+        return ImageFiles(files, *several[0]._how, read=lambda number: owner[number][0]._bytes(owner[number][1]))
+
+    def _file(self, number):
+        with open(self.files[number], "rb") as file:
+            return file.read()
+
     def _read(self, number):
         """(array, kind, changes) of a file; None for one that cannot be read, which is noted."""
         try:
-            with open(self.files[number], "rb") as file:
-                data = file.read()
-            return read_picture(data, self.files[number], *self.how)
+            return read_picture(self._bytes(number), self.files[number], *self._how)
         except InputError as error:
             self.damaged[number] = str(error)
         except OSError as error:
@@ -61,7 +75,7 @@ class ImageFiles:
         for place, number in enumerate(numbers):
             if found := self._read(number):
                 image, kind, changes = found
-                self._seen.setdefault((kind, image.shape[:2]), [0, self.files[number].name])[0] += 1
+                self._seen.setdefault((kind, image.shape[:2]), [0, self.files[number]])[0] += 1
                 if changes:
                     self._changes.update(changes)
                 image = _widened(image, KINDS[self._kind][1])
@@ -74,9 +88,9 @@ class ImageFiles:
 
         Raises InputError when they are of several sizes, or of kinds that do not go together.
         """
-        where, sizes, kinds = f"{self.files[0].parent.parent}: got images", self._counted(1), self._counted(0)
+        where, sizes, kinds = f"{Path(self.files[0]).parent.parent}: got images", self._counted(1), self._counted(0)
         if len(sizes) > 1:
-            named = (f"{count} of {size[1]} x {size[0]} pixels ({first})" for size, (count, first) in sizes.items())
+            named = (f"{count} of {size[1]} x {size[0]} pixels ({Path(first).name})" for size, (count, first) in sizes.items())
             raise InputError(f"{where} of {len(sizes)} sizes: {listed(named)}; give --size HEIGHTxWIDTH to bring all to one")
         if len(kinds) > 1 and not set(kinds) <= set(MIXABLE):
             raise InputError(f"{where} of kinds whose values do not mean the same: {self._listed_kinds()}; bring all to one kind")

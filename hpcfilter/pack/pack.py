@@ -117,10 +117,15 @@ def _pack(opened, parts, path, options, skip_damaged, source):
     mean, std = moments.mean_std(each=plan.layout == "HWC" or len(parts["train"].images.shape) == 2)
     rows = {split: plan.rows(split) for split in plan.place}
     about = {"name": plain_text(opened.name), "classes": [plain_text(name) for name in plan.classes], "layout": plan.layout, "mean": mean, "std": std,
-             "seed": options["seed"], "source": plain_text(Path(str(source)).name), "rows": rows, **({"targets": "none"} if plan.none else {}),
+             "seed": options["seed"], "source": plain_text(_named(source)), "rows": rows, **({"targets": "none"} if plan.none else {}),
              "found": describe(opened, parts, plan, values, options)}
     _describe(path, about)
     return about
+
+
+def _named(source):
+    """The name of a path or pattern, or how many there are."""
+    return Path(source).name if isinstance(source, str | Path) else f"{len(source)} paths"
 
 
 def _plan(opened, parts, dropped, options):
@@ -130,6 +135,8 @@ def _plan(opened, parts, dropped, options):
         if part.images.shape[0] == 0 or count not in (None, part.images.shape[0]):
             raise InputError(f"{opened.name}: {split}: got {part.images.shape[0]} images and {count} labels ({part.where}), "
                              "expected as many, and some")
+        if 0 in part.images.shape[1:]:
+            raise InputError(f"{opened.name}: {part.where}: got rows of shape {part.images.shape[1:]}, which hold nothing")
         check_type(f"{opened.name}: {part.where}", part.images.dtype)
         if part.images.shape[1:] != parts["train"].images.shape[1:]:
             raise InputError(f"{opened.name}: test rows of shape {part.images.shape[1:]}, expected {parts['train'].images.shape[1:]} as in training")

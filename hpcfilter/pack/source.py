@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from hpcfilter.errors import InputError
+from hpcfilter.pack.images import ImageFiles
 
 KINDS = "uifb"  # numpy's letters: unsigned, signed, floating-point, truth values
 
@@ -91,7 +92,9 @@ def join(parts):
         labels = Joined(labels, wheres)
     else:
         labels = None
-    return Part(Joined([part.images for part in parts], wheres), labels, f"{len(parts)} files, {wheres[0]} to {wheres[-1]}")
+    images = [part.images for part in parts]
+    images = ImageFiles.joined(images) if all(isinstance(one, ImageFiles) for one in images) else Joined(images, wheres)
+    return Part(images, labels, f"{len(parts)} files, {wheres[0]} to {wheres[-1]}")
 
 
 def _join_words(labels, wheres):

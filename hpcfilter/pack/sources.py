@@ -86,7 +86,7 @@ def _open(path, reading):
         elif suffix == ".npy":
             source.parts = read_npy(path, source.notes, reading.images, reading.labels)
         elif suffix in TABLES:
-            source.parts = read_table(path, source.notes, reading.size, reading.images, reading.labels, reading.first_frame)
+            source.parts, source.classes = read_table(path, source.notes, reading.size, reading.images, reading.labels, reading.first_frame)
         elif "idx" in path.name or "ubyte" in path.name:
             source.parts, source.name = read_idx(path, source.notes), path.absolute().parent.name
         else:

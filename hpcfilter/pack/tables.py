@@ -1,9 +1,10 @@
-"""Tables: CSV and Parquet files. A column of labels beside columns of numbers, or beside a column of image files' names.
+"""Tables: CSV and Parquet files. A column of labels beside columns of numbers, or beside one of images or of their files' names.
 
 pyarrow reads them (extra `tables`). A table stands in memory as a whole.
 """
 
 import csv
+import json
 
 import numpy as np
 
@@ -15,13 +16,15 @@ from hpcfilter.pack.source import Part, Words
 SUFFIXES = {".csv", ".tsv", ".parquet"}
 FILES = {"file", "files", "filename", "filepath", "path", "image", "images", "img", "picture"}  # of a column of names of images
 SPLIT = {"split", "set", "subset", "fold", "partition"}  # of a column that says which row is of which split
+COUNTERS = {"id", "index", "row", "number", "unnamed", "0", "no"}  # of a column that may only count the rows
 SNIFFED = 1 << 16  # bytes of a CSV file from which its form is guessed
 
 
 def read_table(path, notes, size=None, images=None, labels=None, first_frame=False):
-    """The splits of a table: split -> Part. images: the column with the names of images. labels: that of the labels; names, or numbers from 1 on.
+    """The splits of a table, and the names of its classes where it has them: (split -> Part, list of str or None).
 
-    Raises InputError for a file that is no table, a missing cell, words where numbers are expected.
+    path: of the file. images: the column with the names of images, or the images. labels: that of the labels; names, or numbers from 1 on. size,
+    first_frame: see ImageFiles. Raises InputError for a file that is no table, a missing cell, words where numbers are expected.
     """
     table = _read(path)
     names = table.column_names
@@ -29,16 +32,33 @@ def read_table(path, notes, size=None, images=None, labels=None, first_frame=Fal
         raise InputError(f"{path}: holds no rows")
     label = _column(path, names, labels, "labels") if labels else _label(path, names, notes)
     split = next((name for name in names if set(words(name)) <= SPLIT and words(name) and _is_text(table[name]) and name != label), None)
-    files = _column(path, names, images, "images") if images else _files(path, table, (label, split))
-    kept = [name for name in names if name not in (label, split, files)]
+    pictures = _column(path, names, images, "images") if images else _pictures(path, table, (label, split))
+    kept = [name for name in names if name not in (label, split, pictures)]
     whole = _labels(path, table, label)
-    rows = _image_files(path, table, files, size, first_frame) if files else _numbers(path, table, kept)
-    if files and kept:
-        notes.left_out.append(f"{len(kept)} columns beside the names of images and their labels: {listed(kept)}")
-    where = f"{path.name}: {f'column {files}' if files else f'{len(kept)} columns'}, labels {label}"
+    rows = _image_files(path, table, pictures, size, first_frame) if pictures else _numbers(path, table, kept)
+    if pictures and kept:
+        notes.left_out.append(f"{len(kept)} columns beside the images and their labels: {listed(kept)}")
+    _say_counters(table, kept if not pictures else [], notes)
+    where, classes = f"{path.name}: {f'column {pictures}' if pictures else f'{len(kept)} columns'}, labels {label}", _class_names(table, label)
     if split is None:
-        return {"": Part(rows, whole, where)}
-    return _by_split(path, table[split].to_pylist(), rows, whole, f"{where}, column {split}")
+        return {"": Part(rows, whole, where)}, classes
+    return _by_split(path, table[split].to_pylist(), rows, whole, f"{where}, column {split}"), classes
+
+
+def _say_counters(table, names, notes):
+    """A word on columns that only count the rows, such as an index that was saved along."""
+    for name in names:
+        if set(words(name)) <= COUNTERS and table[name].to_pylist() in (list(range(table.num_rows)), list(range(1, table.num_rows + 1))):
+            notes.said.append(f"the column '{name}' only counts the rows, and is packed like the others; take it out if it says nothing")
+
+
+def _class_names(table, label):
+    """The names of the classes that Hugging Face's datasets writes beside a table, or None."""
+    try:
+        features = json.loads((table.schema.metadata or {})[b"huggingface"])["info"]["features"]
+        return [str(name) for name in features[label]["names"]]
+    except (KeyError, TypeError, ValueError):
+        return None
 
 
 def _read(path):
@@ -106,14 +126,24 @@ def _label(path, names, notes):
     return called[0] if called else names[-1]
 
 
-def _files(path, table, others):
-    """The column that holds names of images, or None."""
+def _pictures(path, table, others):
+    """The column that holds images, or names of images, or None."""
     for name in table.column_names:
+        if name not in others and _is_picture(table[name]):
+            return name
         if name not in others and _is_text(table[name]):
             first = next((text for text in table[name].to_pylist() if text), "")
             if set(words(name)) & FILES or (path.parent / first).is_file():
                 return name
     return None
+
+
+def _is_picture(column):
+    """Whether a column holds bytes, or records of bytes and a path, as Hugging Face's datasets keeps images."""
+    from pyarrow import types
+
+    kind = column.type
+    return types.is_binary(kind) or types.is_large_binary(kind) or (types.is_struct(kind) and kind.get_field_index("bytes") >= 0)
 
 
 def _refuse_missing(path, table, name):
@@ -170,9 +200,15 @@ def _plain(path, name, column):
 
 
 def _image_files(path, table, name, size, first_frame):
-    """The images that a column names, from the folder of the table on."""
+    """The images of a column, or those that it names, from the folder of the table on."""
     _refuse_missing(path, table, name)
-    files = [path.parent / text for text in table[name].to_pylist()]
+    column = table[name]
+    if _is_picture(column):
+        from pyarrow import compute
+
+        data = compute.struct_field(column, "bytes") if hasattr(column.type, "get_field_index") else column
+        return ImageFiles([f"{path}: {name} in row {row}" for row in range(len(column))], size, first_frame, lambda row: data[row].as_py() or b"")
+    files = [path.parent / text for text in column.to_pylist()]
     missing = [str(file) for file in files if not file.is_file()]
     if missing:
         raise InputError(f"{path}: column {name}: {len(missing)} of {len(files)} files are not there: {listed(missing)}; "
@@ -191,6 +227,6 @@ def _by_split(path, names, rows, labels, where):
     parts = {}
     for split, chosen in splits.items():
         index = np.array(chosen)
-        own = ImageFiles([rows.files[row] for row in chosen], *rows.how) if isinstance(rows, ImageFiles) else rows[index]
+        own = rows.subset(index) if isinstance(rows, ImageFiles) else rows[index]
         parts[split] = Part(own, Words(labels.codes[index], labels.names) if isinstance(labels, Words) else labels[index], where)
     return parts

@@ -55,7 +55,7 @@ def _count(text):
 
 def run(words, comm):
     """Pack on rank 0, and say what the file holds."""
-    from hpcfilter.pack.found import table, warnings_of
+    from hpcfilter.pack.found import plain_text, table, warnings_of
     from hpcfilter.pack.pack import pack
 
     def do():
@@ -68,6 +68,6 @@ def run(words, comm):
     about = comm.on_first(do)
     if comm.rank == 0:
         rows, kind = about["rows"], f"{len(about['classes'])} classes" if about["classes"] else "no classes"
-        print(f"{words.output}: {rows['train']} training and {rows['test']} test rows, {kind}\n{table(about)}", flush=True)
+        print(f"{plain_text(words.output)}: {rows['train']} training and {rows['test']} test rows, {kind}\n{table(about)}", flush=True)
         for note in warnings_of(about):
             print(f"hpcfilter: warning: {note}", file=sys.stderr, flush=True)
