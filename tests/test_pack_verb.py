@@ -112,8 +112,8 @@ def test_names_are_never_an_obstacle(here, capfd):
     (["s.npz", "-o", "folder"], "folder"), (["s.npz", "-o", "folder/"], "folder"), (["s.npz", "-o", "new/"], "new/"),
     (["s.npz", "-o", "new/p.h5"], "no folder new"), (["s.npz", "-o", "s.npz", "--replace"], "s.npz"),
     (["s.npz", "-o", "link.npz", "--replace"], "s.npz"), (["s.npz", "-o", "hard.npz", "--replace"], "s.npz"),
-    (["there/s.npz", "-o", "s.npz", "--replace"], "s.npz"), (["s.npz", "other.npz", "-o", "other.npz", "--replace"], "other.npz"), (["*.npz", "-o", "other.npz", "--replace"], "other.npz"),
-    (["folder", "-o", "folder/x.npy", "--replace"], "x.npy"),
+    (["there/s.npz", "-o", "s.npz", "--replace"], "s.npz"), (["s.npz", "other.npz", "-o", "other.npz", "--replace"], "other.npz"),
+    (["*.npz", "-o", "other.npz", "--replace"], "other.npz"), (["folder", "-o", "folder/x.npy", "--replace"], "x.npy"),
 ])
 def test_an_output_that_would_destroy_something_is_refused_before_any_work(here, capfd, words, message):
     np.savez("s.npz", x=X, y=Y)
