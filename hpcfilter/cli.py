@@ -1,16 +1,15 @@
 """The command line: verbs and their words, no logic. What a verb needs is imported when it is called."""
 
-import argparse
 import os
-import re
 import sys
 import time
 import traceback
 from functools import partial
 
-from hpcfilter import faults, notice
+from hpcfilter import __version__, faults, notice
 from hpcfilter.comm import SerialComm, placement, world
-from hpcfilter.errors import Failure, InputError, Refusal
+from hpcfilter.errors import Failure, InputError, Interrupted, Refusal
+from hpcfilter.options import Parser, number, numbers, path, real, share, whole
 from hpcfilter.pack import verb as pack_verb
 
 SITES_OWN = "torch", "mpi4py"  # which an installation of hpcfilter does not bring
@@ -18,18 +17,14 @@ FIRST_WORD = 1  # seconds that rank 0 has to report a failure before the others 
 LAST_WORD = 0.5  # seconds that the launcher has to pass the report on, before an abort may make it drop what it holds
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message):
-        raise InputError(f"{message}; see: {self.prog} --help")
-
-
 def main(argv=None):
-    """Run one command. Returns the exit code: 0 done, or stopped in time; 2 bad input (one line on the error output of rank 0); 1 else."""
+    """Run one command. Returns the exit code: 0 done, or stopped in time; 2 bad input (one line on the error output of rank 0); 130 after
+    Ctrl-C; 1 else."""
     comm, problem = None, None
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())  # the user's own package.module is found here, as under python -m
     try:
-        words = _parser().parse_args(argv)
+        words = _parse(sys.argv[1:] if argv is None else argv)
         if words.run is _train:
             notice.listen()  # early: notice to leave may come while torch is being imported
         comm = SerialComm() if words.run is _jobs else world()
@@ -39,6 +34,9 @@ def main(argv=None):
         words.run(words, comm)
     except Refusal as error:
         problem = error
+    except KeyboardInterrupt:
+        notice.end_at_once()
+        problem = Interrupted("interrupted")
     except Exception as error:
         if isinstance(error, ModuleNotFoundError) and error.name in SITES_OWN:
             problem = InputError(f"{error.name} is not installed for {sys.executable}; this verb needs it")
@@ -61,6 +59,14 @@ def main(argv=None):
     return problem.code if problem else 0
 
 
+def _parse(words):
+    """The words of the command line, as its namespace. Without any, the help is shown before they are refused."""
+    parser = _parser()
+    if not words and placement().rank == 0:
+        parser.print_help()
+    return parser.parse_args(words)
+
+
 def _abort(comm, code, text):
     """End all ranks for a problem that the others may know nothing of, while they wait for this one. text: goes on behind "rank R"."""
     time.sleep(min(comm.rank, FIRST_WORD))  # when all ranks fail alike, rank 0 speaks and its abort silences the others
@@ -70,30 +76,31 @@ def _abort(comm, code, text):
 
 
 def _parser():
-    parser = _Parser(prog="hpcfilter", description="Train deep networks on supercomputers on the samples that matter.")
+    parser = Parser(prog="hpcfilter", description="Train deep networks on supercomputers on the samples that matter.")
+    parser.add_argument("--version", action="version", version=f"hpcfilter {__version__}")
     verbs = parser.add_subparsers(title="verbs", required=True, metavar="VERB")
 
     pack_verb.add(verbs.add_parser("pack", help="make a packed file of a data set"))
 
     train = verbs.add_parser("train", help="train as a run config says (under mpirun, srun or jsrun: on all ranks)")
-    train.add_argument("config", help="run config, TOML")
-    train.add_argument("--run-dir", required=True, help="folder for everything the run leaves behind")
+    train.add_argument("config", type=path, help="run config, TOML")
+    train.add_argument("--run-dir", type=path, required=True, help="folder for everything the run leaves behind")
     train.add_argument("--resume", action="store_true", help="go on from the newest checkpoint in the run folder")
     _add_settings(train)
     train.set_defaults(run=_train)
 
     score = verbs.add_parser("score", help="score every training sample with a checkpoint of a run")
-    score.add_argument("run_dir", help="run folder")
-    score.add_argument("--epoch", type=int, help="which checkpoint (default: the newest)")
-    score.add_argument("-o", "--output", help="the table to write (default: scores.h5 in the run folder)")
+    score.add_argument("run_dir", type=path, help="run folder")
+    score.add_argument("--epoch", type=whole, help="which checkpoint (default: the newest)")
+    score.add_argument("-o", "--output", type=path, help="the table to write (default: scores.h5 in the run folder)")
     _add_settings(score)
     score.set_defaults(run=_score)
 
     select = verbs.add_parser("select", help="choose the samples to keep from a score table")
-    select.add_argument("scores", help="table made by `hpcfilter score`")
-    select.add_argument("--fraction", type=float, required=True, help="share of the samples of lowest importance to hide, in [0, 1)")
-    select.add_argument("--highest", type=float, default=0.0, help="share of the samples of highest importance to hide as well (default 0)")
-    select.add_argument("-o", "--output", help="the table to write (default: selection.h5 beside the scores)")
+    select.add_argument("scores", type=path, help="table made by `hpcfilter score`")
+    select.add_argument("--fraction", type=real, required=True, help="share of the samples of lowest importance to hide, in [0, 1)")
+    select.add_argument("--highest", type=real, default=0.0, help="share of the samples of highest importance to hide as well (default 0)")
+    select.add_argument("-o", "--output", type=path, help="the table to write (default: selection.h5 beside the scores)")
     select.set_defaults(run=_select)
 
     _add_probe(verbs.add_parser("probe", help="measure the loss landscape around a checkpoint of a run: curvature, slices, sharpness, barrier"))
@@ -101,7 +108,7 @@ def _parser():
     _add_jobs(verbs.add_parser("jobs", help="job scripts for the scheduler of a machine: render, check, submit"))
 
     doctor = verbs.add_parser("doctor", help="is this machine ready? (under mpirun, srun or jsrun: on all ranks)")
-    doctor.add_argument("--folder", default=".", help="where HDF5 is tried (default: the current folder)")
+    doctor.add_argument("--folder", type=path, default=".", help="where HDF5 is tried (default: the current folder)")
     doctor.set_defaults(run=_doctor)
 
     _add_report(verbs.add_parser("report", help="compare runs, report a scaling study or benchmark results; a page for a proposal"))
@@ -109,40 +116,43 @@ def _parser():
 
 
 def _add_probe(parser):
-    parser.add_argument("run_dir", help="run folder")
-    parser.add_argument("--epoch", type=int, help="which checkpoint (default: the newest)")
+    parser.add_argument("run_dir", type=path, help="run folder")
+    parser.add_argument("--epoch", type=whole, help="which checkpoint (default: the newest)")
     parser.add_argument("--what", type=lambda text: text.split(","), default=[], metavar="PART[,PART...]",
                         help="curvature, slices, map, sharpness, barrier (default: all that apply)")
-    parser.add_argument("--other", metavar="RUN_DIR", help="run folder whose weights the barrier is measured to, at the same --epoch")
-    parser.add_argument("--selection", metavar="FILE", help="table of `hpcfilter select` (default: what the run's policy would keep next)")
-    parser.add_argument("--samples", type=partial(_number, digits=12), metavar="N", help="look at no more than N samples of each set (default: all)")
-    parser.add_argument("--batch", type=_number, metavar="N", help="samples of a forward pass (default: what has fit in training, 512 at most)")
-    for name, kind, default, what in (("points", int, 51, "of a line"), ("directions", int, 3, "lines"),
-                                      ("grid", int, 15, "points of a side of the plane"),
-                                      ("span", float, 1.0, "how far lines and plane reach, in lengths of the weights"),
-                                      ("eigenvalues", int, 5, "how many"), ("probes", int, 32, "random vectors for the trace"),
-                                      ("rho", float, 0.05, "radius of the sharpness")):
-        parser.add_argument(f"--{name}", type=kind, default=default, metavar="N" if kind is int else "X", help=f"{what} (default {default})")
-    parser.add_argument("-o", "--output", help="the file to write, or to go on with (default: probe.h5 in the run folder)")
+    parser.add_argument("--other", type=path, metavar="RUN_DIR", help="run folder whose weights the barrier is measured to, at the same --epoch")
+    parser.add_argument("--selection", type=path, metavar="FILE", help="table of `hpcfilter select` (default: what the run's policy would keep next)")
+    parser.add_argument("--samples", type=partial(number, digits=12), metavar="N", help="look at no more than N samples of each set (default: all)")
+    parser.add_argument("--batch", type=number, metavar="N", help="samples of a forward pass (default: what has fit in training, 512 at most)")
+    for name, kind, default, what in (("points", whole, 51, "of a line"), ("directions", whole, 3, "lines"),
+                                      ("grid", whole, 15, "points of a side of the plane"),
+                                      ("span", real, 1.0, "how far lines and plane reach, in lengths of the weights"),
+                                      ("eigenvalues", whole, 5, "how many"), ("probes", whole, 32, "random vectors for the trace"),
+                                      ("rho", real, 0.05, "radius of the sharpness")):
+        parser.add_argument(f"--{name}", type=kind, default=default, metavar="N" if kind is whole else "X", help=f"{what} (default {default})")
+    parser.add_argument("-o", "--output", type=path, help="the file to write, or to go on with (default: probe.h5 in the run folder)")
     parser.add_argument("--restart", action="store_true", help="begin anew, whatever stands in the file")
     _add_settings(parser)
     parser.set_defaults(run=_probe)
 
 
 def _add_report(parser):
-    parser.add_argument("paths", nargs="+", metavar="PATH", help="run folders; folders with run folders below (a scaling study); results (.jsonl)")
+    parser.add_argument("paths", type=path, nargs="+", metavar="PATH",
+                        help="run folders; folders with run folders below (a scaling study); results (.jsonl)")
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--text", dest="format", action="store_const", const="text", help="of runs: the short form, a table, instead of the page")
     form.add_argument("--format", choices=["text", "markdown", "csv"], help="of the tables (default text)")
-    parser.add_argument("-o", "--output", metavar="FILE", help="write here: FILE.html the page of runs (default: report.html), else the tables")
-    parser.add_argument("--picture", help="draw into this file (.png, .svg, .pdf)")
-    parser.add_argument("--target", type=_share, metavar="ACCURACY", help="of a study: test accuracy to time (default: what all runs reach)")
-    parser.add_argument("--allreduce", metavar="FILE", help="of a study: results of `python -m benchmarks allreduce`, for the modelled allreduce")
-    parser.add_argument("--proposal", metavar="FILE.md", help="of a study: write a page for a facility proposal")
+    parser.add_argument("-o", "--output", type=path, metavar="FILE",
+                        help="write here: FILE.html the page of runs (default: report.html), else the tables")
+    parser.add_argument("--picture", type=path, help="draw into this file (.png, .svg, .pdf)")
+    parser.add_argument("--target", type=share, metavar="ACCURACY", help="of a study: test accuracy to time (default: what all runs reach)")
+    parser.add_argument("--allreduce", type=path, metavar="FILE",
+                        help="of a study: results of `python -m benchmarks allreduce`, for the modelled allreduce")
+    parser.add_argument("--proposal", type=path, metavar="FILE.md", help="of a study: write a page for a facility proposal")
     parser.add_argument("--machine", help="of a proposal: carry the model to this machine")
     parser.add_argument("--walltime", metavar="[D-]HH:MM:SS", help="of a proposal: of one job (default: the machine's)")
-    parser.add_argument("--epochs", type=_number, help="of a proposal: epochs of one training (default: as the runs' config says)")
-    parser.add_argument("--trainings", type=_number, help="of a proposal: how many (default 1)")
+    parser.add_argument("--epochs", type=number, help="of a proposal: epochs of one training (default: as the runs' config says)")
+    parser.add_argument("--trainings", type=number, help="of a proposal: how many (default 1)")
     parser.set_defaults(run=_report)
 
 
@@ -153,23 +163,23 @@ def _add_jobs(parser):
                                 ("check", "check_layout", "say how the ranks lie on the nodes and what the job costs; refuse what does not fit"),
                                 ("submit", "submit_jobs", "write the job script into the run folder and submit it")):
         verb = verbs.add_parser(name, help=summary)
-        verb.add_argument("config", help="run config, TOML, perhaps with a table [job]")
+        verb.add_argument("config", type=path, help="run config, TOML, perhaps with a table [job]")
         verb.add_argument("--machine", help="see: hpcfilter jobs list-machines")
-        verb.add_argument("--nodes", type=_numbers, metavar="N[,N...]", help="how many nodes; several numbers: a scaling study, one job for each")
+        verb.add_argument("--nodes", type=numbers, metavar="N[,N...]", help="how many nodes; several numbers: a scaling study, one job for each")
         verb.add_argument("--walltime", metavar="[D-]HH:MM:SS")
         verb.add_argument("--account")
         verb.add_argument("--queue")
-        verb.add_argument("--run-dir", help="run folder (default: runs/ and the name of the job)")
+        verb.add_argument("--run-dir", type=path, help="run folder (default: runs/ and the name of the job)")
         _add_settings(verb)
         verb.set_defaults(does=does)
     verb.add_argument("--dry-run", action="store_true", help="only show what would be written and submitted")
-    verb.add_argument("--chain", type=_number, default=1, metavar="N", help="N jobs, one after the other, that leave at once when the run is done")
-    verb.add_argument("--repeats", type=_number, default=1, metavar="N", help="N runs of each size (Slurm: a job array)")
+    verb.add_argument("--chain", type=number, default=1, metavar="N", help="N jobs, one after the other, that leave at once when the run is done")
+    verb.add_argument("--repeats", type=number, default=1, metavar="N", help="N runs of each size (Slurm: a job array)")
     stage = verbs.add_parser("stage", help="bring a packed file to this node's own storage (job scripts do, once on each node)")
-    stage.add_argument("source", help="packed file, or the archive that holds it")
-    stage.add_argument("dest", help="path of the file on the node")
+    stage.add_argument("source", type=path, help="packed file, or the archive that holds it")
+    stage.add_argument("dest", help="path of the file on the node, where its variables are expanded")
     stage.add_argument("--method", choices=["copy", "tar", "check"], default="copy", help="check: of a file that is there already (default copy)")
-    stage.add_argument("--part", nargs=2, type=_number, metavar=("NODES", "RANKS_PER_NODE"),
+    stage.add_argument("--part", nargs=2, type=number, metavar=("NODES", "RANKS_PER_NODE"),
                        help="only the rows of this node's ranks, for shard order")
     stage.set_defaults(does="stage_data")
     verbs.add_parser("list-machines", help="the machines that are known").set_defaults(does="list_machines")
@@ -177,28 +187,6 @@ def _add_jobs(parser):
 
 def _add_settings(parser):
     parser.add_argument("--set", dest="settings", action="append", default=[], metavar="A.B=VALUE", help="override one key of the run config")
-
-
-def _number(text, digits=6):
-    if not re.fullmatch(rf"[1-9][0-9]{{0,{digits - 1}}}", text):
-        raise argparse.ArgumentTypeError(f"got '{text}', expected a number from 1 on")
-    return int(text)
-
-
-def _numbers(text):
-    numbers = [_number(part) for part in text.split(",")]
-    if len(set(numbers)) < len(numbers):
-        raise argparse.ArgumentTypeError(f"got '{text}', expected each number once")
-    return numbers
-
-
-def _share(text):
-    try:
-        if 0 < float(text) <= 1:
-            return float(text)
-    except ValueError:
-        pass
-    raise argparse.ArgumentTypeError(f"got '{text}', expected a share of 1, such as 0.92")
 
 
 def _train(words, comm):

@@ -23,7 +23,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from hpcfilter import notice
 from hpcfilter.errors import InputError
 from hpcfilter.job import Job
-from hpcfilter.settings import Source, Table, describe
+from hpcfilter.names import unknown
+from hpcfilter.paths import expanded
+from hpcfilter.settings import Place, Source, Table, describe
 
 Fraction = Annotated[float, Field(ge=0, lt=1)]  # a share of the samples that may be hidden
 Count = Annotated[int, Field(ge=1)]
@@ -50,7 +52,7 @@ class _NamedTable(BaseModel):
 
 
 class Data(Table):
-    path: Path
+    path: Place
     order: Literal["global", "shard"] = "global"
     augment: str = "none"  # none, shift, shift_flip or package.module:function
     shift: Annotated[int, Field(ge=0)] | None = None  # pixels that shift moves by; default an eighth of the height
@@ -154,7 +156,8 @@ class Stop(Table):
     def _can_be_caught(cls, names):
         for name in names:
             if not notice.can_be_caught(name):
-                raise ValueError(f"{name} is no signal that can be caught; expected names such as {', '.join(notice.SIGNALS)}")
+                raise ValueError(f"{name} is no signal that can be caught; expected names such as {', '.join(notice.SIGNALS)}"
+                                 f"{notice.likely(name)}")
         return names
 
 
@@ -172,6 +175,7 @@ class Config(Table):
     job: Job = Job()
 
     _source: Source | None = None
+    _beside: Path | None = None  # what data.path would mean from the folder of the run config
 
     @contextmanager
     def places(self):
@@ -182,6 +186,14 @@ class Config(Table):
             key = re.match(r"[a-z]+(\.\w+)+(?=:)", str(error))
             known = key and key[0].partition(".")[0] in type(self).model_fields
             raise InputError(f"{self._source.place(key[0].split('.'))}{error}" if known else str(error)) from None
+
+    def data_file(self):
+        """data.path, absolute. Raises InputError when nothing is there, but something of that name beside the run config."""
+        path, beside = self.data.path, self._beside
+        if beside and beside.exists() and not path.exists():
+            raise InputError(f"data.path: no file {path}; relative paths are taken from the current folder, and there is one beside the run config: "
+                             f'start in {beside.parent}, or write data.path = "{beside}"')
+        return path
 
     def fixed(self):
         """The settings that a resumed run must share with its beginning: flat, "table.key" -> value. The samples per rank may be others."""
@@ -208,6 +220,7 @@ def load(path, settings=()):
     """
     source = Source(path, settings)
     config = source.validated(Config)
+    config._beside = (Path(path).parent / config.data.path).absolute()
     config.data.path = config.data.path.absolute()
     config._source = source
     return config
@@ -216,7 +229,7 @@ def load(path, settings=()):
 def choose(known, name, where):
     """The entry `name` of a table of functions. Raises InputError with the list of those that are known."""
     if name not in known:
-        raise InputError(f"{where}: unknown '{name}'; known: {', '.join(sorted(known))}")
+        raise InputError(f"{where}: {unknown(name, sorted(known))}")
     return known[name]
 
 
@@ -246,8 +259,17 @@ def bind(function, given, where, **defaults):
             kind = Any if parameter.annotation is parameter.empty else parameter.annotation
             fields[name] = (kind, default)
     schema = pydantic.create_model(where, __config__=ConfigDict(extra=extra, protected_namespaces=()), **fields)
+    given = {**{name: value for name, value in defaults.items() if name in fields}, **given}
     try:
-        return dict(schema.model_validate({**{name: value for name, value in defaults.items() if name in fields}, **given}))
+        return {name: _whole(value, f"{where}.{name}") for name, value in schema.model_validate(given)}
     except pydantic.ValidationError as error:
-        keys, problem = describe(error, schema)
+        keys, problem = describe(error, schema, given)
         raise InputError(f"{'.'.join([where, *keys])}: {problem} (of {getattr(functions[0], '__name__', functions[0])})") from None
+
+
+def _whole(value, where):
+    """A value as the function is to get it: a path is expanded."""
+    try:
+        return Path(expanded(value)) if isinstance(value, Path) else value
+    except ValueError as error:
+        raise InputError(f"{where}: {error}, got '{value}'") from None

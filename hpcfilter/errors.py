@@ -21,9 +21,15 @@ class Failure(Refusal):
     """The surroundings fail: a full disk, a folder that cannot be written."""
 
 
-def on_all(message):
-    """The InputError of a mistake that every rank sees alike, from equal numbers. Returns it, to be raised."""
-    error = InputError(message)
+class Interrupted(Refusal):
+    """Ctrl-C: somebody ends the work. The line says what is left of it."""
+
+    code = 130  # as of a process that the signal has ended
+
+
+def on_all(message, kind=InputError):
+    """The refusal that every rank meets alike, from equal numbers. Returns it, to be raised."""
+    error = kind(message)
     error.shared = True
     return error
 

@@ -2,6 +2,7 @@
 
 What may stand in a directive or a shell is decided here. A `Word` goes into a directive as it is; a `Text` is one printable line and is quoted
 wherever a shell sees it; in an `Expanded`, ${NAME} becomes the value of the variable on the machine, and everything else is quoted.
+A path that is `Here` means this machine, and is expanded when the job is planned; one that is `There` is expanded by the script.
 """
 
 import datetime
@@ -13,10 +14,12 @@ from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints
 
 from hpcfilter import notice
 from hpcfilter.errors import InputError
-from hpcfilter.settings import Table
+from hpcfilter.paths import expanded
+from hpcfilter.settings import Table, form
 
 LONGEST = 4096  # characters of a text
 VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+SHORT_VARIABLE = re.compile(r"\$([A-Za-z_][A-Za-z0-9_]*)")  # $NAME, which is ${NAME}
 
 
 def printable(text):
@@ -48,7 +51,7 @@ def seconds_of(walltime):
 
 def _signal(name):
     if not notice.can_be_caught(name):
-        raise ValueError(f"expected a signal that can be caught, such as {', '.join(notice.SIGNALS)}")
+        raise ValueError(f"expected a signal that can be caught, such as {', '.join(notice.SIGNALS)}{notice.likely(name)}")
     return name
 
 
@@ -58,10 +61,13 @@ def _not_the_scripts_own(name):
     return name
 
 
-def _no_tilde(path):
-    if path.startswith("~"):
-        raise ValueError("a ~ is not expanded; write the whole path, or ${HOME} in source, venv and stage.folder")
-    return path
+def _on_the_machine(path):
+    """A path whose ~ and variables the script expands, on the machine: all of them as ${NAME}."""
+    if path == "~" or path.startswith("~/"):
+        path = f"${{HOME}}{path[1:]}"
+    elif path.startswith("~"):
+        raise ValueError("the home folder of somebody else is not known on the machine; write the whole path")
+    return SHORT_VARIABLE.sub(r"${\1}", path)
 
 
 def _folder(path):
@@ -70,13 +76,25 @@ def _folder(path):
     return path
 
 
+def _one_of(more):
+    """The pattern of a word of letters, digits and `more` that begins with a letter or a digit."""
+    return f"[A-Za-z0-9_][A-Za-z0-9_{more}]*"
+
+
 Text = Annotated[str, StringConstraints(min_length=1, max_length=LONGEST), AfterValidator(printable)]
 Expanded = Annotated[str, StringConstraints(max_length=LONGEST), AfterValidator(printable)]
-Place = Annotated[Text, AfterValidator(_no_tilde)]
-ExpandedPlace = Annotated[Expanded, AfterValidator(_no_tilde)]
-Word = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.,:+@/=~-]*$", max_length=255)]
-Option = Annotated[str, StringConstraints(pattern=r"^--?[A-Za-z][A-Za-z0-9_-]*([ =][A-Za-z0-9_.,:+@/=~^&|*()\[\]{}-]+)?$", max_length=255)]
-Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=255)]
+Here = Annotated[Text, AfterValidator(expanded)]  # a path that is expanded when the job is planned
+There = Annotated[Expanded, AfterValidator(_on_the_machine)]  # a path that is expanded on the machine
+_Short = StringConstraints(max_length=255)
+Word = Annotated[str, _Short, form(_one_of(".,:+@/=~-"), "one word of letters, digits and _ . , : + @ / = ~ - that begins with a letter or a digit")]
+Option = Annotated[str, _Short, form(r"--?[A-Za-z][A-Za-z0-9_-]*([ =][A-Za-z0-9_.,:+@/=~^&|*()\[\]{}-]+)?",
+                                     "an option as the scheduler or the launcher takes it, such as --gres=gpu:2, without quotes and $")]
+Name = Annotated[str, _Short, form(r"[A-Za-z_][A-Za-z0-9_]*", "the name of a variable: letters, digits and _")]
+Feature = Annotated[str, _Short, form(_one_of(r".&|*()\[\]-"), "names of features, joined by & or |")]
+Dependency = Annotated[str, _Short, form(_one_of(r".,:+@?()\[\]ƒ-"), "a dependency as the scheduler writes it, such as afterok:1234")]
+JobName = Annotated[str, StringConstraints(max_length=64), form(_one_of(".+-"), "one word of letters, digits and _ . + -")]
+LogFolder = Annotated[Here, AfterValidator(_folder), form(r"""[^-"'\\$`#;:%^{}][^"'\\$`#;:%^{}]*""",
+                                          "the name of a folder without quotes and \\ $ ` # ; : % ^ { }, which mean something to schedulers")]
 Walltime = Annotated[int, BeforeValidator(_seconds)]  # seconds
 Positive = Annotated[int, Field(ge=1, le=1_000_000)]
 
@@ -85,8 +103,8 @@ class Stage(Table):
     """[job.stage]: the data on the nodes' own storage."""
 
     method: Literal["none", "copy", "sbcast", "tar"] = "none"  # copy: once per node, by the machine's launcher (srun, jsrun, mpiexec, flux run)
-    folder: ExpandedPlace | None = None  # on the node; default: the machine's own
-    source: Place | None = None  # of method = tar: the archive that holds a file named like data.path
+    folder: There | None = None  # on the node; default: the machine's own
+    source: Here | None = None  # of method = tar: the archive that holds a file named like data.path
     part: bool = False  # in shard order: each node takes only the rows that its ranks own
 
 
@@ -94,15 +112,15 @@ class Job(Table):
     """[job]. What is None here the machine's profile says, or it is left out of the script."""
 
     machine: Text | None = None
-    name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.+-]*$", max_length=64)] = "hpcfilter"
+    name: JobName = "hpcfilter"
     account: Word | None = None
     nodes: Positive = 1
     walltime: Walltime = 3600
     queue: Word | None = None  # Slurm: the partition
     qos: Word | None = None
     reservation: Word | None = None
-    constraint: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.&|*()\[\]-]*$", max_length=255)] | None = None
-    dependency: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.,:+@?()\[\]ƒ-]*$", max_length=255)] | None = None
+    constraint: Feature | None = None
+    dependency: Dependency | None = None
     mail_user: Word | None = None
     mail_type: Word | None = None  # in the scheduler's own words
     directives: list[Option] = Field([])  # anything else, as it stands behind #SBATCH and the like
@@ -120,13 +138,13 @@ class Job(Table):
     requeue: bool = True  # go on in another job when the walltime has ended this one
     max_requeues: Annotated[int, Field(ge=0)] = 10
 
-    workdir: Place | None = None  # default: the folder of the submission
-    log_dir: Annotated[Word, AfterValidator(_folder)] = "logs"
+    workdir: Here | None = None  # default: the folder of the submission
+    log_dir: LogFolder = "logs"  # from the working folder, or absolute
     modules: list[Text] = Field([])
-    source: ExpandedPlace | None = None  # a file of shell commands, read before the environment is made
-    venv: ExpandedPlace | None = None
+    source: There | None = None  # a file of shell commands, read before the environment is made
+    venv: There | None = None
     conda_env: Text | None = None
-    python: Place | None = None  # default: that of the venv or the conda environment, else the one that writes the script
+    python: Here | None = None  # default: that of the venv or the conda environment, else the one that writes the script
     env: dict[Annotated[Name, AfterValidator(_not_the_scripts_own)], Expanded] = Field({})
     stage: Stage = Stage()
     doctor: bool = False  # check the machine by `hpcfilter doctor` before the training

@@ -13,8 +13,10 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, model_validator
 
 from hpcfilter.errors import InputError
-from hpcfilter.job import Expanded, Job, Name, Option, Positive, Text, Walltime, Word
-from hpcfilter.settings import Source, Table
+from hpcfilter.job import Expanded, Job, Name, Option, Positive, Text, There, Walltime, Word
+from hpcfilter.names import unknown
+from hpcfilter.paths import expanded
+from hpcfilter.settings import Source, Table, form
 
 SCHEDULERS = ("local", "slurm", "lsf", "pbs", "flux")
 NUMBERS = ("nodes", "ranks", "ranks_per_node", "cpus_per_rank", "gpus_per_node", "cpus_per_node")  # what an option may name in braces
@@ -32,7 +34,9 @@ def _only_numbers(option):
 
 Template = Annotated[Option, AfterValidator(_only_numbers)]
 
-Visibility = Annotated[str, Field(pattern=r"^(CUDA|ROCR|HIP)_VISIBLE_DEVICES=[0-9]+(,[0-9]+)*$")]  # "CUDA_VISIBLE_DEVICES=3,2,1,0": by local rank
+Visibility = Annotated[str, form(r"(CUDA|ROCR|HIP)_VISIBLE_DEVICES=[0-9]+(,[0-9]+)*",
+                                 "the devices by local rank, such as CUDA_VISIBLE_DEVICES=3,2,1,0")]
+TemplateFile = Annotated[str, form(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", "the name of a file beside the profile")]
 
 
 class Node(Table):
@@ -43,7 +47,7 @@ class Node(Table):
     gpus: Annotated[int, Field(ge=0, le=64)] = 0
     gpu: Literal["", "nvidia", "amd"] = ""
     memory_gib: Positive | None = None
-    storage: Expanded | None = None  # node-local folder, ${USER} and the like allowed
+    storage: There | None = None  # node-local folder, ${USER} and the like allowed
 
 
 class Options(Table):
@@ -79,7 +83,7 @@ class Machine(Table):
     date: datetime.date  # of the source
     checked: Text  # what was run on the real thing, and what was not
     scheduler: Literal[SCHEDULERS]
-    template: Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$")] | None = None  # beside the profile; default: SCHEDULER.sh.j2
+    template: TemplateFile | None = None  # beside the profile; default: SCHEDULER.sh.j2
     requires: list[Literal["account", "queue"]] = Field([])
     account_option: Literal["-P", "-G"] = "-P"  # LSF
     queue_option: Literal["--partition", "--qos"] = "--partition"  # Slurm: what the site calls its queues
@@ -122,8 +126,11 @@ def files():
 
 
 def folders():
-    """Where profiles are looked for, the user's own first. Returns a list of Path."""
-    own = [Path(folder) for folder in os.environ.get("HPCFILTER_MACHINES", "").split(os.pathsep) if folder]
+    """Where profiles are looked for, the user's own first. Returns a list of Path. Raises InputError for a variable that is not set."""
+    try:
+        own = [Path(expanded(folder)) for folder in os.environ.get("HPCFILTER_MACHINES", "").split(os.pathsep) if folder]
+    except ValueError as error:
+        raise InputError(f"HPCFILTER_MACHINES: {error}") from None
     home = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
     return [*own, home / "hpcfilter" / "machines", files() / "machines"]
 
@@ -141,8 +148,7 @@ def load_machine(name):
     """The profile `name`. Returns Machine. Raises InputError for an unknown name, with those that are known, and for a profile that is wrong."""
     found = profiles()
     if name not in found:
-        problem = "missing (--machine)" if name is None else f"unknown {name!r}"
-        raise InputError(f"job.machine: {problem}; known: {', '.join(found)}")
+        raise InputError(f"job.machine: {unknown(name, found)}" if name else f"job.machine: missing (--machine); known: {', '.join(found)}")
     machine = Source(found[name], what="machine").validated(Machine)
     machine._path = found[name]
     return machine

@@ -9,24 +9,39 @@ import signal
 import time
 
 from hpcfilter.errors import InputError
+from hpcfilter.names import meant
 
 SIGNALS = ("USR1", "USR2", "TERM")
+NAMES = tuple(one.name.removeprefix("SIG") for one in signal.Signals if one not in (signal.SIGKILL, signal.SIGSTOP))  # that can be caught
+CTRL_C = "Ctrl-C"  # the reason of a person, where a job has others
 DEADLINE = "HPCFILTER_DEADLINE"  # seconds since 1970, when the ranks are to leave
 
 _previous = {}  # signal name -> the handler that was there before
-_received = ""
+_received = ""  # the reason to leave, in words
 
 
-def listen(names=SIGNALS):
-    """Take these signals as notice to leave, in place of those listened to so far. names: such as "USR1"; () ends it and forgets what came."""
+def listen(names=SIGNALS, interrupt=False):
+    """Take these signals as notice to leave, in place of those listened to so far. names: such as "USR1"; () ends it and forgets what came.
+
+    interrupt: take the first Ctrl-C as notice, too; a second one is a KeyboardInterrupt, as is the first without it.
+    """
     global _received  # noqa: PLW0603  a signal handler has nowhere else to put it
-    for name in set(_previous) - set(names):
+    handlers = dict.fromkeys(names, _receive)
+    if interrupt and _previous.get("INT", signal.getsignal(signal.SIGINT)) != signal.SIG_IGN:  # as in the background of a shell
+        handlers.setdefault("INT", _interrupt)
+    for name in set(_previous) - set(handlers):
         signal.signal(_number(name), _previous.pop(name) or signal.SIG_DFL)  # None: a handler that is not Python's
-    for name in names:
-        if name not in _previous:
-            _previous[name] = signal.signal(_number(name), _receive)
+    for name, handler in handlers.items():
+        before = signal.signal(_number(name), handler)
+        _previous.setdefault(name, before)
     if not names:
-        _received = ""
+        _received = ""  # the reason to leave, in words
+
+
+def end_at_once():
+    """After a Ctrl-C that has ended the work: another one ends what is left of this process, without a word."""
+    before = signal.signal(signal.SIGINT, signal.SIG_DFL)
+    _previous.setdefault("INT", before)
 
 
 def ignore():
@@ -38,7 +53,7 @@ def ignore():
 def reason():
     """Why this process is to leave, in words; "" while it may stay."""
     if _received:
-        return f"signal {_received}"
+        return _received
     return "the deadline" if time.time() >= deadline() else ""
 
 
@@ -60,10 +75,22 @@ def can_be_caught(name):
     return isinstance(number, signal.Signals) and number not in (signal.SIGKILL, signal.SIGSTOP)
 
 
+def likely(name):
+    """"; did you mean 'USR1'?" for a name that is no signal at all, such as SIGUSR1 or URS1, else ""."""
+    return "" if _number(name) else meant(name.removeprefix("SIG"), NAMES)
+
+
 def _number(name):
     return getattr(signal, f"SIG{name}", None)
 
 
 def _receive(number, frame):
     global _received  # noqa: PLW0603
-    _received = signal.Signals(number).name.removeprefix("SIG")
+    _received = f"signal {signal.Signals(number).name.removeprefix('SIG')}"
+
+
+def _interrupt(number, frame):
+    global _received  # noqa: PLW0603
+    if _received == CTRL_C:
+        raise KeyboardInterrupt
+    _received = CTRL_C

@@ -4,11 +4,27 @@ import re
 import tomllib
 import typing
 from pathlib import Path
+from typing import Annotated
 
 import pydantic
-from pydantic import BaseModel, ConfigDict
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict
 
+from hpcfilter.complaints import complaints
 from hpcfilter.errors import InputError
+from hpcfilter.names import meant
+from hpcfilter.paths import expanded, kind, trouble
+
+Place = Annotated[Path, BeforeValidator(lambda value: expanded(value) if isinstance(value, str) and value else value)]  # a path of this machine
+
+
+def form(pattern, words):
+    """What a text of a certain form must be: an annotation that refuses any other in words. pattern: of the whole text. words: what is expected."""
+    def check(text):
+        if not re.fullmatch(pattern, text):
+            raise ValueError(f"expected {words}")
+        return text
+
+    return AfterValidator(check)
 
 
 class Table(BaseModel):
@@ -27,10 +43,13 @@ class Source:
         """
         self.path, self.settings = str(path), tuple(settings)
         try:
-            self.text = Path(path).read_text()
+            self.text = Path(path).read_text(encoding="utf-8")
             self.tables = tomllib.loads(self.text)
-        except (OSError, UnicodeDecodeError) as error:
-            raise InputError(f"{path}: cannot read the {what}: {getattr(error, 'strerror', None) or error}") from None
+        except OSError as error:
+            raise InputError(f"{path}: cannot read the {what}: {trouble(error)}") from None
+        except UnicodeDecodeError:
+            raise InputError(f"{path}: cannot read the {what}: it is {kind(path) or 'no text in UTF-8'}, expected a text file in TOML"
+                             + ("; a data set belongs behind data.path" if what == "run config" else "")) from None
         except tomllib.TOMLDecodeError as error:
             raise InputError(f"{path}: not TOML: {error}") from None
         for setting in settings:
@@ -41,7 +60,7 @@ class Source:
         try:
             return schema.model_validate(self.tables)
         except pydantic.ValidationError as error:
-            keys, problem = describe(error, schema)
+            keys, problem = describe(error, schema, self.tables)
             raise InputError(f"{self.place(keys)}{'.'.join(keys)}: {problem}" if keys else f"{self.path}: {problem}") from None
 
     def place(self, keys):
@@ -69,17 +88,12 @@ def override(tables, setting):
     tables[last] = value
 
 
-def describe(error, schema):
-    """(keys, problem) of the first of the errors of a pydantic.ValidationError; a key that is unknown may be why another is missing."""
-    first, *others = sorted(error.errors(), key=lambda one: one["type"] != "extra_forbidden")
-    keys = [str(key) for key in first["loc"]]
-    if first["type"] == "extra_forbidden":
+def describe(error, schema, given):
+    """(keys, problem) of the first of the errors of a pydantic.ValidationError, in our words. schema: the model. given: what was validated."""
+    (keys, problem), *others = complaints(error.errors(), given)
+    if problem == "extra_forbidden":
         known = _fields(schema, keys[:-1])
-        problem = f"unknown key; {'known: ' + ', '.join(known) if known else 'there are no other keys'}"
-    elif first["type"] == "missing":
-        problem = "missing"
-    else:
-        problem = first["msg"].removeprefix("Value error, ") + (f", got {_short(first['input'])}" if keys else "")
+        problem = f"unknown key; {'known: ' + ', '.join(known) if known else 'there are no other keys'}{meant(keys[-1], known)}"
     return [key if key.isprintable() else repr(key) for key in keys], problem + (f" (and {len(others)} more)" if others else "")
 
 
@@ -88,11 +102,6 @@ def _fields(schema, keys):
     for key in keys:
         schema = schema.model_fields[key].annotation if not key.isdigit() else typing.get_args(schema)[0]
     return list(schema.model_fields)
-
-
-def _short(value, most=200):
-    text = repr(value)
-    return text if len(text) <= most else f"{text[:most]}... ({len(text)} characters)"
 
 
 def _line(text, keys):

@@ -52,14 +52,14 @@ def test_labels_out_of_range_where_only_one_rank_sees_them(tmp_path, digits, con
 
 @pytest.mark.parametrize("tables, message", [
     ({"filter": {"policy": "kakurembo"}}, "filter.policy: unknown 'kakurembo'; known: bls, ccs, dyn_unc, es, forget, infobatch, kakurenbo, none"),
-    ({"filter": {"policy": "random", "fraction": 1.5}}, "filter.fraction: Input should be less than 1, got 1.5"),
+    ({"filter": {"policy": "random", "fraction": 1.5}}, "filter.fraction: expected less than 1, got 1.5"),
     ({"filter": {"policy": "random", "tau": 0.5}}, "filter.tau: unknown key; known: fraction"),
     ({"train": {"lerning": 1}}, "train.lerning: unknown key; known: epochs"),
     ({"model": {"name": "vgg"}}, "model.name: unknown 'vgg'; known: autoencoder, cnn, mlp, resnet18"),
     ({"model": {"depth": 3}}, "model.depth: unknown key; known: width (of cnn)"),
     ({"score": {"name": "grant"}}, "score.name: unknown 'grant'; known: aum, batch_loss, centroid"),
     ({"score": {"name": "centroid"}}, "score.name: centroid is taken of a finished network, by `hpcfilter score`"),
-    ({"score": {"name": "ema", "alpha": 2}}, "score.alpha: Input should be less than 1, got 2"),
+    ({"score": {"name": "ema", "alpha": 2}}, "score.alpha: expected less than 1, got 2"),
     ({"filter": {"policy": "forget", "after": 5}}, "filter.after: got 5, expected fewer than the 2 epochs of the run"),
     ({"filter": {"policy": "rho"}}, "filter.irreducible: missing; expected a table made by hpcfilter, with the column loss"),
     ({"filter": {"policy": "static", "selection": "gone.h5"}}, "gone.h5: cannot read"),

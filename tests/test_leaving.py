@@ -247,7 +247,7 @@ def test_signals_are_listened_to_only_as_long_as_wanted():
 @pytest.mark.parametrize("tables, message", [
     ({"stop": {"signals": ["KILL"]}}, "KILL is no signal that can be caught; expected names such as USR1, USR2, TERM"),
     ({"stop": {"signals": ["SIGUSR1"]}}, "SIGUSR1 is no signal"),
-    ({"stop": {"stall_seconds": -1}}, "stop.stall_seconds: Input should be greater than or equal to 0"),
+    ({"stop": {"stall_seconds": -1}}, "stop.stall_seconds: expected 0 or more"),
     ({"checkpoint": {"seconds": "auto"}}, 'seconds = "auto" needs mtbf_hours'),
     ({"checkpoint": {"seconds": 0}}, "checkpoint.seconds"),
 ])

@@ -62,19 +62,19 @@ def test_a_folder_of_the_users_own_comes_first(run, own, capsys):
 
 
 @pytest.mark.parametrize("text, problem", [
-    (SMALL.replace("cpus = 8", "cpus = 0"), "line 8: node.cpus: Input should be greater than or equal to 1, got 0"),
+    (SMALL.replace("cpus = 8", "cpus = 0"), "line 8: node.cpus: expected 1 or more, got 0"),
     (SMALL.replace("cpus", "cores"), "line 8: node.cores: unknown key; known: cpus,"),
-    (SMALL.replace('"slurm"', '"sge"'), "line 6: scheduler: Input should be 'local', 'slurm', 'lsf', 'pbs' or 'flux', got 'sge'"),
+    (SMALL.replace('"slurm"', '"sge"'), "line 6: scheduler: expected 'local', 'slurm', 'lsf', 'pbs' or 'flux', got 'sge'"),
     (SMALL.replace('gpu = "nvidia"\n', ""), "mine.toml: node.gpus and node.gpu (nvidia, amd) go together"),
     (SMALL.replace("date = 2026-01-01\n", ""), "date: missing"),
     (SMALL + '[launch]\nalways = ["--bind={rank}"]', "expected in braces only nodes, ranks"),
     (SMALL + '[launch]\nalways = ["--bind={nodes:99999999}"]', "expected in braces only nodes, ranks"),
     (SMALL + '[launch]\nalways = ["--bind={nodes"]', "expected in braces only nodes, ranks"),
-    (SMALL + '[directives]\nalways = ["--x=$(y)"]', "String should match pattern"),
+    (SMALL + '[directives]\nalways = ["--x=$(y)"]', "expected an option as the scheduler or the launcher takes it"),
     (SMALL + '[job]\nwalltime = "1:00"', "expected hours, minutes and seconds"),
     (SMALL + "[[limits]]\nnodes = [1, 2]", "limits.0.queue: missing"),
     (SMALL + '[[limits]]\nquue = "x"', "limits.0.quue: unknown key; known: queue, nodes, walltime"),
-    (SMALL + '[links]\nsource = "x"\nlatency = 2e-6\nbetween = 3\ninside = 5e10', "links.between: Input should be greater than 1000000"),
+    (SMALL + '[links]\nsource = "x"\nlatency = 2e-6\nbetween = 3\ninside = 5e10', "links.between: expected more than 1000000"),
     ("about = ", "not TOML"),
 ])
 def test_a_wrong_profile_is_refused(run, own, text, problem, capsys):

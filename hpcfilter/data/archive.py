@@ -94,4 +94,6 @@ def _reading(source):
         with damage(source):
             yield
     except tarfile.TarError as error:
-        raise InputError(f"{source}: cannot read it as a tar: {one_line(error)[:300]}") from None
+        text = one_line(error)
+        problem = "it is none, or damaged at its beginning" if "opened successfully" in text else text[:300]
+        raise InputError(f"{source}: cannot read it as a tar: {problem}") from None

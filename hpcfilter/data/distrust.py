@@ -6,6 +6,7 @@ import zlib
 from contextlib import contextmanager
 
 from hpcfilter.errors import InputError
+from hpcfilter.paths import kind, trouble
 
 RATIO, FREE = 200, 32 << 20  # how many times its stored bytes a file may become, and how many bytes at any rate
 _allowed = [RATIO]  # the last one counts
@@ -40,11 +41,33 @@ def check_declared(where, declared, stored):
 
 @contextmanager
 def damage(where):
-    """What a damaged file makes the libraries raise becomes an InputError that begins with `where`."""
+    """What a damaged file makes the libraries raise becomes an InputError that begins with `where`, in our own words."""
     try:
         yield
     except DAMAGE as error:
-        raise InputError(f"{where}: cannot read: {one_line(error)}") from None
+        raise InputError(f"{where}: cannot read: {meaning(error)}") from error
+
+
+def meaning(error):
+    """What one of DAMAGE says of the file that was read. The texts of the libraries speak to those who wrote them. Returns str."""
+    if isinstance(error, OSError) and error.errno:
+        return trouble(error)
+    if isinstance(error, MemoryError):
+        return "it asks for more memory than there is"
+    return "it is damaged, truncated, or not what it seems; bring it here again, or make it anew"
+
+
+def check_kind(path, wanted):
+    """Raise InputError for what is certainly no HDF5 file. path: str. wanted: what was expected, and how to get it, for the error.
+
+    HDF5 allows bytes of the user's own before its beginning, so a file that begins as nothing known may still be one.
+    """
+    try:
+        found = kind(path)
+    except OSError as error:
+        raise InputError(f"{path}: cannot read: {trouble(error)}; expected {wanted}") from None
+    if found not in ("", "an HDF5 file"):
+        raise InputError(f"{path}: cannot read: it is {found}, expected {wanted}")
 
 
 def one_line(what):

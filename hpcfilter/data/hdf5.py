@@ -11,7 +11,7 @@ from contextlib import contextmanager
 import h5py
 import numpy as np
 
-from hpcfilter.data.distrust import FREE, check_declared, damage, one_line
+from hpcfilter.data.distrust import FREE, check_declared, check_kind, damage, one_line
 from hpcfilter.errors import InputError
 
 FILTERS = {h5py.h5z.FILTER_DEFLATE: "gzip", h5py.h5z.FILTER_SHUFFLE: "shuffle", h5py.h5z.FILTER_FLETCHER32: "fletcher32", h5py.h5z.FILTER_LZF: "lzf"}
@@ -58,8 +58,14 @@ def hold_hdf5(path):
 
 
 @contextmanager
-def open_hdf5(path):
-    """Open a file to read, as h5py.File. Whatever damage makes h5py raise within the block becomes an InputError."""
+def open_hdf5(path, wanted="an HDF5 file"):
+    """Open a file to read, as h5py.File. Whatever damage makes h5py raise within the block becomes an InputError.
+
+    wanted: what was expected, and how to get it, for the refusal of another kind of file.
+    """
+    check_kind(path, wanted)
+    if not h5py.is_hdf5(path):
+        raise InputError(f"{path}: cannot read: it does not begin as an HDF5 file does: it is damaged or of another kind; expected {wanted}")
     with damage(path), hold_hdf5(path) as file:
         yield file
 
@@ -188,12 +194,12 @@ def read_attribute(file, name):
 
 
 def read_texts(file, name):
-    """An attribute of a file from elsewhere: a text, a list of texts, or None where nothing stands. Raises TypeError for anything else."""
+    """An attribute of a file from elsewhere: a text, a list of texts, or None where nothing stands. Raises InputError for anything else."""
     if name not in file.attrs:
         return None
     attribute = file.attrs.get_id(name)
     if attribute.get_type().get_class() != h5py.h5t.STRING or len(attribute.shape) > 1 or attribute.get_storage_size() > FREE:
-        raise TypeError(f"attribute {name}: expected a text or a list of texts, of {FREE >> 20} MiB at most")
+        raise InputError(f"{file.filename}: cannot read: attribute {one_line(name)}: expected a text or a list of texts, of {FREE >> 20} MiB at most")
     value = file.attrs[name]
     texts = [text.decode() if isinstance(text, bytes) else text for text in (value.tolist() if attribute.shape else [value])]
     return texts if attribute.shape else texts[0]

@@ -10,6 +10,8 @@ The file is refused before anything is read when a data set is not a plain conti
 
 import functools
 import mmap
+import shlex
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -21,6 +23,8 @@ from hpcfilter.data.hdf5 import open_hdf5, own_array, read_attribute
 from hpcfilter.data.seal import BLOCK, Seal, blocks_with_holes, check_seal, read_seal
 from hpcfilter.data.shard import begin, shard
 from hpcfilter.errors import InputError
+from hpcfilter.paths import kind
+from hpcfilter.settings import describe
 
 FORMAT = "2"
 LARGE = 16 << 10  # bytes of a row, from which on it is read alone; pages hold several smaller ones
@@ -155,9 +159,10 @@ def open_packed(path):
     Raises InputError when the file is missing, truncated, not packed by hpcfilter or, as far as can be seen without reading all of it, damaged.
     """
     path = str(path)
-    with open_hdf5(path) as file:
+    make = f"make one with: hpcfilter pack {_source(path)} -o PACKED.h5"
+    with open_hdf5(path, f"a packed file; {make}") as file:
         if "hpcfilter" not in file.attrs:
-            raise InputError(f"{path}: not a packed file of format {FORMAT}; make one with: hpcfilter pack {path} -o PACKED.h5")
+            raise InputError(f"{path}: not a packed file of format {FORMAT}; {make}")
         seal = read_seal(path)
         form, text, digest = (read_attribute(file, name) for name in ("hpcfilter", "about", "digest"))
         if form != FORMAT or not isinstance(text, str) or not isinstance(digest, str):
@@ -176,13 +181,21 @@ def open_packed(path):
     return Dataset(path, train, test, about.classes, about.layout, np.array(about.mean, np.float32), np.array(about.std, np.float32), digest, seal)
 
 
+def _source(path):
+    """What to pack, in words for a shell: what stands at `path`, if it is of a kind that may hold a data set."""
+    with suppress(OSError):
+        if kind(path) in ("", "a folder", "an HDF5 file", "a zip archive, as .npz files are", "a .npy file", "a gzip file"):
+            return shlex.quote(path)
+    return "SOURCE"
+
+
 def _about(path, text):
     """The attribute `about`, read. Raises InputError naming the first entry that makes no sense."""
     try:
         return About.model_validate_json(text)
     except ValidationError as error:
-        first = error.errors()[0]
-        raise InputError(f"{path}: {'.'.join(map(str, ['about', *first['loc']]))}: {one_line(first['msg'])}") from None
+        keys, problem = describe(error, About, {})
+        raise InputError(f"{path}: {'.'.join(['about', *keys])}: {one_line(problem)}") from None
 
 
 def is_packed(path):

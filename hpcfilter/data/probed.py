@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import h5py
 import numpy as np
 
-from hpcfilter.data.distrust import FREE, one_line
+from hpcfilter.data.distrust import FREE, check_kind, one_line
 from hpcfilter.data.hdf5 import open_hdf5, own_array, write_attribute
 from hpcfilter.data.seal import check_seal, seal
 from hpcfilter.errors import InputError
@@ -65,6 +65,7 @@ def write_probe(path, probe):
 def read_probe(path):
     """Read a probe.h5. Returns Probe. Raises InputError when it is missing, damaged, or not as we write it."""
     path = str(path)
+    check_kind(path, "a file made by hpcfilter probe")
     check_seal(path)
     with open_hdf5(path) as file:
         about = _attributes(file)

@@ -16,6 +16,7 @@ from hpcfilter.data.node_disk import check_folder, failing_disk, given_back_wron
 from hpcfilter.data.packed import open_packed
 from hpcfilter.data.seal import damaged
 from hpcfilter.errors import Failure, InputError
+from hpcfilter.paths import expanded
 
 TRIES = 2  # times that a block is written before the disk is given up
 
@@ -29,9 +30,11 @@ def stage(source, dest, method="copy", node=0, part=None):
     Returns a line for the log. Raises InputError for a source that is damaged or does not fit, Failure for a node whose disk is full or does not give
     back what was written. `dest` is replaced by a file that is whole, or stays as it was.
     """
-    began, path = time.monotonic(), Path(os.path.expandvars(dest))
-    if "$" in str(path):
-        raise InputError(f"{dest}: got {path} on {socket.gethostname()}: a variable in it is not set there")
+    began = time.monotonic()
+    try:
+        path = Path(expanded(dest))
+    except ValueError:
+        raise InputError(f"{dest}: got {dest} on {socket.gethostname()}: a variable in it is not set there") from None
     if path.is_dir():
         raise InputError(f"{path}: is a folder, expected the path of a file")
     if part and method != "copy":

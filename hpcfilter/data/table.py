@@ -10,7 +10,7 @@ import os
 import numpy as np
 
 from hpcfilter import pulse
-from hpcfilter.data.distrust import one_line
+from hpcfilter.data.distrust import check_kind, one_line
 from hpcfilter.data.hdf5 import lay_out, open_hdf5, own_array, read_attribute
 from hpcfilter.data.seal import check_seal, seal
 from hpcfilter.data.shard import shard
@@ -56,6 +56,7 @@ def read_table(path, owned=None, part=(0, 1)):
     Raises InputError when the file is missing, damaged or holds anything but plain arrays.
     """
     path = str(path)
+    check_kind(path, "a table made by hpcfilter")
     if part is not None:
         check_seal(path, *part)
     with open_hdf5(path) as file:

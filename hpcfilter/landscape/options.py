@@ -4,6 +4,7 @@ import math
 from dataclasses import asdict, dataclass
 
 from hpcfilter.errors import InputError
+from hpcfilter.names import unknown
 
 PARTS = "curvature", "slices", "map", "sharpness", "barrier"
 
@@ -35,7 +36,7 @@ class Options:
     def __post_init__(self):
         for name in self.what:
             if name not in PARTS:
-                raise InputError(f"probe: --what: unknown '{name}'; known: {', '.join(PARTS)}")
+                raise InputError(f"probe: --what: {unknown(name, PARTS)}")
         if "barrier" in self.what and not self.other:
             raise InputError("probe: --what: barrier needs the run folder of other weights, --other")
         for name in ("points", "grid"):

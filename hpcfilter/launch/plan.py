@@ -83,7 +83,7 @@ def _check_signal(job, config):
 
 def _check_data(job, machine, config):
     stage = job.stage
-    source = Path(stage.source) if stage.source else config.data.path
+    source = Path(stage.source) if stage.source else config.data_file()
     if not source.is_file():
         raise InputError(f"{'job.stage.source' if stage.source else 'data.path'}: no file {source}; make one with: hpcfilter pack SOURCE -o {source}")
     if stage.method == "none":

@@ -81,7 +81,7 @@ def _templates(folder):
     places = [files() / "templates", *([folder] if folder else [])]
     environment = jinja2.sandbox.SandboxedEnvironment(loader=jinja2.FileSystemLoader(places), undefined=jinja2.StrictUndefined,
                                                       trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True, finalize=_quoted)
-    environment.filters.update(bare=_bare, expand=_expand, words=_words, clock=clock)
+    environment.filters.update(bare=_bare, file=_file, expand=_expand, words=_words, clock=clock)
     return environment
 
 
@@ -99,6 +99,15 @@ def _bare(value):
     if not _BARE.fullmatch(value):
         raise BrokenInvariant(f"render: {value!r} cannot stand in a directive")
     return _Done(value)
+
+
+def _file(path):
+    """The path of a file in a directive, in quotes where a scheduler would take it for several words."""
+    if _BARE.fullmatch(path.replace("%", "").replace(" ", "?")) and " " not in path:
+        return _Done(path)
+    if not path.isprintable() or re.search(r'["\\$`]', path):
+        raise BrokenInvariant(f"render: {path!r} cannot stand in a directive")
+    return _Done(f'"{path}"')
 
 
 def _words(values):

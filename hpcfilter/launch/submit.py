@@ -5,7 +5,7 @@ import shlex
 import subprocess
 from pathlib import Path
 
-from hpcfilter.errors import Failure, InputError
+from hpcfilter.errors import Failure, InputError, Interrupted
 from hpcfilter.launch.render import render
 from hpcfilter.record import replace_text
 
@@ -65,13 +65,17 @@ def _prepare(plan, script):
             raise InputError(f"{folder}: the run is finished; to train it further, raise train.epochs and remove {folder / 'DONE'}, "
                              "or take another --run-dir")
         folder.mkdir(parents=True, exist_ok=True)
-        Path(plan.workdir, plan.job.log_dir).mkdir(parents=True, exist_ok=True)
         for count in (folder / "requeues", *folder.glob("repeat-*/requeues")):
             count.unlink(missing_ok=True)
         replace_text(folder / "job.sh", script)
         (folder / "job.sh").chmod(0o755)
     except OSError as error:
         raise InputError(f"{folder}: cannot be the run folder: {error.strerror} ({error.filename})") from None
+    logs = Path(plan.workdir, plan.job.log_dir)
+    try:
+        logs.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"job.log_dir: {logs}: cannot be the folder of the logs: {error.strerror} ({error.filename})") from None
 
 
 def _hand_over(plan, after):
@@ -95,12 +99,12 @@ def _hand_over(plan, after):
 
 
 def _run_here(plan):
-    """Run the script to its end. An interrupt from the keyboard reaches it too, and it ends its ranks."""
+    """Run the script to its end. Ctrl-C reaches it too, and it tells its ranks to leave, which save what there is."""
     with subprocess.Popen(command(plan), cwd=plan.workdir, stdin=subprocess.DEVNULL) as job:
         try:
             code = job.wait()
         except KeyboardInterrupt:
             job.wait()
-            raise Failure(f"{plan.script}: interrupted") from None
+            raise Interrupted(f"interrupted: {plan.run_dir}: the same command goes on from what its ranks have saved") from None
     if code:
         raise Failure(f"{plan.script}: ended with exit code {code}")

@@ -11,7 +11,7 @@ from hpcfilter import checkpoint, faults, notice
 from hpcfilter.config import load
 from hpcfilter.data import augmentation, edges, open_packed, read_given, shard
 from hpcfilter.energy import Joules
-from hpcfilter.errors import BrokenInvariant, InputError, on_all
+from hpcfilter.errors import BrokenInvariant, InputError, Interrupted, on_all
 from hpcfilter.network import Network
 from hpcfilter.optim import Extrapolation, NoiseScale, batch_size, learning_rate, make_optimizer
 from hpcfilter.policies import check_score, given_file, policy_function
@@ -30,7 +30,8 @@ def train(config_path, run_dir, comm, settings=(), resume=False):
 
     config_path: TOML file. run_dir: folder, new or with a run to `resume`. settings: "a.b=value" strings that override the file.
     Returns whether the run is finished; if not, it was told to leave, all is saved and the marker REQUEUE stands in the folder.
-    Raises InputError on all ranks for bad input, before anything is written; Failure on rank 0 when the disk refuses a checkpoint.
+    Raises InputError on all ranks for bad input, before anything is written; Failure on rank 0 when the disk refuses a checkpoint; Interrupted
+    after Ctrl-C, when all is saved, on all ranks.
     """
     with comm.together():
         config = load(config_path, settings)
@@ -44,13 +45,21 @@ def train(config_path, run_dir, comm, settings=(), resume=False):
             with comm.together():
                 held.enter_context(run.record.alone())
             run.open(resume)
-            if run.finished:
-                return True
-            while run.work.epoch < config.train.epochs:
-                if not run_epoch(run):
-                    run.leave()
-                    return False
-            run.close()
+            return run.finished or _to_the_end(run)
+
+
+def _to_the_end(run):
+    """Train all epochs that are left. Returns whether they are done. From here on Ctrl-C has something to save, and a second one ends at once."""
+    notice.listen(run.config.stop.signals, interrupt=True)
+    try:
+        while run.work.epoch < run.config.train.epochs:
+            if not run_epoch(run):
+                run.leave()
+                return False
+    except KeyboardInterrupt:
+        stands = [path.name for path in checkpoint.generations(run.dir / "checkpoints")][-1:] or ["the beginning"]
+        raise Interrupted(f"interrupted at once: --resume goes on from {stands[0]}") from None
+    run.close()
     return True
 
 
@@ -60,7 +69,7 @@ class Run:
     def __init__(self, config, run_dir, comm):
         self.config, self.comm, self.dir = config, comm, Path(run_dir)
         self.record = Record(run_dir, speaks=comm.rank == 0)
-        self.dataset = dataset = open_packed(config.data.path)
+        self.dataset = dataset = open_packed(config.data_file())
         samples = len(dataset.train)
         dataset.check(comm.rank, comm.size, config.data.verify, config.data.order)
         self.shards = edges(samples, comm.size)
@@ -226,12 +235,15 @@ class Run:
         self.boundary.saved(watch.total())
 
     def leave(self):
-        """All is saved: say so, and ask for the rest of the run with the marker REQUEUE."""
+        """All is saved: say so, and ask for the rest of the run with the marker REQUEUE; not after Ctrl-C, by which a person ends it."""
         reason = self.boundary.reason()
         self.record.row("stop", reason=reason, epoch=self.work.epoch, step=self.work.step, seconds=self.watch.total(),
                         core_seconds=self._core_seconds(), **self._costs())
+        saved = f"saved in epoch {self.work.epoch} after {self.work.step} steps; --resume goes on from there"
+        if reason == notice.CTRL_C:
+            raise on_all(f"interrupted: {saved}", Interrupted)
         self.comm.on_first(lambda: self._mark("REQUEUE"))
-        self.record.say(f"told to leave by {reason}: saved in epoch {self.work.epoch} after {self.work.step} steps; --resume goes on from there")
+        self.record.say(f"told to leave by {reason}: {saved}")
 
     def close(self):
         """The last row, the marker DONE."""

@@ -1,0 +1,83 @@
+"""The parser of command lines: its refusals are ours, and it says which name may be meant. The types of options that several verbs share."""
+
+import argparse
+import re
+
+from hpcfilter.errors import InputError
+from hpcfilter.names import meant
+from hpcfilter.paths import expanded
+
+
+class Parser(argparse.ArgumentParser):
+    """As argparse has it, but a mistake is an InputError of one line."""
+
+    _words = ()  # that are being parsed
+
+    def error(self, message):
+        """Refuse. An option that nobody knows may be why another is missing."""
+        names = [word.partition("=")[0] for word in self._words]
+        strange = [name for name in names if name.startswith("--") and not any(known.startswith(name) for known in self._option_string_actions)]
+        hint = next(filter(None, (meant(name, self._option_string_actions) for name in strange)), "")
+        raise InputError(f"{message}{f' (got {strange[0]})' if hint and strange[0] not in message else ''}{hint}; see: {self.prog} --help")
+
+    def parse_known_args(self, args=None, namespace=None):
+        """As argparse has it, but what is left over is refused here, where the options of the verb are known."""
+        self._words = list(args or ())
+        namespace, left = super().parse_known_args(args, namespace)
+        if left:
+            self.error(f"unrecognized arguments: {' '.join(left)}")
+        return namespace, left
+
+    def _check_value(self, action, value):
+        if action.choices is not None and value not in action.choices:
+            raise argparse.ArgumentError(action, f"invalid choice: {value!r}; known: {', '.join(action.choices)}{meant(value, action.choices)}")
+
+
+def path(text):
+    """The type of every option that is a path: `~` and variables are expanded, a slash at the end stays. An empty one is refused."""
+    try:
+        if not text:
+            raise ValueError("expected a path; is a variable in it empty?")
+        return expanded(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"got {text!r}, {error}") from None
+
+
+def number(text, digits=6):
+    """A whole number from 1 on."""
+    if not re.fullmatch(rf"[1-9][0-9]{{0,{digits - 1}}}", text):
+        raise argparse.ArgumentTypeError(f"got '{text}', expected a number from 1 on")
+    return int(text)
+
+
+def numbers(text):
+    """Several of them, with commas between, each once."""
+    found = [number(part) for part in text.split(",")]
+    if len(set(found)) < len(found):
+        raise argparse.ArgumentTypeError(f"got '{text}', expected each number once")
+    return found
+
+
+def whole(text):
+    """A whole number."""
+    if not re.fullmatch(r"[+-]?[0-9]{1,18}", text):
+        raise argparse.ArgumentTypeError(f"got '{text}', expected a whole number")
+    return int(text)
+
+
+def real(text):
+    """A number."""
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"got '{text}', expected a number") from None
+
+
+def share(text):
+    """A share of 1, above 0."""
+    try:
+        if 0 < float(text) <= 1:
+            return float(text)
+    except ValueError:
+        pass
+    raise argparse.ArgumentTypeError(f"got '{text}', expected a share of 1, such as 0.92")
