@@ -55,6 +55,14 @@ def check_output(path, sources=(), where="--output"):
             raise InputError(f"{path}: the output would overwrite {source}, which it is made from; give another {where}")
 
 
+def check_folder(path, where="--run-dir"):
+    """Refuse, before any work is done, a folder to write into that cannot be one. path: it may be missing. Raises InputError."""
+    there = next(part for part in (Path(path).absolute(), *Path(path).absolute().parents) if os.path.lexists(part))
+    if not there.is_dir():
+        raise InputError(f"{path}: cannot be the run folder: {there} is {'a link to nothing' if not there.exists() else 'a file'}; "
+                         f"give another {where}")
+
+
 def kind(path):
     """What stands at a path, in words: "a folder", "an empty file", "a PNG image", ...; "" for a file that begins as none of these.
 
@@ -73,4 +81,6 @@ def kind(path):
 
 def trouble(error):
     """Why a file cannot be read or written, in the system's words for an OSError, without those of a library. Returns str."""
-    return "it is a folder" if isinstance(error, IsADirectoryError) else os.strerror(error.errno) if error.errno else "the system refuses it"
+    if isinstance(error, IsADirectoryError):
+        return "it is a folder"
+    return os.strerror(error.errno) if error.errno else "the disk refuses, as a full one does"

@@ -228,7 +228,8 @@ def test_a_reader_who_leaves_early_sees_no_traceback(tmp_path):
 @pytest.mark.parametrize("words, message", [
     (["--machine", "mars", "--proposal", "x.md"], "unknown 'mars'"), (["--target", "90"], "expected a share of 1"),
     (["--walltime", "2h", "--proposal", "x.md"], "--walltime: got '2h', expected hours"), (["--epochs", "3"], "--epochs is of a proposal"),
-    (["--proposal", "/nowhere/x.md"], "/nowhere/x.md: cannot be written"), (["--allreduce", "none.jsonl"], "cannot be read as JSON lines"),
+    (["--proposal", "/nowhere/x.md"], "/nowhere/x.md: cannot be the file to write: no folder"),
+    (["--allreduce", "none.jsonl"], "cannot be read as JSON lines"),
     (["--walltime", "00:01:00", "--proposal", "x.md"], "expected more than the 120 s")])
 def test_bad_words(tmp_path, capsys, words, message):
     invent(tmp_path / "a", 1, 1)

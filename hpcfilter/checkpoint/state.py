@@ -123,6 +123,12 @@ def of_run(run_dir, comm, settings=(), epoch=None):
     return path, stamp, config
 
 
+def sources(run_dir, config):
+    """The files that a run is made from and consists of, which nothing that is made of it may overwrite. Returns list of paths."""
+    folder, named = Path(run_dir), [value for value in (config.filter.model_extra or {}).values() if isinstance(value, str)]
+    return [config.data.path, folder / "config.toml", folder / "metrics.jsonl", *folder.glob("checkpoints/*/*"), *named]
+
+
 def check_torch():
     """Raise InputError for a torch that cannot read weights safely: what it saves could never be resumed."""
     if tuple(int(part) for part in torch.__version__.split(".")[:2]) < SAFE_TORCH:

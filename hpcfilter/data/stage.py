@@ -16,7 +16,7 @@ from hpcfilter.data.node_disk import check_folder, failing_disk, given_back_wron
 from hpcfilter.data.packed import open_packed
 from hpcfilter.data.seal import damaged
 from hpcfilter.errors import Failure, InputError
-from hpcfilter.paths import expanded
+from hpcfilter.paths import check_output, expanded
 
 TRIES = 2  # times that a block is written before the disk is given up
 
@@ -42,6 +42,7 @@ def stage(source, dest, method="copy", node=0, part=None):
     if method == "copy":
         did, count, size = _copy(source, path, node, part)
     elif method == "tar":
+        check_output(path, [source], "dest") if path.parent.is_dir() else None
         did, count, size = _unpack(source, path)
     elif method == "check":
         did, count, size = _check(source, path)

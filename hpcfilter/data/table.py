@@ -10,7 +10,7 @@ import os
 import numpy as np
 
 from hpcfilter import pulse
-from hpcfilter.data.distrust import check_kind, one_line
+from hpcfilter.data.distrust import check_kind
 from hpcfilter.data.hdf5 import lay_out, open_hdf5, own_array, read_attribute
 from hpcfilter.data.seal import check_seal, seal
 from hpcfilter.data.shard import shard
@@ -42,7 +42,7 @@ def write_table(path, rows, columns, about):
         seal(temporary)
         os.replace(temporary, path)
     except RuntimeError as error:  # what h5py makes of a disk that refuses
-        raise OSError(one_line(error)) from error
+        raise OSError("the disk refuses") from error
     finally:
         if os.path.exists(temporary):
             os.remove(temporary)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from hpcfilter.data import Probe, read_probe, write_probe
 from hpcfilter.errors import Failure, InputError
+from hpcfilter.paths import check_output, trouble
 
 EVERY = 2.0  # seconds, after which points that have come are written
 SAME = "weights", "data", "selection", "options", "sets"  # attributes that a probe shares with its beginning
@@ -28,9 +29,7 @@ class File:
 
     def _before(self, about, restart):
         """What stands in the file of this probe, or None."""
-        if not self.path.parent.is_dir() or self.path.is_dir():
-            problem = "it is a folder" if self.path.is_dir() else f"no folder {self.path.parent}"
-            raise InputError(f"{self.path}: cannot be the file to write: {problem}")
+        check_output(self.path)
         for left in self.path.parent.glob(f"{glob.escape(self.path.name)}.part*"):  # of a probe that was killed while it wrote
             with suppress(OSError):
                 left.unlink()
@@ -55,7 +54,7 @@ class File:
                 try:
                     write_probe(self.path, self.probe)
                 except OSError as error:
-                    raise Failure(f"{self.path}: cannot be written: {' '.join(str(error).split())}") from error
+                    raise Failure(f"{self.path}: cannot be written: {trouble(error)}") from error
                 self._last = time.monotonic()
 
         self._comm.on_first(write)

@@ -24,6 +24,7 @@ from hpcfilter.landscape.sharpness import sharpness
 from hpcfilter.landscape.slices import slices
 from hpcfilter.landscape.weights import Weights
 from hpcfilter.network import Network
+from hpcfilter.paths import check_output
 from hpcfilter.watchdog import watching
 
 MEANING = "loss", "label_smoothing"  # settings of [train] that say which loss it is
@@ -38,10 +39,13 @@ def probe(run_dir, comm, settings=(), epoch=None, output=None, options=None, res
     """
     options = options or Options()
     path, stamp, config = checkpoint.of_run(run_dir, comm, settings, epoch)
+    output = output or Path(run_dir) / "probe.h5"
+    others = [options.selection, *(checkpoint.sources(options.other, config) if options.other else [])]
+    comm.on_first(lambda: check_output(output, [*checkpoint.sources(run_dir, config), *filter(None, others)]))
     with watching(comm, config.stop.stall_seconds):
         work = _Probe(config, path, stamp, options, comm)
         with within_memory(work.batch), _exact():  # once the model is there, whose module may have settings of its own
-            return work.run(Path(output or Path(run_dir) / "probe.h5"), epoch, restart)
+            return work.run(Path(output), epoch, restart)
 
 
 class _Probe:

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 from hpcfilter.errors import InputError
+from hpcfilter.paths import kind, trouble
 from hpcfilter.predict import Fit
 from hpcfilter.report.form import Table, word
 
@@ -17,8 +18,11 @@ def read_results(path):
     for file in sorted(path.glob("*.jsonl")) if path.is_dir() else [path]:
         try:
             found = [json.loads(line) for line in file.read_text().splitlines() if line.strip()]
-        except (OSError, ValueError) as error:
-            raise InputError(f"{file}: cannot be read as JSON lines: {error}") from None
+        except OSError as error:
+            raise InputError(f"{file}: cannot be read as JSON lines: {trouble(error)}") from None
+        except ValueError:
+            raise InputError(f"{file}: cannot be read as JSON lines: it is {kind(file) or 'not text, or of another form'}; expected results of "
+                             "python -m benchmarks, or a run folder") from None
         for row in found:
             if not isinstance(row, dict) or (missing := [name for name in NEEDED if name not in row]):
                 raise InputError(f"{file}: not results of benchmarks; expected lines with {', '.join(NEEDED)}"

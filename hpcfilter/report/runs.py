@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hpcfilter.errors import InputError
+from hpcfilter.paths import trouble
 from hpcfilter.report.form import Share, Table
 
 SHOWN = ("select", "train", "score", "evaluate", "checkpoint", "total")  # phases
@@ -84,11 +85,11 @@ def read_rows(run_dir):
     path = Path(run_dir) / "metrics.jsonl"
     try:
         lines = path.read_text().split("\n")[:-1]  # behind the last line end: nothing, or what a killed run did not finish
-        rows = [json.loads(line, parse_constant=_refuse) for line in lines]
+        rows = [_row(path, number, line) for number, line in enumerate(lines, 1)]
     except OSError:
         raise InputError(f"{path}: cannot be read; expected a run folder") from None
-    except ValueError as error:
-        raise InputError(f"{path}: not JSON lines: {error}") from None
+    except UnicodeDecodeError:
+        raise InputError(f"{path}: not JSON lines: it is no text; the file is damaged") from None
     if not all(isinstance(row, dict) and "kind" in row for row in rows):
         raise InputError(f'{path}: expected rows with a "kind"')
     return rows
@@ -99,8 +100,14 @@ def has_epoch(run_dir):
     return any(row["kind"] == "epoch" for row in read_rows(run_dir))
 
 
-def _refuse(constant):
-    raise ValueError(f"got {constant}, expected finite numbers")
+def _row(path, number, line):
+    def refuse(constant):
+        raise InputError(f"{path}: not JSON lines: got {constant}, expected finite numbers, in line {number}")
+
+    try:
+        return json.loads(line, parse_constant=refuse)
+    except ValueError:
+        raise InputError(f"{path}: not JSON lines: line {number} is none; the file is damaged") from None
 
 
 def read_run(run_dir):
@@ -166,5 +173,7 @@ def save(figure, path):
         axes.grid(alpha=0.3)
     try:
         figure.savefig(path, dpi=150)
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: cannot be drawn: {error}") from None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be drawn: {trouble(error)}") from None
+    except ValueError:
+        raise InputError(f"{path}: cannot be drawn: expected a name that ends with .png, .svg or .pdf") from None

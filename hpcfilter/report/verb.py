@@ -6,6 +6,7 @@ from pathlib import Path
 from hpcfilter.errors import InputError
 from hpcfilter.job import seconds_of
 from hpcfilter.machine import load_machine
+from hpcfilter.paths import check_output, trouble
 from hpcfilter.record import replace_text
 from hpcfilter.report.page import page
 from hpcfilter.report.plots import results_picture
@@ -16,6 +17,7 @@ from hpcfilter.report.scaling import picture as scaling_picture
 from hpcfilter.report.scaling import tables
 from hpcfilter.report.study import find_runs, study
 
+OF_A_RUN = ("metrics.jsonl", "config.toml")  # files that are read
 OF_A_PROPOSAL = ("machine", "walltime", "epochs", "trainings")  # options
 
 
@@ -25,6 +27,7 @@ def report(words):
 
     words: the parsed command line. Raises InputError for paths that hold neither runs nor results, and for what cannot be written.
     """
+    _check_outputs(words)
     if not words.proposal and (idle := [name for name in OF_A_PROPOSAL if getattr(words, name) is not None]):
         raise InputError(f"report: --{idle[0]} is of a proposal; give --proposal FILE.md too")
     results = [path for path in words.paths if _holds_results(path)]
@@ -37,6 +40,17 @@ def report(words):
     rows = [row for path in results for row in read_results(path)]
     _put(words, results_tables(rows))
     return words.picture and _made(results_picture, rows, words.picture)
+
+
+def _check_outputs(words):
+    """Refuse, before anything is read, what cannot be written, would overwrite what is reported, or is written twice."""
+    files = [file for path in words.paths for folder in [Path(path), *find_runs(path)] for file in (folder, *(folder / name for name in OF_A_RUN))]
+    outputs = {f"--{name}": path for name in ("output", "picture", "proposal") if (path := getattr(words, name))}
+    for number, (where, path) in enumerate(outputs.items()):
+        check_output(path, [*files, *([words.allreduce] if words.allreduce else [])], where)
+        for other in list(outputs)[:number]:
+            if Path(path).absolute() == Path(outputs[other]).absolute():
+                raise InputError(f"{path}: is to be written by {other} and by {where}; expected two files")
 
 
 def _runs(words):
@@ -108,4 +122,4 @@ def _write(path, text):
     try:
         replace_text(Path(path), text)
     except OSError as error:
-        raise InputError(f"{path}: cannot be written: {error.strerror}") from None
+        raise InputError(f"{path}: cannot be written: {trouble(error)}") from None

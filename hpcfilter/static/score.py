@@ -8,6 +8,7 @@ from hpcfilter import checkpoint
 from hpcfilter.data import open_packed, shard
 from hpcfilter.errors import on_all
 from hpcfilter.network import Network
+from hpcfilter.paths import check_output
 from hpcfilter.scores import Scores
 from hpcfilter.static.tables import write
 from hpcfilter.watchdog import watching
@@ -25,8 +26,10 @@ def score(run_dir, comm, settings=(), epoch=None, output=None):
     Returns (path, names of the columns). Raises InputError on all ranks.
     """
     path, stamp, config = checkpoint.of_run(run_dir, comm, settings, epoch)
+    output = output or Path(run_dir) / "scores.h5"
+    comm.on_first(lambda: check_output(output, checkpoint.sources(run_dir, config)))
     with watching(comm, config.stop.stall_seconds):
-        return _score(config, path, stamp, Path(output or Path(run_dir) / "scores.h5"), comm)
+        return _score(config, path, stamp, Path(output), comm)
 
 
 def _score(config, path, stamp, output, comm):

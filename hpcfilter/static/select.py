@@ -7,6 +7,7 @@ import numpy as np
 from hpcfilter.config import share
 from hpcfilter.data import read_table
 from hpcfilter.errors import InputError, on_all
+from hpcfilter.paths import check_output
 from hpcfilter.static.tables import write
 from hpcfilter.threshold import cut
 
@@ -18,13 +19,13 @@ def select(scores_path, comm, fraction, output=None, highest=0.0):
     scores_path: table with a column importance. fraction, highest: hidden shares, less than 1 together. output: path, default selection.h5 beside the
     table. Returns (path, description: dict). Raises InputError on all ranks.
     """
-    output = Path(output or Path(scores_path).with_name("selection.h5"))
+    output = output or Path(scores_path).with_name("selection.h5")
+    comm.on_first(lambda: check_output(output, [scores_path]))
+    output = Path(output)
     with comm.together():
         for name, value in (("fraction", fraction), ("highest", highest), ("fraction and highest together", fraction + highest)):
             if not 0 <= value < 1:
                 raise InputError(f"select: {name}: got {value}, expected within [0, 1)")
-        if output.exists() and output.samefile(scores_path):
-            raise InputError(f"{output}: the selection would overwrite the scores it is made from; give another --output")
         columns, about, rows = read_table(scores_path, part=(comm.rank, comm.size))
         if "importance" not in columns or columns["importance"].ndim > 1 or "data" not in about:
             raise InputError(f"{scores_path}: not a score table: got the columns {', '.join(columns)}, expected importance")

@@ -1,7 +1,8 @@
 """Writing a per-sample table from the rows of all ranks."""
 
 from hpcfilter.data import write_table
-from hpcfilter.errors import Failure, InputError
+from hpcfilter.errors import Failure
+from hpcfilter.paths import check_output, trouble
 
 
 def write(path, rows, columns, about, comm):
@@ -9,15 +10,11 @@ def write(path, rows, columns, about, comm):
 
     Raises InputError on all ranks when the folder is not there, Failure on rank 0 when the disk refuses; what stood at `path` is then untouched.
     """
-    def check():
-        if not path.parent.is_dir() or path.is_dir():
-            raise InputError(f"{path}: cannot be the file to write: {'it is a folder' if path.is_dir() else f'no folder {path.parent}'}")
-
-    comm.on_first(check)
+    comm.on_first(lambda: check_output(path))
     gathered = {name: (array.dtype, comm.gather(array)) for name, array in columns.items()}
     if comm.rank == 0:
         try:
             write_table(path, rows, gathered, about)
         except OSError as error:
-            raise Failure(f"{path}: cannot be written: {' '.join(str(error).split())}") from error
+            raise Failure(f"{path}: cannot be written: {trouble(error)}") from error
     comm.barrier()

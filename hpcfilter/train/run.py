@@ -14,6 +14,7 @@ from hpcfilter.energy import Joules
 from hpcfilter.errors import BrokenInvariant, InputError, Interrupted, on_all
 from hpcfilter.network import Network
 from hpcfilter.optim import Extrapolation, NoiseScale, batch_size, learning_rate, make_optimizer
+from hpcfilter.paths import check_folder
 from hpcfilter.policies import check_score, given_file, policy_function
 from hpcfilter.record import Record, Stopwatch, finite, replace_text
 from hpcfilter.resident import ResidentRows
@@ -33,6 +34,7 @@ def train(config_path, run_dir, comm, settings=(), resume=False):
     Raises InputError on all ranks for bad input, before anything is written; Failure on rank 0 when the disk refuses a checkpoint; Interrupted
     after Ctrl-C, when all is saved, on all ranks.
     """
+    comm.on_first(lambda: _check_places(config_path, Path(run_dir)))
     with comm.together():
         config = load(config_path, settings)
         notice.deadline()
@@ -46,6 +48,14 @@ def train(config_path, run_dir, comm, settings=(), resume=False):
                 held.enter_context(run.record.alone())
             run.open(resume)
             return run.finished or _to_the_end(run)
+
+
+def _check_places(config_path, run_dir):
+    """Refuse a run folder that cannot be one, or in which the run would write over its own config. One that a run has left there is the run's."""
+    check_folder(run_dir)
+    own = run_dir / "config.toml"
+    if own.exists() and own.samefile(config_path) and not (run_dir / "metrics.jsonl").exists():
+        raise InputError(f"{run_dir}: the run would overwrite its run config {config_path}; give it another name, or another --run-dir")
 
 
 def _to_the_end(run):
