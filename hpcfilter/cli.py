@@ -35,7 +35,6 @@ def main(argv=None):
     except Refusal as error:
         problem = error
     except KeyboardInterrupt:
-        notice.end_at_once()
         problem = Interrupted("interrupted")
     except Exception as error:
         if isinstance(error, ModuleNotFoundError) and error.name in SITES_OWN:
@@ -44,6 +43,8 @@ def main(argv=None):
             raise
         else:
             _abort(comm, 1, f" of {comm.size} failed:\n{traceback.format_exc()}")
+    if isinstance(problem, Interrupted):
+        notice.end_at_once()
     if problem and comm is not None and comm.size > 1 and not problem.shared:
         _abort(comm, problem.code, f": {problem}")
     if problem and (placement() if comm is None else comm).rank == 0:

@@ -20,6 +20,7 @@ from pathlib import Path
 
 from hpcfilter import faults, pulse
 from hpcfilter.errors import Failure, InputError
+from hpcfilter.paths import trouble
 
 SUMS, STAMP = "SHA256SUMS", "stamp.json"
 FORMAT = 1  # of what a generation holds
@@ -42,7 +43,7 @@ def generations(folder):
     """The generations in a checkpoints folder, whole or damaged, oldest first; none without the folder. Returns list of Path. Raises OSError."""
     try:
         return sorted((path for path in Path(folder).iterdir() if position(path)), key=position)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return []
 
 
@@ -134,7 +135,8 @@ def read_stamp(path):
         if (stamp["epoch"], math.inf if stamp["step"] is None else stamp["step"]) != position(path):
             raise InputError(f"{path}: is the checkpoint of epoch {stamp['epoch']}, step {stamp['step']}, under another name")
     except DAMAGE as error:
-        raise InputError(f"{path}: not a whole checkpoint: {error}") from None
+        lacks = isinstance(error, FileNotFoundError)
+        raise InputError(f"{path}: not a whole checkpoint: {f'{Path(error.filename).name} is missing' if lacks else 'it is damaged'}") from error
     except OSError as error:
         raise Failure(f"{path}: cannot be read: {error}") from None
     return stamp
@@ -145,7 +147,10 @@ def of_epoch(run_dir, epoch=None):
 
     Returns (path, stamp). Raises InputError when there is none, and as `read_stamp`.
     """
-    found = {position(path)[0]: path for path in generations(Path(run_dir) / "checkpoints") if ends_epoch(path)}
+    try:
+        found = {position(path)[0]: path for path in generations(Path(run_dir) / "checkpoints") if ends_epoch(path)}
+    except OSError as error:
+        raise InputError(f"{run_dir}: cannot read its checkpoints: {trouble(error)}") from None
     if not found:
         raise InputError(f"{run_dir}: no checkpoints there of a finished epoch; expected a run folder that `hpcfilter train` has written")
     if epoch is not None and epoch not in found:

@@ -22,6 +22,7 @@ from hpcfilter.checkpoint.generation import FORMAT, STAMP, of_epoch, writing
 from hpcfilter.config import load as load_config
 from hpcfilter.data import read_table, shard, write_table
 from hpcfilter.errors import InputError
+from hpcfilter.paths import trouble
 from hpcfilter.policies import Selection
 
 SELECTION = "selection."  # prefix of the columns of a selection
@@ -140,8 +141,10 @@ def _read_model(path):
     check_torch()
     try:
         return torch.load(file, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        raise InputError(f"{file}: cannot be loaded: {' '.join(str(error).split())[:300]}") from None
+    except OSError as error:
+        raise InputError(f"{file}: cannot be loaded: {trouble(error)}") from None
+    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        raise InputError(f"{file}: cannot be loaded: it is damaged, or holds something else than weights") from error
 
 
 def _load_scores(path, scores):

@@ -60,6 +60,8 @@ def read_table(path, owned=None, part=(0, 1)):
     if part is not None:
         check_seal(path, *part)
     with open_hdf5(path) as file:
+        if "hpcfilter" in file.attrs:
+            raise InputError(f"{path}: is a packed file, expected a table, such as `hpcfilter score` and `hpcfilter select` make")
         about = {name: read_attribute(file, name) for name in file.attrs}
         arrays = {name: own_array(file, name) for name in file}
     lengths = {len(array) for array in arrays.values()}

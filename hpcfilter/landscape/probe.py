@@ -11,7 +11,7 @@ import torch
 
 from hpcfilter import checkpoint
 from hpcfilter.data import open_packed
-from hpcfilter.errors import on_all
+from hpcfilter.errors import Interrupted, on_all
 from hpcfilter.landscape.barrier import BATCH, barrier, statistics_of
 from hpcfilter.landscape.cost import cost
 from hpcfilter.landscape.curvature import curvature
@@ -45,7 +45,10 @@ def probe(run_dir, comm, settings=(), epoch=None, output=None, options=None, res
     with watching(comm, config.stop.stall_seconds):
         work = _Probe(config, path, stamp, options, comm)
         with within_memory(work.batch), _exact():  # once the model is there, whose module may have settings of its own
-            return work.run(Path(output), epoch, restart)
+            try:
+                return work.run(Path(output), epoch, restart)
+            except KeyboardInterrupt:
+                raise Interrupted(f"interrupted: {output} has what was measured; the same command goes on with it") from None
 
 
 class _Probe:

@@ -3,7 +3,7 @@
 import json
 
 from hpcfilter.comm import placement
-from hpcfilter.errors import InputError
+from hpcfilter.errors import InputError, Interrupted
 from hpcfilter.launch.plan import describe, plan
 from hpcfilter.launch.render import render
 from hpcfilter.launch.submit import check_chain, command, is_finished, shown, submit
@@ -74,6 +74,9 @@ def submit_jobs(words):
                 submitted += [job] if job else []
     except InputError as error:
         raise InputError(f"{error}; submitted before: {', '.join(submitted)}" if submitted else str(error)) from None
+    except KeyboardInterrupt:
+        before = f"; submitted before: {', '.join(submitted)}" if submitted else ""
+        raise Interrupted(f"interrupted{before}; look at the queue for one that was just being submitted") from None
     return None
 
 

@@ -69,6 +69,8 @@ def _to_the_end(run):
     except KeyboardInterrupt:
         stands = [path.name for path in checkpoint.generations(run.dir / "checkpoints")][-1:] or ["the beginning"]
         raise Interrupted(f"interrupted at once: --resume goes on from {stands[0]}") from None
+    finally:
+        notice.listen(run.config.stop.signals)
     run.close()
     return True
 
