@@ -4,6 +4,7 @@ import importlib
 import sys
 
 from hpcfilter.errors import InputError
+from hpcfilter.names import meant
 
 CASES = {
     "demo": "train with and without a filter on two ranks; one table, one picture",
@@ -33,12 +34,17 @@ CASES = {
 def main(words):
     if not words or words[0] not in CASES:
         print("\n".join(f"{name:12} {what}" for name, what in CASES.items()))
+        if words:
+            print(f"benchmarks: unknown '{words[0]}'{meant(words[0], CASES)}", file=sys.stderr)
         return 0 if not words else 2
     try:
         importlib.import_module(f"benchmarks.{words[0]}").main(words[1:])
     except InputError as error:
         print(f"benchmarks {words[0]}: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print(f"benchmarks {words[0]}: interrupted", file=sys.stderr)
+        return 130
     return 0
 
 

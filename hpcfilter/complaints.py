@@ -2,6 +2,7 @@
 
 from hpcfilter.names import meant
 
+LIST = 'a list, such as [1, 2] or ["a", "b"]'
 EXPECTED = {  # type of a pydantic error -> what was expected; {names} are of its context
     "int_type": "a whole number", "int_parsing": "a whole number", "int_from_float": "a whole number", "int_parsing_size": "a smaller whole number",
     "float_type": "a number", "float_parsing": "a number", "finite_number": "a finite number", "multiple_of": "a multiple of {multiple_of}",
@@ -10,8 +11,8 @@ EXPECTED = {  # type of a pydantic error -> what was expected; {names} are of it
     "string_type": "a text in quotes", "string_too_short": "a text of {min_length} or more characters",
     "string_too_long": "a text of at most {max_length} characters", "string_pattern_mismatch": "a text of another form",
     "bytes_type": "a text in quotes", "path_type": "a path in quotes", "enum": "{expected}",
-    "list_type": "a list, such as [1, 2]", "tuple_type": "a list, such as [1, 2]", "set_type": "a list, such as [1, 2]",
-    "frozen_set_type": "a list, such as [1, 2]", "too_short": "{min_length} or more entries", "too_long": "at most {max_length} entries",
+    "list_type": LIST, "tuple_type": LIST, "set_type": LIST,
+    "frozen_set_type": LIST, "too_short": "{min_length} or more entries", "too_long": "at most {max_length} entries",
     "dict_type": "a table", "model_type": "a table", "model_attributes_type": "a table", "dataclass_type": "a table", "mapping_type": "a table",
     "date_type": "a date, such as 2026-01-31", "date_parsing": "a date, such as 2026-01-31",
     "date_from_datetime_parsing": "a date, such as 2026-01-31", "date_from_datetime_inexact": "a date without a time",
@@ -59,8 +60,10 @@ def _problem(errors, has_keys):
         expected = f"expected {' or '.join(dict.fromkeys([*words, *([_or(names)] if names else [])]))}"
         if names and isinstance(first["input"], str):
             return f"{expected}, got {short(first['input'])}{meant(first['input'], [name.strip(chr(39)) for name in names])}"
-    whole_table = first["type"] == "value_error" and isinstance(first["input"], dict)
-    return f"{expected}, got {short(first['input'])}" if has_keys and not whole_table else expected
+    if not has_keys or (first["type"] == "value_error" and isinstance(first["input"], dict)):
+        return expected  # the words of a whole table say what it got
+    problem, way_out, rest = expected.partition(";")
+    return f"{problem}, got {short(first['input'])}{way_out}{rest}"
 
 
 def _choices(error):

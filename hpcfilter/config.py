@@ -23,7 +23,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from hpcfilter import notice
 from hpcfilter.errors import InputError
 from hpcfilter.job import Job
-from hpcfilter.names import unknown
+from hpcfilter.names import meant, unknown
 from hpcfilter.paths import expanded
 from hpcfilter.settings import Place, Source, Table, describe
 
@@ -233,11 +233,13 @@ def choose(known, name, where):
     return known[name]
 
 
-def imported(path, where):
-    """The object that "package.module:name" names. Raises InputError when it cannot be imported."""
+def imported(path, where, known=()):
+    """The object that "package.module:name" names. known: the names of our own that the caller would have taken. Raises InputError when it cannot be
+    imported."""
     module, colon, name = path.partition(":")
     if not colon:
-        raise InputError(f"{where}: got '{path}', expected package.module:name")
+        raise InputError(f"{where}: got '{path}', expected package.module:name"
+                         + (f" or one of {', '.join(known)}{meant(path, known)}" if known else ""))
     try:
         return getattr(importlib.import_module(module), name)
     except Exception as error:  # the user's own code may fail in any way

@@ -95,5 +95,5 @@ def _reading(source):
             yield
     except tarfile.TarError as error:
         text = one_line(error)
-        problem = "it is none, or damaged at its beginning" if "opened successfully" in text else text[:300]
+        problem = "it is none, or damaged" if "opened successfully" in text or text == "bad checksum" else text[:300]
         raise InputError(f"{source}: cannot read it as a tar: {problem}") from None

@@ -20,7 +20,7 @@ def make_optimizer(model, train):
     if train.optimizer in ("lars", "lamb"):
         kind = _lars(train) if train.optimizer == "lars" else _lamb(train)
         return kind([parameter for parameter in model.parameters() if parameter.requires_grad])
-    return imported(train.optimizer, "train.optimizer")(model, train)
+    return imported(train.optimizer, "train.optimizer", ("sgd", "lars", "lamb"))(model, train)
 
 
 def _lars(train):

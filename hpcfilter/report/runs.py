@@ -171,9 +171,13 @@ def save(figure, path):
     """Write a figure, with a grid, as its name says (.png, .svg, .pdf). Raises InputError."""
     for axes in figure.axes:
         axes.grid(alpha=0.3)
+    temporary = Path(path).with_suffix(f".part{os.getpid()}{Path(path).suffix}")
     try:
-        figure.savefig(path, dpi=150)
+        figure.savefig(temporary, dpi=150)
+        os.replace(temporary, path)
     except OSError as error:
         raise InputError(f"{path}: cannot be drawn: {trouble(error)}") from None
     except ValueError:
         raise InputError(f"{path}: cannot be drawn: expected a name that ends with .png, .svg or .pdf") from None
+    finally:
+        temporary.unlink(missing_ok=True)
