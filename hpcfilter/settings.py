@@ -98,9 +98,11 @@ def describe(error, schema, given):
 
 
 def _fields(schema, keys):
-    """The keys that are known in a table of tables and lists of them."""
+    """The keys that are known in a table of tables, and lists of them, which may be left out."""
     for key in keys:
-        schema = schema.model_fields[key].annotation if not key.isdigit() else typing.get_args(schema)[0]
+        if not key.isdigit():  # a number of a list
+            found = schema.model_fields[key].annotation
+            schema = next(one for one in (found, *typing.get_args(found)) if hasattr(one, "model_fields"))
     return list(schema.model_fields)
 
 

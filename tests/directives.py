@@ -8,7 +8,7 @@ import shlex
 
 NUMBER = r"[1-9]\d*"
 WORD = r"[A-Za-z0-9_][\w.,:+@/=~-]*"
-FILE = r"[\w./%{}+~^-]+"
+FILE = r"[\w./%{}+~^-][\w./%{}+~^ -]*"
 SIGNAL = r"USR1|USR2|TERM|INT|URG|HUP"
 CLOCK = r"(\d+:)?[0-5]?\d:[0-5]\d"  # hours, minutes, seconds
 FSD = r"\d+(\.\d+)?[smhd]?"  # Flux's standard duration
