@@ -17,17 +17,18 @@ import numpy as np
 
 from hpcfilter.data.distrust import allowing, damage
 from hpcfilter.data.hdf5 import create_hdf5, lay_out, open_hdf5, write_attribute
-from hpcfilter.data.packed import FORMAT, open_packed
+from hpcfilter.data.packed import FORMAT, is_packed, open_packed
 from hpcfilter.data.seal import seal
 from hpcfilter.errors import BrokenInvariant, InputError
 from hpcfilter.pack.damaged import drop_damaged
 from hpcfilter.pack.found import describe, plain_text
 from hpcfilter.pack.layout import layout_of
 from hpcfilter.pack.source import check_type
-from hpcfilter.pack.sources import Reading, open_source
+from hpcfilter.pack.sources import Reading, open_source, paths_of
 from hpcfilter.pack.splits import count_held, places
 from hpcfilter.pack.targets import make_targets
 from hpcfilter.pack.values import Moments, Values
+from hpcfilter.paths import check_output
 from hpcfilter.record import progress
 
 SLICE_BYTES = 16 << 20
@@ -63,11 +64,11 @@ def pack(source, target, seed=0, test_fraction=0.2, size=None, regression=False,
     allow_compression: how many times its stored bytes a file may become. replace: overwrite the target.
     Raises InputError for a source that cannot be packed; the target is written under a temporary name and renamed, or not there at all.
     """
-    target = Path(target)
     _check_target(target, source, replace)
+    target = Path(target)
     temporary = target.with_name(f"{target.name}.part{os.getpid()}")
     try:
-        with allowing(allow_compression), damage(f"{source} to {target}"), warnings.catch_warnings():
+        with allowing(allow_compression), damage(f"{_named(source)} to {target}"), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of Pillow, on images that it reads all the same
             opened = open_source(source, Reading(size, images, labels, first_frame))
             kind = "numbers" if regression else kind or opened.kind
@@ -83,10 +84,15 @@ def pack(source, target, seed=0, test_fraction=0.2, size=None, regression=False,
 
 
 def _check_target(target, source, replace):
+    """Refuse, before any work, a target that cannot be written or must not be overwritten."""
+    sources = [] if str(source) == "digits" else paths_of(source)
+    check_output(target, sources)
+    target = Path(target)
     if target.exists() and not replace:
         raise InputError(f"{target}: is there already; give --replace to overwrite it")
-    if not target.parent.is_dir():
-        raise InputError(f"{target}: no folder {target.parent}")
+    inside = [folder for folder in sources if folder.is_dir() and folder.resolve() in target.resolve().parents]
+    if target.exists() and inside and not is_packed(target):
+        raise InputError(f"{target}: the output would overwrite what lies in its source {inside[0]}; give another --output")
 
 
 def _chosen(opened, test_split):

@@ -42,12 +42,17 @@ class Reading:
 
 def open_source(source, reading=Reading()):  # noqa: B008  it is never changed
     """Open what stands at `source`: a path, a pattern such as 'part-*.h5', or a list of paths. Returns Source. Raises InputError."""
-    paths = [source] if isinstance(source, str | Path) else list(source)
-    if [str(path) for path in paths] == ["digits"]:
+    if str(source) == "digits":
         return _digits()
-    found = [Path(match) for path in paths for match in _matches(path)]
+    found = paths_of(source)
     opened = _open(found[0], reading) if len(found) == 1 else _shards(found, reading, found[0].parent.absolute().name)
     return _with_training_rows(opened, source if len(found) == 1 else found[0].parent)
+
+
+def paths_of(source):
+    """The paths that a source stands for: a path, a pattern or a list of these. Returns a list of Path. Raises InputError where nothing is there."""
+    paths = [source] if isinstance(source, str | Path) else source
+    return [Path(match) for path in paths for match in _matches(path)]
 
 
 def _matches(path):

@@ -4,14 +4,16 @@ import argparse
 import re
 import sys
 
+from hpcfilter.options import number, path, real, whole
+
 SOURCES = ("digits, .npz, .npy, .h5, .csv, .parquet, idx files, CIFAR's batches, a folder of one of these or of images by class; several files or a "
            "pattern in quotes are shards of one set")
 
 
 def add(parser):
     """Add the options of `pack` to a parser."""
-    parser.add_argument("source", nargs="+", help=SOURCES)
-    parser.add_argument("-o", "--output", required=True, help="the .h5 file to write")
+    parser.add_argument("source", type=path, nargs="+", help=SOURCES)
+    parser.add_argument("-o", "--output", type=path, required=True, help="the .h5 file to write")
     parser.add_argument("--replace", action="store_true", help="overwrite the output")
 
     rows = parser.add_argument_group("rows")
@@ -20,9 +22,9 @@ def add(parser):
     rows.add_argument("--layout", choices=["HW", "HWC", "none"],
                       help="axes of a row: grey images, colour images with channels last, or neither; default: guessed where it is certain")
     rows.add_argument("--first-frame", action="store_true", help="take the first picture of image files that hold several")
-    rows.add_argument("--skip-damaged", type=_count, default=0, metavar="N",
+    rows.add_argument("--skip-damaged", type=number, default=0, metavar="N",
                       help="leave out up to N rows that cannot be read or hold values that are not finite (default 0)")
-    rows.add_argument("--allow-compression", type=_count, metavar="N",
+    rows.add_argument("--allow-compression", type=number, metavar="N",
                       help="let a file become up to N times its stored bytes (default 200): for honest data that compress well")
 
     labels = parser.add_argument_group("labels")
@@ -34,8 +36,8 @@ def add(parser):
     labels.add_argument("--renumber", action="store_true", help="number the classes anew, by the labels that occur: for -1 and 1, or gaps")
 
     split = parser.add_argument_group("training and test rows")
-    split.add_argument("--seed", type=int, default=0, help="of the shuffle (default 0)")
-    split.add_argument("--test-fraction", type=float, default=0.2, help="split off for testing when the source has no test rows (default 0.2)")
+    split.add_argument("--seed", type=whole, default=0, help="of the shuffle (default 0)")
+    split.add_argument("--test-fraction", type=real, default=0.2, help="split off for testing when the source has no test rows (default 0.2)")
     split.add_argument("--split", choices=["by-class", "random"], default="by-class", help="how: from each class alike (default), or any rows")
     split.add_argument("--test-split", choices=["test", "val"], help="which rows to test with when the source has both (default test)")
     parser.set_defaults(run=run)
@@ -45,12 +47,6 @@ def _size(text):
     if not (match := re.fullmatch(r"([1-9]\d{0,4})x([1-9]\d{0,4})", text)):
         raise argparse.ArgumentTypeError(f"got '{text}', expected HEIGHTxWIDTH, such as 64x64")
     return int(match[1]), int(match[2])
-
-
-def _count(text):
-    if not re.fullmatch(r"[1-9]\d{0,8}", text):
-        raise argparse.ArgumentTypeError(f"got '{text}', expected a number from 1 on")
-    return int(text)
 
 
 def run(words, comm):
