@@ -7,7 +7,7 @@ import traceback
 from functools import partial
 
 from hpcfilter import __version__, faults, notice
-from hpcfilter.comm import SerialComm, placement, world
+from hpcfilter.comm import SerialComm, speaks, world
 from hpcfilter.errors import Failure, InputError, Interrupted, Refusal
 from hpcfilter.options import Parser, number, numbers, path, real, share, whole
 from hpcfilter.pack import verb as pack_verb
@@ -47,7 +47,7 @@ def main(argv=None):
         notice.end_at_once()
     if problem and comm is not None and comm.size > 1 and not problem.shared:
         _abort(comm, problem.code, f": {problem}")
-    if problem and (placement() if comm is None else comm).rank == 0:
+    if problem and (speaks() if comm is None else comm.rank == 0):
         print(f"hpcfilter: {problem}", file=sys.stderr, flush=True)
     elif problem and comm is None:
         time.sleep(FIRST_WORD)  # the first rank that leaves makes the launcher end the others
@@ -63,7 +63,7 @@ def main(argv=None):
 def _parse(words):
     """The words of the command line, as its namespace. Without any, the help is shown before they are refused."""
     parser = _parser()
-    if not words and placement().rank == 0:
+    if not words and speaks():
         parser.print_help()
     return parser.parse_args(words)
 

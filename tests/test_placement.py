@@ -1,10 +1,15 @@
-"""What the launchers say before MPI starts, and the GPU that a rank shows itself then."""
+"""What the launchers say before MPI starts, who trains alone by mistake, and the GPU that a rank shows itself."""
 
 import os
+import subprocess
+import sys
 
 import pytest
+from conftest import TIMEOUT
 
-from hpcfilter.comm import Placement, placement, world
+from hpcfilter.cli import main
+from hpcfilter.comm import Placement, SerialComm, check_not_left_out, placement, surroundings, world
+from hpcfilter.comm.launcher import contradiction, left_out, speaks
 from hpcfilter.comm.visibility import show_own_gpu
 from hpcfilter.errors import InputError
 
@@ -32,6 +37,100 @@ LIST = "CUDA_VISIBLE_DEVICES=3,2,1,0"
 ])
 def test_placement(variables, expected):
     assert placement(variables) == Placement(*expected)
+
+
+TORCHRUN = {"RANK": "1", "LOCAL_RANK": "1", "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "TORCHELASTIC_RUN_ID": "none"}
+STEP = {"SLURM_STEP_ID": "0", "SLURM_LOCALID": "0"}
+
+
+@pytest.mark.parametrize("variables, said, first", [
+    (TORCHRUN, "WORLD_SIZE is 2, as torchrun sets it", False),
+    ({**TORCHRUN, "RANK": "0"}, "WORLD_SIZE is 2, as torchrun sets it", True),
+    ({"HOROVOD_RANK": "0", "HOROVOD_SIZE": "4"}, "HOROVOD_SIZE is 4, as horovodrun sets it", True),
+    ({**TORCHRUN, **STEP, "SLURM_PROCID": "0", "SLURM_STEP_NUM_TASKS": "1"}, "WORLD_SIZE is 2, as torchrun sets it", False),  # srun -n 1 torchrun
+    ({**STEP, "RANK": "5", "WORLD_SIZE": "8", "SLURM_PROCID": "1", "SLURM_STEP_NUM_TASKS": "2"}, "WORLD_SIZE is 8, as torchrun sets it", False),
+    ({**TORCHRUN, "PMIX_RANK": "1"}, "", False),  # MPI will say how many
+    ({**TORCHRUN, "PMIX_RANK": "0"}, "WORLD_SIZE is 2, as torchrun sets it", False),
+    ({**OPEN_MPI, "RANK": "5", "WORLD_SIZE": "8"}, "", False),  # mpirun, with the variables of torchrun for the sake of DDP
+    ({**OPEN_MPI, "OMPI_COMM_WORLD_RANK": "0", "WORLD_SIZE": "2"}, "", True),  # left over in the shell
+    ({**OPEN_MPI, "OMPI_COMM_WORLD_RANK": "0", "RANK": "0", "WORLD_SIZE": "1"}, "", True),
+    ({"RANK": "0", "WORLD_SIZE": "1"}, "", True),
+    ({"WORLD_SIZE": "2"}, "", True),
+    ({"RANK": "first", "WORLD_SIZE": "many"}, "", True),
+    ({}, "", True),
+])
+def test_a_launcher_that_mpi_knows_nothing_of(variables, said, first):
+    assert contradiction(variables) == said and speaks(variables) == first
+
+
+@pytest.mark.parametrize("variables, said", [
+    ({"SLURM_PROCID": "0", "SLURM_NTASKS": "8"}, "SLURM_NTASKS is 8"),
+    ({**STEP, "SLURM_PROCID": "0", "SLURM_STEP_NUM_TASKS": "1", "SLURM_NTASKS": "8"}, "SLURM_NTASKS is 8"),  # the shell of salloc
+    ({**STEP, "SLURM_PROCID": "0", "SLURM_STEP_NUM_TASKS": "1", "SLURM_NTASKS": "1"}, ""),  # srun -n 1
+    ({"SLURM_NTASKS": "1"}, ""),
+    ({"SLURM_NTASKS": "8", "OMPI_COMM_WORLD_RANK": "0", "OMPI_COMM_WORLD_SIZE": "1"}, ""),  # mpirun -n 1
+    ({"WORLD_SIZE": "4"}, "WORLD_SIZE is 4"), ({"WORLD_SIZE": "1"}, ""), ({"HOROVOD_SIZE": "2"}, "HOROVOD_SIZE is 2"),
+    ({"LSB_DJOB_HOSTFILE": "a a b", "LSB_DJOB_NUMPROC": "3"}, "LSB_DJOB_HOSTFILE names 2 hosts"),
+    ({"LSB_DJOB_HOSTFILE": "a a a", "LSB_DJOB_NUMPROC": "3"}, ""),  # three slots of one host may be three threads
+    ({"LSB_DJOB_HOSTFILE": "a b", "JSM_NAMESPACE_RANK": "0", "JSM_NAMESPACE_SIZE": "1"}, ""),
+    ({"PBS_NODEFILE": "a b c"}, "PBS_NODEFILE names 3 hosts"), ({"PBS_NODEFILE": "a"}, ""), ({}, ""),
+])
+def test_more_processes_were_meant_than_were_started(tmp_path, variables, said):
+    for name in {"LSB_DJOB_HOSTFILE", "PBS_NODEFILE"} & set(variables):
+        (tmp_path / "hosts").write_text(variables[name].replace(" ", "\n") + "\n")
+        variables = {**variables, name: str(tmp_path / "hosts")}
+    assert left_out(variables) == said
+
+
+def test_a_file_of_hosts_that_is_not_there_says_nothing(tmp_path):
+    assert left_out({"PBS_NODEFILE": str(tmp_path / "gone")}) == left_out({"LSB_DJOB_HOSTFILE": str(tmp_path)}) == ""
+
+
+@pytest.mark.parametrize("words", [["train", "x.toml", "--run-dir", "x"], ["pack", "digits", "-o", "x.h5"], ["score", "x"], ["probe", "x"],
+                                   ["select", "x.h5", "--fraction", "0.1"], ["doctor"], ["report", "x"]])
+def test_no_verb_takes_a_process_of_torchrun_for_the_only_one(words, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for rank, lines in (("0", 1), ("1", 0)):
+        for name, value in {**TORCHRUN, "RANK": rank}.items():
+            monkeypatch.setenv(name, value)
+        assert main(words) == 2
+        assert capsys.readouterr().err.count("comm: WORLD_SIZE is 2, as torchrun sets it, but there is MPI for 1; start it with mpirun,") == lines
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_training_is_not_alone_in_a_batch_job_by_mistake(digits, config, tmp_path, monkeypatch, capsys):
+    """What needs no ranks works in the shell of the job, and so does a training that is meant to be alone."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SLURM_NTASKS", "8")
+    train = ["train", str(config(digits, train={"epochs": 1})), "--run-dir", "run"]
+    assert main(train) == 2 and not (tmp_path / "run").exists()
+    error = capsys.readouterr().err
+    assert error == ("hpcfilter: comm: SLURM_NTASKS is 8, but there is MPI for 1; start it with mpirun, srun or jsrun; where one process is meant, "
+                     "set HPCFILTER_ALONE=1\n")
+    assert main(["pack", "digits", "-o", "digits.h5"]) == 0
+    with pytest.raises(InputError, match=r"SLURM_NTASKS is 8, but there is MPI for 1; make the filter after init_process_group\(\)"):
+        surroundings()
+    monkeypatch.setenv("HPCFILTER_ALONE", "1")
+    assert main(train) == 0 and isinstance(surroundings(), SerialComm)
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "8")
+    assert main([*train, "--resume"]) == 2, "one of eight that torchrun has started is not alone"
+
+
+def test_many_ranks_are_not_alone(monkeypatch):
+    class Two(SerialComm):
+        size = 2
+
+    monkeypatch.setenv("SLURM_NTASKS", "8")
+    check_not_left_out(Two())
+
+
+def test_torchrun_itself(digits, config, tmp_path):
+    words = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "0", "-m", "hpcfilter", "train",
+             config(digits), "--run-dir", tmp_path / "run"]
+    done = subprocess.run([sys.executable, *map(str, words)], capture_output=True, text=True, timeout=TIMEOUT, check=False)
+    assert done.returncode and done.stderr.count("hpcfilter: comm: WORLD_SIZE is 2, as torchrun sets it, but there is MPI for 1") == 1, done.stderr
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("text, variables, expected", [

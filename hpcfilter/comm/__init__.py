@@ -4,19 +4,26 @@ import os
 import sys
 
 from hpcfilter.comm.base import SerialComm
-from hpcfilter.comm.launcher import Placement, placement
+from hpcfilter.comm.launcher import Placement, contradiction, left_out, placement, speaks
 from hpcfilter.comm.visibility import show_own_gpu
 from hpcfilter.errors import InputError
 
-__all__ = ["Placement", "SerialComm", "placement", "surroundings", "world"]
+__all__ = ["Placement", "SerialComm", "check_not_left_out", "placement", "speaks", "surroundings", "world"]
+
+ALONE = "HPCFILTER_ALONE"  # set where one process is to train, although there is room for more
+START = "start it with mpirun, srun or jsrun"
+SCRIPT = "make the filter after init_process_group(), start Horovod scripts with mpirun, srun or jsrun, or give comm="
 
 
-def world():
+def world(way_out=START):
     """The communicator of this launch: MPIComm under a launcher with more than one rank, else SerialComm.
 
     Call it before torch is imported. mpi4py is imported only when there is more than one rank. With HPCFILTER_GPU the rank sees from here on its
-    own GPU only.
+    own GPU only. Raises InputError when another launcher, such as torchrun, has started several processes, each of which would take itself for the
+    only one. way_out: what to do then, for the error.
     """
+    if said := contradiction():
+        raise InputError(f"comm: {said}, but there is MPI for {placement().size or 'other ranks'}; {way_out}")
     show_own_gpu()
     if placement().size == 1:
         return SerialComm()
@@ -29,6 +36,15 @@ def world():
     return comm
 
 
+def check_not_left_out(comm, way_out=START):
+    """Raise InputError when this is the only process of a training for which more are allocated: without a launcher it would train alone by mistake.
+
+    way_out: what to do then. HPCFILTER_ALONE=1 says that one process is meant.
+    """
+    if comm.size == 1 and not os.environ.get(ALONE) and (said := left_out()):
+        raise InputError(f"comm: {said}, but there is MPI for 1; {way_out}; where one process is meant, set {ALONE}=1")
+
+
 def surroundings():
     """The communicator of a script that is at work already: the ranks of torch.distributed if it is initialised, else `world()`.
 
@@ -39,11 +55,8 @@ def surroundings():
         from hpcfilter.comm.distributed import TorchComm
 
         return TorchComm()
-    comm = world()
-    for name in ("WORLD_SIZE", "HOROVOD_SIZE"):  # of torchrun and horovodrun, which MPI knows nothing of
-        if os.environ.get(name, "").isdigit() and int(os.environ[name]) != comm.size:
-            raise InputError(f"comm: {name} is {os.environ[name]}, but there is MPI for {comm.size}; make the filter after init_process_group(), "
-                             "start Horovod scripts with mpirun, srun or jsrun, or give comm=")
+    comm = world(SCRIPT)
+    check_not_left_out(comm, SCRIPT)
     if horovod and horovod.is_initialized():
         if horovod.size() != comm.size:
             raise InputError(f"comm: Horovod has {horovod.size()} ranks, the launch {comm.size}; start the script with mpirun, srun or jsrun")

@@ -1,6 +1,7 @@
 """What the launcher says before MPI starts."""
 
 import os
+from pathlib import Path
 from typing import NamedTuple
 
 
@@ -22,6 +23,10 @@ LAUNCHERS = (
     Launcher("srun", "SLURM_PROCID", "SLURM_STEP_NUM_TASKS", ("SLURM_LOCALID",)),  # the batch shell has no step and is one process
     Launcher("flux run", "FLUX_TASK_RANK", "FLUX_JOB_SIZE", ("FLUX_TASK_LOCAL_ID",)),
 )
+
+# What starts several processes that MPI knows nothing of: torchrun (and those that do as it does: accelerate, deepspeed), and horovodrun with Gloo.
+STRANGERS = (Launcher("torchrun", "RANK", "WORLD_SIZE", ("LOCAL_RANK",)),
+             Launcher("horovodrun", "HOROVOD_RANK", "HOROVOD_SIZE", ("HOROVOD_LOCAL_RANK",)))
 
 
 class Placement(NamedTuple):
@@ -46,10 +51,50 @@ def placement(environ=os.environ):
     return Placement(rank, size, local[0] if local else 0 if size == 1 else None)
 
 
-def launchers(environ=os.environ):
+def launchers(environ=os.environ, known=LAUNCHERS):
     """The launchers that give this process a place, the one that counts first. Returns list of (Launcher, rank, size)."""
-    places = [(one, _number(environ, one.rank), _number(environ, one.size)) for one in LAUNCHERS]
+    places = [(one, _number(environ, one.rank), _number(environ, one.size)) for one in known]
     return [place for place in places if None not in place]
+
+
+def speaks(environ=os.environ):
+    """Whether this process is the one to report for all when there is no communicator yet: the first of each launcher that gives it a place."""
+    return placement(environ).rank == 0 and all(rank == 0 for _, rank, _ in launchers(environ, STRANGERS))
+
+
+def contradiction(environ=os.environ):
+    """What a stranger says of this process that the launchers of MPI do not: "WORLD_SIZE is 2, ..."; "" when they agree, or it says one process.
+
+    A size without a rank is no place: it may have been exported in the shell, and what mpirun says of its own ranks is surer.
+    """
+    here = placement(environ)
+    return next((f"{one.size} is {size}, as {one.name} sets it" for one, rank, size in launchers(environ, STRANGERS)
+                 if size > 1 and (rank, size) != (here.rank, here.size or size)), "")
+
+
+def left_out(environ=os.environ):
+    """What says that more processes were meant where no launcher has started this one: "SLURM_NTASKS is 8"; "" when nothing does.
+
+    In the shell of a batch job, or of salloc, one process is right for much, but a training was to use the whole of it. Slots of LSF and PBS may be
+    the threads of one process; hosts cannot.
+    """
+    if [place for place in launchers(environ) if place[0].name != "srun" or place[2] > 1]:  # salloc's shell may be a step of one task
+        return ""
+    for name in ("SLURM_NTASKS", *(one.size for one in STRANGERS)):
+        if (_number(environ, name) or 0) > 1:
+            return f"{name} is {environ[name]}"
+    for name in ("LSB_DJOB_HOSTFILE", "PBS_NODEFILE"):
+        if (hosts := _hosts(environ.get(name))) > 1:
+            return f"{name} names {hosts} hosts"
+    return ""
+
+
+def _hosts(path):
+    """How many hosts a file names, one a line; 0 without one."""
+    try:
+        return len({line.strip() for line in Path(path).read_text().splitlines() if line.strip()}) if path else 0
+    except (OSError, ValueError):
+        return 0
 
 
 def _number(environ, name):

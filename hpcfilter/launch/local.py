@@ -29,10 +29,10 @@ def mpirun(ranks):
 
 
 def environment(ranks):
-    """The environment of locally started ranks: the cores shared among them, root allowed (containers), logs unbuffered."""
+    """The environment of locally started ranks: the cores shared among them, root allowed (containers), logs unbuffered, one process if it is one."""
     threads = os.environ.get("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // ranks)))
     return {**os.environ, "OMP_NUM_THREADS": threads, "PYTHONUNBUFFERED": "1", "HDF5_USE_FILE_LOCKING": "FALSE",
-            "OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
+            "OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1", **({"HPCFILTER_ALONE": "1"} if ranks == 1 else {})}
 
 
 @contextmanager

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from hpcfilter import checkpoint, faults, notice
+from hpcfilter.comm import check_not_left_out
 from hpcfilter.config import load
 from hpcfilter.data import augmentation, edges, open_packed, read_given, shard
 from hpcfilter.energy import Joules
@@ -36,6 +37,7 @@ def train(config_path, run_dir, comm, settings=(), resume=False):
     """
     comm.on_first(lambda: _check_places(config_path, Path(run_dir)))
     with comm.together():
+        check_not_left_out(comm)
         config = load(config_path, settings)
         notice.deadline()
         checkpoint.check_torch()
