@@ -1,13 +1,13 @@
 """A few small nets. A factory takes (inputs, outputs) and keyword-only parameters, which are its config schema.
 
 inputs: shape of one sample as the net sees it, (channels, height, width) for images. outputs: number of classes, or of target
-values. The user's own comes by `model.factory = "package.module:callable"`.
+values. The user's own comes by `model.factory = "package.module:callable"`. torch is imported where a net is made: what may stand in [model] is
+known without it.
 """
 
+import functools
 import itertools
 import math
-
-from torch import nn
 
 from hpcfilter.config import Count, bind, choose, imported
 from hpcfilter.errors import InputError
@@ -15,13 +15,15 @@ from hpcfilter.errors import InputError
 
 def _convolution(inputs, outputs, stride=1, size=3):
     """Convolution without bias, and its batch normalisation."""
+    from torch import nn
+
     return [nn.Conv2d(inputs, outputs, size, stride, size // 2, bias=False), nn.BatchNorm2d(outputs)]
 
 
 def cnn(inputs, outputs, *, width: Count = 16):
     """Three stages of 3x3 convolution, 2x2 max-pooling, batch normalisation, ReLU, with width, 2 width and 4 width channels."""
-    if len(inputs) != 3 or min(inputs[1:]) < 8:
-        raise ValueError("expected images of at least 8 x 8")
+    from torch import nn
+
     channels, height, columns = inputs
     stages = []
     for stage in range(3):
@@ -33,31 +35,40 @@ def cnn(inputs, outputs, *, width: Count = 16):
 
 def mlp(inputs, outputs, *, hidden: Count = 256, depth: Count = 2):
     """`depth` hidden layers of `hidden` units with ReLU, on flattened samples of any shape."""
+    from torch import nn
+
     sizes = [math.prod(inputs)] + [hidden] * depth
     layers = [layer for a, b in itertools.pairwise(sizes) for layer in (nn.Linear(a, b), nn.ReLU())]
     return nn.Sequential(nn.Flatten(), *layers, nn.Linear(sizes[-1], outputs))
 
 
-class _Block(nn.Module):
-    """The basic residual block of He et al., arXiv 1512.03385, figure 5 left."""
+@functools.cache
+def _block():
+    """The class of the basic residual block of He et al., arXiv 1512.03385, figure 5 left."""
+    from torch import nn
 
-    def __init__(self, inputs, outputs, stride):
-        super().__init__()
-        self.body = nn.Sequential(*_convolution(inputs, outputs, stride), nn.ReLU(), *_convolution(outputs, outputs))
-        same = stride == 1 and inputs == outputs
-        self.skip = nn.Identity() if same else nn.Sequential(*_convolution(inputs, outputs, stride, size=1))
+    class Block(nn.Module):
+        def __init__(self, inputs, outputs, stride):
+            super().__init__()
+            self.body = nn.Sequential(*_convolution(inputs, outputs, stride), nn.ReLU(), *_convolution(outputs, outputs))
+            same = stride == 1 and inputs == outputs
+            self.skip = nn.Identity() if same else nn.Sequential(*_convolution(inputs, outputs, stride, size=1))
 
-    def forward(self, x):
-        return nn.functional.relu(self.body(x) + self.skip(x))
+        def forward(self, x):
+            return nn.functional.relu(self.body(x) + self.skip(x))
+
+    return Block
 
 
 def resnet18(inputs, outputs, *, width: Count = 64):
     """ResNet-18 for small images: a 3x3 stem without pooling (arXiv 1512.03385, section 4.2), 11.2 million weights at width 64."""
+    from torch import nn
+
     blocks, channels = [], width
     for stage in range(4):
         for block in range(2):
             stride = 2 if stage > 0 and block == 0 else 1
-            blocks.append(_Block(channels, width * 2**stage, stride))
+            blocks.append(_block()(channels, width * 2**stage, stride))
             channels = width * 2**stage
     return nn.Sequential(*_convolution(inputs[0], width), nn.ReLU(), *blocks,
                          nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, outputs))
@@ -65,8 +76,8 @@ def resnet18(inputs, outputs, *, width: Count = 64):
 
 def autoencoder(inputs, outputs, *, width: Count = 16, latent: Count = 64):
     """A small convolutional autoencoder: two 3x3 convolutions of stride 2, `latent` numbers, and back by upsampling. For loss = "reconstruction"."""
-    if len(inputs) != 3 or min(inputs[1:]) < 4:
-        raise ValueError("expected images of at least 4 x 4")
+    from torch import nn
+
     channels, *size = inputs
     half = [-(-side // 2) for side in size]
     quarter = [-(-side // 2) for side in half]
@@ -78,13 +89,32 @@ def autoencoder(inputs, outputs, *, width: Count = 16, latent: Count = 64):
     return nn.Sequential(*encoder, *decoder)
 
 
+cnn.smallest, resnet18.smallest, autoencoder.smallest = 8, 1, 4  # pixels of the height and width of the images that they are for
+
 MODELS = {"cnn": cnn, "mlp": mlp, "resnet18": resnet18, "autoencoder": autoencoder}
+
+
+def find_model(name, factory):
+    """The function or class that `model.factory`, or else `model.name`, names. Raises InputError."""
+    return imported(factory, "model.factory") if factory else choose(MODELS, name, "model.name")
+
+
+def check_model(name, factory, parameters, inputs=None, outputs=None):
+    """What the table [model] names and the values of all its keys: (function, dict). Nothing is made, and ours need no torch for it.
+
+    inputs, outputs: as of a factory; None when nothing is known of the data. Raises InputError.
+    """
+    function = find_model(name, factory)
+    values, smallest = bind(function, parameters, "model"), getattr(function, "smallest", None)
+    if inputs and smallest and (len(inputs) != 3 or min(inputs[1:]) < smallest):
+        raise InputError(f"model: {function.__name__} cannot be made for inputs {inputs} and {outputs} outputs: "
+                         f"expected images of at least {smallest} x {smallest}")
+    return function, values
 
 
 def build(name, factory, parameters, inputs, outputs):
     """Make the model that the table [model] describes. Returns nn.Module. Raises InputError when it cannot be made for these inputs."""
-    function = imported(factory, "model.factory") if factory else choose(MODELS, name, "model.name")
-    values = bind(function, parameters, "model")
+    function, values = check_model(name, factory, parameters, inputs, outputs)
     try:
         return function(inputs, outputs, **values)
     except (ValueError, TypeError, RuntimeError, ZeroDivisionError) as error:

@@ -10,12 +10,11 @@ import torch
 from torch.nn import functional
 
 from hpcfilter import models
-from hpcfilter.config import choose, imported
+from hpcfilter.checks import classes_of, loss_name, score_of, shapes_of
+from hpcfilter.config import imported
 from hpcfilter.errors import InputError
-from hpcfilter.policies import find_policy
 from hpcfilter.pulse import beat
 from hpcfilter.randomness import hash64
-from hpcfilter.scores import make_score
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of malloc.h
 
@@ -40,21 +39,19 @@ class Network:
     def __init__(self, config, dataset, local_rank=0, local_size=1):
         train = config.train
         self.reconstructs = train.loss == "reconstruction"  # the target is the sample itself, and labels play no part
-        self.classes, self.layout = 0 if self.reconstructs else len(dataset.classes), dataset.layout
+        self.classes, self.layout = classes_of(config, dataset), dataset.layout
         _set_determinism(train.deterministic)
         self.device = _device(train.device, local_rank)
         self.channels_last, self.precision = train.channels_last, getattr(torch, train.precision)
         _set_threads(self.device, local_size)
         _keep_memory(self.device)
-        sample = _as_seen(dataset.train.images.shape[1:], self.layout)
-        outputs = self.classes or int(np.prod(dataset.train.labels.shape[1:]))
+        sample, outputs = shapes_of(config, dataset)
         self._build = lambda: models.build(config.model.name, config.model.factory, config.model.model_extra, sample, outputs)
         torch.manual_seed(seed_of(config.seed, 0, "weights"))
         self.model = self._build().to(self.device)  # built on the CPU, so that the same seed gives the same weights on every device
         self.mean, self.std = (torch.from_numpy(part).to(self.device).reshape(-1, *[1] * (len(sample) - 1)) for part in (dataset.mean, dataset.std))
-        self.loss, self.smooths = _loss(train, self.classes)
-        self.score = make_score(config.score.name, config.score.model_extra, self.classes, f"{dataset.path} with {dataset.target}",
-                                default=getattr(find_policy(config.filter.policy), "score", "loss"))
+        self.loss = _loss(train, self.classes)
+        self.score = score_of(config, dataset)
         self.features = Features(self.model) if self.score.needs_features else None
 
     def begin_anew(self, seed, epoch):
@@ -269,19 +266,11 @@ def _keep_memory(device):
         mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
 
 
-def _as_seen(shape, layout):
-    """The shape of a sample as the model sees it."""
-    return {"HW": (1, *shape), "HWC": (*shape[-1:], *shape[:-1])}.get(layout, tuple(shape))
-
-
 def _loss(train, classes):
-    """(the loss function, whether train.label_smoothing is a part of it)."""
-    if ":" in train.loss:
-        return imported(train.loss, "train.loss")(), False
-    name = train.loss if train.loss != "auto" else "cross_entropy" if classes else "mse"
-    function = choose({"cross_entropy": cross_entropy, "mse": mse, "reconstruction": mse}, name, "train.loss")
-    if function is cross_entropy and not classes:
-        raise InputError("train.loss: cross_entropy needs class labels; give mse or package.module:factory")
-    if function is cross_entropy:
-        return lambda output, target: cross_entropy(output, target, train.label_smoothing), True
-    return function, False
+    """The loss function."""
+    name = loss_name(train, classes)
+    if ":" in name:
+        return imported(name, "train.loss")()
+    if name == "cross_entropy":
+        return lambda output, target: cross_entropy(output, target, train.label_smoothing)
+    return mse

@@ -18,9 +18,11 @@ FLOORS = (
     {"job"},
     {"config", "machine", "comm", "record", "watchdog"},
     {"data", "threshold", "models", "kept"},
-    {"scores", "policies", "launch", "pack"},
-    {"sampler", "checkpoint", "optim", "network", "predict", "resident", "histogram"},
-    {"train", "static", "landscape", "report", "filter", "doctor"},
+    {"scores", "policies", "pack"},
+    {"sampler", "checkpoint", "optim", "predict", "resident", "histogram"},
+    {"checks"},
+    {"network"},
+    {"train", "static", "landscape", "launch", "report", "filter", "doctor"},
     {"cli", "__init__"},  # roof
     {"__main__"},
 )
@@ -73,7 +75,8 @@ def test_files_are_small():
     assert {str(path): n for path in [*FILES, *others] if (n := len(path.read_text().splitlines())) > 300} == {}
 
 
-@pytest.mark.parametrize("module", ["hpcfilter.cli", "hpcfilter.report", "hpcfilter.launch.verbs", "hpcfilter.static.select", "hpcfilter.policies"])
+@pytest.mark.parametrize("module", ["hpcfilter.cli", "hpcfilter.report", "hpcfilter.launch.verbs", "hpcfilter.static.select", "hpcfilter.policies",
+                                    "hpcfilter.checks", "hpcfilter.models", "hpcfilter.scores", "hpcfilter.checkpoint"])
 def test_login_node_modules_need_neither_torch_nor_mpi(module):
     code = f"import sys, {module}; print([m for m in ('torch', 'mpi4py', 'horovod') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)

@@ -142,6 +142,15 @@ def read_stamp(path):
     return stamp
 
 
+def glance(folder):
+    """What the newest generation in a checkpoints folder says of itself, not believed but read at a glance. Returns (path, stamp), or (None, None)
+    where there is none that can be read: whether others can, and are whole, the run itself will see."""
+    with suppress(OSError, ValueError, IndexError):
+        path = generations(folder)[-1]
+        return path, json.loads((path / STAMP).read_text())
+    return None, None
+
+
 def of_epoch(run_dir, epoch=None):
     """The generation of a run that ended an epoch, checked: inside one each rank has buffers of its own. epoch: which one, default the newest.
 

@@ -6,7 +6,8 @@
     buffers.h5   inside an epoch: the buffers of each rank's model (statistics of BatchNorm), which are averaged only at its end
     stamp.json   epoch, step, ranks, digests of model and data, settings, counts, the row of the last finished epoch
 
-The samples are known by global index, so any other number of ranks can resume.
+The samples are known by global index, so any other number of ranks can resume. torch is imported where there are weights: what a run was is known
+without it.
 """
 
 import json
@@ -15,7 +16,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from hpcfilter import faults
 from hpcfilter.checkpoint.generation import FORMAT, STAMP, of_epoch, writing
@@ -47,6 +47,8 @@ def save(folder, network, optimizer, scores, comm, keep, epoch, under_way=None, 
     folder: the run's checkpoints folder. keep: as in `writing`. epoch: the one that has ended, or that is under way.
     stamp: what else the stamp is to say, JSON-able. Raises Failure on rank 0 when the disk refuses.
     """
+    import torch
+
     tables = {"scores.h5": scores.columns()}
     stamp = {"format": FORMAT, "epoch": epoch, "step": None, "ranks": comm.size, "model": network.fingerprint(), **stamp}
     if under_way:
@@ -132,11 +134,15 @@ def sources(run_dir, config):
 
 def check_torch():
     """Raise InputError for a torch that cannot read weights safely: what it saves could never be resumed."""
+    import torch
+
     if tuple(int(part) for part in torch.__version__.split(".")[:2]) < SAFE_TORCH:
         raise InputError(f"torch {torch.__version__} cannot read checkpoints safely; expected torch {SAFE_TORCH[0]}.{SAFE_TORCH[1]} or newer")
 
 
 def _read_model(path):
+    import torch
+
     file = Path(path) / "model.pt"
     check_torch()
     try:

@@ -3,12 +3,12 @@
 import os
 import sys
 
-from hpcfilter.comm.base import SerialComm
+from hpcfilter.comm.base import SerialComm, check_adasum
 from hpcfilter.comm.launcher import Placement, contradiction, left_out, placement, speaks
 from hpcfilter.comm.visibility import show_own_gpu
 from hpcfilter.errors import InputError
 
-__all__ = ["Placement", "SerialComm", "check_not_left_out", "placement", "speaks", "surroundings", "world"]
+__all__ = ["Placement", "SerialComm", "check_adasum", "check_not_left_out", "placement", "speaks", "surroundings", "world"]
 
 ALONE = "HPCFILTER_ALONE"  # set where one process is to train, although there is room for more
 START = "start it with mpirun, srun or jsrun"

@@ -4,7 +4,13 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from hpcfilter.errors import Refusal
+from hpcfilter.errors import Refusal, on_all
+
+
+def check_adasum(parts, what):
+    """Raise InputError, as one of all ranks, for a number of gradients that Adasum cannot bring together. what: they are of, "ranks" or "nodes"."""
+    if parts & (parts - 1):
+        raise on_all(f"train.reduction: adasum goes in pairs of pairs and needs 1, 2, 4, 8, ... {what}, got {parts}")
 
 
 class SerialComm:

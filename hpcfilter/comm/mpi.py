@@ -8,7 +8,7 @@ import os
 import numpy as np
 from mpi4py import MPI
 
-from hpcfilter.comm.base import Channel, SerialComm
+from hpcfilter.comm.base import Channel, SerialComm, check_adasum
 from hpcfilter.errors import InputError, on_all
 
 _LENGTH, _DATA = 1, 2  # message tags
@@ -134,8 +134,7 @@ class MPIComm(SerialComm):
         parts, what = (-(-self.size // self.local_size), "nodes") if nodes else (self.size, "ranks")
         if nodes and int(self.max(self.local_size)) != int(self.min(self.local_size)):
             raise on_all("train.reduction: adasum on GPUs needs as many ranks on every node")
-        if parts & (parts - 1):
-            raise on_all(f"train.reduction: adasum goes in pairs of pairs and needs 1, 2, 4, 8, ... {what}, got {parts}")
+        check_adasum(parts, what)
         return parts
 
     def finish_sums(self, optimizer):

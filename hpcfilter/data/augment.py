@@ -34,7 +34,8 @@ AUGMENTATIONS = {"shift": shift, "shift_flip": shift_flip}
 
 
 def augmentation(name, dataset, pad=None):
-    """The function that `data.augment` names, or None for "none". pad: pixels to shift by, default an eighth of the height.
+    """The function that `data.augment` names, or None for "none", and where there is no `dataset` yet. pad: pixels to shift by, default an eighth of
+    the height.
 
     Raises InputError for an unknown name, and for one of ours on rows that are not images or whose targets would have to move along.
     """
@@ -43,6 +44,8 @@ def augmentation(name, dataset, pad=None):
     if ":" in name:
         return imported(name, "data.augment")
     function = choose({**AUGMENTATIONS, "none": None}, name, "data.augment")
+    if dataset is None:
+        return None
     if not dataset.layout or not dataset.classes:
         raise InputError(f"data.augment: '{name}' is for images with class labels; {dataset.path} has rows of shape "
                          f"{dataset.train.images.shape[1:]} and {dataset.target}; give none or package.module:function")

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from hpcfilter import checkpoint
+from hpcfilter.checks import given_rows, policy_of
 from hpcfilter.data import read_given, read_table, shard
 from hpcfilter.errors import on_all
-from hpcfilter.policies import Selection, given_file, policy_function
+from hpcfilter.policies import Selection
 from hpcfilter.randomness import hash64
 from hpcfilter.sampler import selection_digest
 from hpcfilter.scores import Scores
@@ -39,10 +40,8 @@ def kept_samples(config, network, dataset, path, stamp, comm, selection=None):
     """
     total, owned, part = len(dataset.train), shard(len(dataset.train), comm.rank, comm.size), (comm.rank, comm.size)
     with comm.together(), config.places():
-        policy, parameters = policy_function(config.filter.policy, config.filter.model_extra, network.classes, network.classes,
-                                             f"{dataset.path} with {dataset.target}", epochs=config.train.epochs)
-        file, columns = given_file(config.filter.policy, parameters)
-        given = read_given(file, columns, owned, total, dataset.digest, part) if file else {}
+        policy, parameters = policy_of(config, dataset)
+        given = given_rows(config, dataset, part)
         table = read_given(selection, ("keep", "weight"), owned, total, dataset.digest, part) if selection else None
         about = read_table(selection, range(0), None)[1] if selection else {}
     if stamp.get("score") != network.score.identity():

@@ -1,5 +1,7 @@
 """Hand a rendered script to the scheduler, as the site wants it."""
 
+import errno
+import os
 import re
 import shlex
 import subprocess
@@ -26,6 +28,7 @@ def submit(plan, chain=1):
     Raises InputError when the run is finished already, the folders cannot be made, or the scheduler refuses the script.
     """
     check_chain(plan, chain)
+    check_folder(plan)
     script = render(plan)
     _prepare(plan, script)
     after = None
@@ -38,6 +41,18 @@ def check_chain(plan, chain):
     """Raise InputError when a plan cannot be submitted as so many jobs in a chain."""
     if chain > 1 and plan.machine.scheduler == "local":
         raise InputError("--chain: the local machine has no queue; expected job.requeue = true")
+
+
+def check_folder(plan):
+    """Raise InputError when the run of a plan is finished, or its folder cannot be made or written to. Nothing is made."""
+    folder = Path(plan.workdir, plan.run_dir)
+    if is_finished(plan):
+        raise InputError(f"{folder}: the run is finished; to train it further, raise train.epochs and remove {folder / 'DONE'}, "
+                         "or take another --run-dir")
+    there = next(place for place in (folder, *folder.parents) if os.path.lexists(place))
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        problem = errno.EACCES if there.is_dir() else errno.ENOTDIR
+        raise InputError(f"{folder}: cannot be the run folder: {os.strerror(problem)} ({there})")
 
 
 def is_finished(plan):
@@ -61,9 +76,6 @@ def _prepare(plan, script):
     """The folders and the script. What an earlier submission has counted is forgotten."""
     folder = Path(plan.workdir, plan.run_dir)
     try:
-        if is_finished(plan):
-            raise InputError(f"{folder}: the run is finished; to train it further, raise train.epochs and remove {folder / 'DONE'}, "
-                             "or take another --run-dir")
         folder.mkdir(parents=True, exist_ok=True)
         for count in (folder / "requeues", *folder.glob("repeat-*/requeues")):
             count.unlink(missing_ok=True)

@@ -3,7 +3,7 @@
 from hpcfilter.optim.extrapolation import Extrapolation
 from hpcfilter.optim.gradients import accumulate, clip
 from hpcfilter.optim.noise import NoiseScale
-from hpcfilter.optim.optimisers import make_optimizer
+from hpcfilter.optim.optimisers import find_optimizer, make_optimizer
 from hpcfilter.optim.schedule import batch_size, learning_rate
 
-__all__ = ["Extrapolation", "NoiseScale", "accumulate", "batch_size", "clip", "learning_rate", "make_optimizer"]
+__all__ = ["Extrapolation", "NoiseScale", "accumulate", "batch_size", "clip", "find_optimizer", "learning_rate", "make_optimizer"]

@@ -6,6 +6,12 @@ from hpcfilter.config import imported
 from hpcfilter.errors import InputError
 
 
+def find_optimizer(name):
+    """What `train.optimizer` names: the user's own factory, or None for one of ours. Raises InputError."""
+    known = "sgd", "lars", "lamb"
+    return None if name in known else imported(name, "train.optimizer", known)
+
+
 def make_optimizer(model, train):
     """The optimiser that `train.optimizer` names, its rate still to be set. Horovod makes a new one of the same class from its parameter groups, so
     each class must have its settings by itself.
@@ -20,7 +26,7 @@ def make_optimizer(model, train):
     if train.optimizer in ("lars", "lamb"):
         kind = _lars(train) if train.optimizer == "lars" else _lamb(train)
         return kind([parameter for parameter in model.parameters() if parameter.requires_grad])
-    return imported(train.optimizer, "train.optimizer", ("sgd", "lars", "lamb"))(model, train)
+    return find_optimizer(train.optimizer)(model, train)
 
 
 def _lars(train):

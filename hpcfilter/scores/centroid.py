@@ -3,7 +3,6 @@
 from typing import Literal
 
 import numpy as np
-import torch
 
 from hpcfilter.scores.score import Score
 
@@ -25,20 +24,26 @@ class Centroid(Score):
 
     def add(self, target, features, classes):
         """Add a batch to the sums. target: int64 (b,); features: (b, d); classes: C."""
+        import torch
+
         rows = torch.cat([features.double(), torch.ones(len(features), 1, dtype=torch.float64, device=features.device)], dim=1)
         self.sums = torch.zeros(classes, rows.shape[1], dtype=torch.float64, device=rows.device) if self.sums is None else self.sums
         self.sums.index_add_(0, target, rows)
 
     def merge(self, comm):
         """Make the centres from the sums of all ranks, each of which has added something. All ranks must call."""
+        import torch
+
         sums = comm.sum(self.sums.cpu().numpy())
         means = sums[:, :-1] / np.maximum(sums[:, -1:], 1)
         means[sums[:, -1] == 0] = sums[:, :-1].sum(axis=0) / max(sums[:, -1].sum(), 1)
         self.centres = torch.from_numpy(means)
 
     def look(self, output, target, losses, features):
+        import torch
+
         distance = torch.cdist(features.double(), self.centres.to(features.device))
         own = distance.gather(1, target[:, None])[:, 0]
         if self.form == "distance":
             return own
-        return own - distance.scatter(1, target[:, None], torch.inf).min(dim=1).values
+        return own - distance.scatter(1, target[:, None], np.inf).min(dim=1).values

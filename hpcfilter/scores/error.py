@@ -1,13 +1,13 @@
 """How far the predicted probabilities are from the label, and what that does to the last layer (Paul, Ganguli, Dziugaite: Deep learning on a
 data diet, arXiv 2107.07075, section 2)."""
 
-import torch
-
 from hpcfilter.scores.score import Score
 
 
 def _error(output, target):
     """softmax(z) - onehot(y). Returns (b, C)."""
+    import torch
+
     error = torch.softmax(output, dim=1)
     error[torch.arange(len(target), device=target.device), target] -= 1
     return error
@@ -43,4 +43,4 @@ class Confidence(Score):
     needs_classes = True
 
     def look(self, output, target, losses, features):
-        return 1 - torch.softmax(output, dim=1).gather(1, target[:, None])[:, 0]
+        return 1 - output.softmax(dim=1).gather(1, target[:, None])[:, 0]

@@ -4,7 +4,6 @@ arXiv 2001.10528, equations 1 and 2). A small margin is a hard sample, or a misl
 from typing import ClassVar
 
 import numpy as np
-import torch
 
 from hpcfilter.scores.score import Score
 
@@ -16,7 +15,7 @@ class Margin(Score):
 
     def look(self, output, target, losses, features):
         own = output.gather(1, target[:, None])[:, 0]
-        others = output.scatter(1, target[:, None], -torch.inf)
+        others = output.scatter(1, target[:, None], -np.inf)
         return others.max(dim=1).values - own
 
 

@@ -1,8 +1,9 @@
-"""What a score is: a look at a batch, and what is remembered of it over the epochs. Neither communicates."""
+"""What a score is: a look at a batch, and what is remembered of it over the epochs. Neither communicates.
+
+torch is imported where there is a batch to look at: what may stand in [score] is known without it.
+"""
 
 from typing import ClassVar
-
-import torch
 
 
 class Score:
@@ -36,13 +37,15 @@ class Score:
         """Name and parameters as one word, for checkpoints."""
         return " ".join([self.name, *(f"{key}={value}" for key, value in sorted(self.parameters.items()))])
 
-    @torch.no_grad()
     def observe(self, output, target, losses, features=None, classes=True):
         """All that is worth knowing of a batch. Returns name -> tensor (b,): value, NaN where the loss
         is not finite, and with classes confidence and correct."""
+        import torch
+
         output, losses = output.detach(), losses.detach()
-        seen = {"value": self.look(output, target, losses, features).float().masked_fill(~torch.isfinite(losses), torch.nan)}
-        if classes:
-            seen["confidence"] = torch.softmax(output, dim=1).gather(1, target[:, None])[:, 0].float()
-            seen["correct"] = output.argmax(dim=1) == target
+        with torch.no_grad():
+            seen = {"value": self.look(output, target, losses, features).float().masked_fill(~torch.isfinite(losses), torch.nan)}
+            if classes:
+                seen["confidence"] = torch.softmax(output, dim=1).gather(1, target[:, None])[:, 0].float()
+                seen["correct"] = output.argmax(dim=1) == target
         return seen

@@ -8,15 +8,15 @@ import numpy as np
 import torch
 
 from hpcfilter import checkpoint, faults, notice
+from hpcfilter.checks import check_run, fixed, given_rows, global_batch, policy_of
 from hpcfilter.comm import check_not_left_out
 from hpcfilter.config import load
-from hpcfilter.data import augmentation, edges, open_packed, read_given, shard
+from hpcfilter.data import augmentation, edges, open_packed, shard
 from hpcfilter.energy import Joules
 from hpcfilter.errors import BrokenInvariant, InputError, Interrupted, on_all
 from hpcfilter.network import Network
 from hpcfilter.optim import Extrapolation, NoiseScale, batch_size, learning_rate, make_optimizer
 from hpcfilter.paths import check_folder
-from hpcfilter.policies import check_score, given_file, policy_function
 from hpcfilter.record import Record, Stopwatch, finite, replace_text
 from hpcfilter.resident import ResidentRows
 from hpcfilter.sampler import ORDERS, table_digest
@@ -84,6 +84,7 @@ class Run:
         self.config, self.comm, self.dir = config, comm, Path(run_dir)
         self.record = Record(run_dir, speaks=comm.rank == 0)
         self.dataset = dataset = open_packed(config.data_file())
+        check_run(config, dataset, comm.size)
         samples = len(dataset.train)
         dataset.check(comm.rank, comm.size, config.data.verify, config.data.order)
         self.shards = edges(samples, comm.size)
@@ -91,10 +92,9 @@ class Run:
         self.augment = augmentation(config.data.augment, dataset, config.data.shift)
         self.network = Network(config, dataset, comm.local_rank, comm.local_size)
         self.rows = ResidentRows(dataset.train, self.network.device) if config.data.resident else dataset.train
-        self.policy, parameters = policy_function(config.filter.policy, config.filter.model_extra, self.network.classes, self.network.classes,
-                                                  f"{dataset.path} with {dataset.target}", epochs=config.train.epochs)
-        self.scores = self._own_scores(parameters)
-        self.global_batch = config.train.global_batch or config.train.batch * comm.size
+        self.policy, _ = policy_of(config, dataset)
+        self.scores = self._own_scores()
+        self.global_batch = global_batch(config, comm.size)
         self._prepare_steps(config.train)
         self.plan = ORDERS[config.data.order]
         self.boundary = Boundary(comm, checkpoint.Interval(config.checkpoint.seconds, config.checkpoint.mtbf_hours))
@@ -109,12 +109,6 @@ class Run:
     def _prepare_steps(self, train):
         """What a step is made of beside the network."""
         model, ranks = self.network.model, self.comm.size
-        if train.ramp_batch and train.ramp_batch > self.global_batch:
-            raise InputError(f"train.ramp_batch: got {train.ramp_batch}, more than the global batch of {self.global_batch} that it is to grow to")
-        if train.noise_scale and ranks == 1:
-            raise InputError("train.noise_scale: is measured between ranks, and needs two or more")
-        if train.label_smoothing and not self.network.smooths:
-            raise InputError("train.label_smoothing: is of the loss cross_entropy; this run has another one")
         self.optimizer = make_optimizer(model, train)
         # A rank's loss is its part of the batch's mean, or the mean over its own samples: float16 has no digits for a small part of a small number
         self.reduction = "average" if train.compression == "fp16" and train.reduction == "sum" else train.reduction
@@ -124,16 +118,12 @@ class Run:
             self.extrapolation = Extrapolation(model, train.extrapolate, train.extrapolation, 1 if self.own_mean else ranks)
         self.noise = NoiseScale(model, 1 if self.own_mean else ranks) if train.noise_scale else None
 
-    def _own_scores(self, parameters):
+    def _own_scores(self):
         """What is known of this rank's samples before the first epoch: labels, and the rows of the file that the policy works with."""
-        config, dataset, network = self.config, self.dataset, self.network
-        if network.score.needs_passes:
-            raise InputError(f"score.name: {network.score.name} is taken of a finished network, by `hpcfilter score`, not while it trains")
+        dataset, network = self.dataset, self.network
         owned = shard(len(dataset.train), self.comm.rank, self.comm.size)
         labels = np.asarray(dataset.train.labels[owned.start : owned.stop], np.int64) if network.classes else None
-        check_score(config.filter.policy, parameters, self.policy.keywords, network.score)
-        path, columns = given_file(config.filter.policy, parameters)
-        given = read_given(path, columns, owned, len(dataset.train), dataset.digest, (self.comm.rank, self.comm.size)) if path else {}
+        given = given_rows(self.config, dataset, (self.comm.rank, self.comm.size))
         return Scores(owned, len(dataset.train), network.score, labels, network.classes, given)
 
     def open(self, resume):
@@ -173,12 +163,8 @@ class Run:
         if path is not None:
             with self.comm.together(), self.config.places():
                 checkpoint.check(stamp, path, model=self.network.fingerprint(), data=self.dataset.digest, given=self.given)
-                checkpoint.check_settings(stamp, path, self._settings())
+                checkpoint.check_settings(stamp, path, fixed(self.config, self.comm.size))
         return path, stamp
-
-    def _settings(self):
-        """What a resumed run must share with its beginning."""
-        return {**self.config.fixed(), "train.global_batch": self.global_batch}
 
     def _go_on(self, path, stamp):
         """Take over where a generation has left off."""
@@ -244,7 +230,7 @@ class Run:
         watch = Stopwatch()
         checkpoint.save(self.dir / "checkpoints", self.network, self.optimizer, self.scores, self.comm, self.config.checkpoint.keep, epoch, under_way,
                         data=self.dataset.digest, score=self.network.score.identity(), given=self.given,
-                        settings=self._settings(), trained=self.trained, looked=self.looked,
+                        settings=fixed(self.config, self.comm.size), trained=self.trained, looked=self.looked,
                         row=finite(self.last_row) if self.last_row else None)
         self.boundary.saved(watch.total())
 

@@ -1,0 +1,153 @@
+"""What a run config asks for, against its data set and the number of ranks: `train` refuses by this list, and so does `jobs check`, on a login node.
+
+No row is read and no model made. What comes with hpcfilter needs no torch for it; code of the user's own is imported, as it would be in the run.
+"""
+
+import math
+
+from hpcfilter.config import choose, imported
+from hpcfilter.data import augmentation, read_given, shard
+from hpcfilter.data.seal import read_seal
+from hpcfilter.errors import InputError
+from hpcfilter.models import check_model
+from hpcfilter.policies import check_score, find_policy, given_file, policy_function
+from hpcfilter.scores import make_score
+
+LOSSES = "cross_entropy", "mse", "reconstruction"
+QUICK = "sgd", "lars", "lamb"  # optimisers that are known by name without torch
+
+
+def check_run(config, dataset, ranks, elsewhere=None):
+    """Raise InputError for what `train` refuses and can be known beforehand.
+
+    config: config.Config. dataset: data.Dataset, or None when it cannot be looked at from here: what depends on it is then taken to fit.
+    elsewhere: of a check that is made on another machine than the run: function of the exception of an import that fails here, whether it may
+    succeed there. Returns what was not checked for that reason: key of the config -> reason.
+    """
+    left = {}
+    for key, check in CHECKS:
+        try:
+            check(config, dataset, ranks)
+        except (InputError, ImportError) as error:
+            reason = error if isinstance(error, ImportError) else error.__context__
+            if elsewhere is None or not elsewhere(reason):
+                raise
+            left[key] = " ".join(str(reason).split())
+    return left
+
+
+def _check_ranks(config, dataset, ranks):
+    if dataset:
+        dataset.check_ranks(ranks)
+
+
+def _check_augmentation(config, dataset, ranks):
+    augmentation(config.data.augment, dataset, config.data.shift)
+
+
+def _check_model(config, dataset, ranks):
+    model = config.model
+    check_model(model.name, model.factory, model.model_extra, *(shapes_of(config, dataset) if dataset else ()))
+
+
+def _check_loss(config, dataset, ranks):
+    name = loss_name(config.train, classes_of(config, dataset))
+    if ":" in name:
+        imported(name, "train.loss")
+    if config.train.label_smoothing and name != "cross_entropy":
+        raise InputError("train.label_smoothing: is of the loss cross_entropy; this run has another one")
+
+
+def _check_policy(config, dataset, ranks):
+    given_file(config.filter.policy, policy_of(config, dataset)[1])
+
+
+def _check_score(config, dataset, ranks):
+    policy, parameters = policy_of(config, dataset)
+    score = score_of(config, dataset)
+    if score.needs_passes:
+        raise InputError(f"score.name: {score.name} is taken of a finished network, by `hpcfilter score`, not while it trains")
+    check_score(config.filter.policy, parameters, policy.keywords, score)
+
+
+def _check_steps(config, dataset, ranks):
+    train, batch = config.train, global_batch(config, ranks)
+    if train.ramp_batch and train.ramp_batch > batch:
+        raise InputError(f"train.ramp_batch: got {train.ramp_batch}, more than the global batch of {batch} that it is to grow to")
+    if train.noise_scale and ranks == 1:
+        raise InputError("train.noise_scale: is measured between ranks, and needs two or more")
+
+
+def _check_optimizer(config, dataset, ranks):
+    if config.train.optimizer not in QUICK:
+        from hpcfilter.optim import find_optimizer  # needs torch
+
+        find_optimizer(config.train.optimizer)
+
+
+CHECKS = (  # key of the config that may name code of the user's own -> its check
+    ("data.path", _check_ranks), ("data.augment", _check_augmentation), ("model.factory", _check_model), ("train.loss", _check_loss),
+    ("filter.policy", _check_policy), ("score.name", _check_score), ("train.batch", _check_steps), ("train.optimizer", _check_optimizer))
+
+
+def classes_of(config, dataset):
+    """How many classes the targets are of, 0 when they are none: a reconstruction has the sample itself for its target. dataset: None for some."""
+    return 0 if config.train.loss == "reconstruction" else len(dataset.classes) if dataset else 1
+
+
+def shapes_of(config, dataset):
+    """(the shape of a sample as the model sees it, the number of its outputs)."""
+    shape, classes = dataset.train.images.shape[1:], classes_of(config, dataset)
+    inputs = {"HW": (1, *shape), "HWC": (*shape[-1:], *shape[:-1])}.get(dataset.layout, tuple(shape))
+    return inputs, classes or math.prod(dataset.train.labels.shape[1:])
+
+
+def global_batch(config, ranks):
+    """Samples per step over all ranks."""
+    return config.train.global_batch or config.train.batch * ranks
+
+
+def fixed(config, ranks):
+    """The settings that a resumed run must share with its beginning, flat: "table.key" -> value."""
+    return {**config.fixed(), "train.global_batch": global_batch(config, ranks)}
+
+
+def loss_name(train, classes):
+    """One of LOSSES, or package.module:factory. Raises InputError."""
+    name = train.loss if train.loss != "auto" else "cross_entropy" if classes else "mse"
+    if ":" not in name:
+        choose(dict.fromkeys(LOSSES), name, "train.loss")
+    if name == "cross_entropy" and not classes:
+        raise InputError("train.loss: cross_entropy needs class labels; give mse or package.module:factory")
+    return name
+
+
+def policy_of(config, dataset):
+    """The policy of a run config and its own parameters, as policies.policy_function gives them. Raises InputError."""
+    classes = classes_of(config, dataset)
+    return policy_function(config.filter.policy, config.filter.model_extra, classes, classes, _target(dataset), epochs=config.train.epochs)
+
+
+def score_of(config, dataset):
+    """The score of a run config, a scores.Score. Raises InputError."""
+    return make_score(config.score.name, config.score.model_extra, classes_of(config, dataset), _target(dataset),
+                      default=getattr(find_policy(config.filter.policy), "score", "loss"))
+
+
+def given_rows(config, dataset, part=None):
+    """The rows of the file that the policy works with, if it does: name -> array (n,). Raises InputError.
+
+    part: (rank, ranks), for the rows that a rank owns; they check the whole file together. None for no row and no check but of what the file says.
+    """
+    path, columns = given_file(config.filter.policy, policy_of(config, dataset)[1])
+    if path is None:
+        return {}
+    if part is None:
+        read_seal(path)
+    total = len(dataset.train)
+    return read_given(path, columns, shard(total, *part) if part else range(0), total, dataset.digest, part)
+
+
+def _target(dataset):
+    """What the data set has for its targets, for errors."""
+    return f"{dataset.path} with {dataset.target}" if dataset else ""
