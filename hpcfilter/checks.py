@@ -47,7 +47,14 @@ def _check_augmentation(config, dataset, ranks):
 
 def _check_model(config, dataset, ranks):
     model = config.model
-    check_model(model.name, model.factory, model.model_extra, *(shapes_of(config, dataset) if dataset else ()))
+    function, _ = check_model(model.name, model.factory, model.model_extra, *(shapes_of(config, dataset) if dataset else ()))
+    if dataset and not model.factory and ":" not in (loss := loss_name(config.train, classes_of(config, dataset))):
+        inputs, outputs = shapes_of(config, dataset)
+        made = math.prod(inputs) if hasattr(function, "makes_samples") else outputs
+        wanted = math.prod(inputs) if loss == "reconstruction" else outputs
+        if made != wanted:
+            raise InputError(f"train.loss: {loss} takes {wanted} values per sample, and the model {model.name} gives {made}; "
+                             "the loss reconstruction and the model autoencoder go together")
 
 
 def _check_loss(config, dataset, ranks):

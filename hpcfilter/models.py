@@ -90,6 +90,7 @@ def autoencoder(inputs, outputs, *, width: Count = 16, latent: Count = 64):
 
 
 cnn.smallest, resnet18.smallest, autoencoder.smallest = 8, 1, 4  # pixels of the height and width of the images that they are for
+autoencoder.makes_samples = True  # its output is as large as its input
 
 MODELS = {"cnn": cnn, "mlp": mlp, "resnet18": resnet18, "autoencoder": autoencoder}
 

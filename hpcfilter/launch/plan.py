@@ -121,14 +121,8 @@ def _check_device(job, machine, config, layout):
     named = any("CUDA_VISIBLE_DEVICES" in env for env in (machine.env, job.env))
     if config.train.device == "cuda" and not (layout.gpus_per_rank or named):
         raise InputError('train.device: got cuda, but the ranks of this job see no GPU; expected job.gpus_per_rank = 1, or the device "auto"')
-    if config.train.reduction == "adasum":
-        try:
-            check_adasum(layout.ranks, "ranks")
-        except InputError:
-            if layout.gpus_per_rank:
-                check_adasum(layout.nodes, "nodes")  # with NCCL it is the nodes that count
-            else:
-                raise
+    if config.train.reduction == "adasum":  # with GPUs it may bring the nodes together, not the ranks; what fits the ranks fits the nodes too
+        check_adasum(*(layout.nodes, "nodes") if layout.gpus_per_rank else (layout.ranks, "ranks"))
 
 
 def _check_training(job, config, layout, folders):
