@@ -2,22 +2,17 @@
 
 import os
 import sys
-from contextlib import chdir
 from dataclasses import dataclass
 from pathlib import Path
 
-from hpcfilter import checkpoint
-from hpcfilter.checks import check_run, fixed, given_rows, global_batch
-from hpcfilter.comm import check_adasum
+from hpcfilter.checks import global_batch
 from hpcfilter.config import Config, load
-from hpcfilter.data import open_packed
 from hpcfilter.errors import InputError
 from hpcfilter.job import Job, clock
 from hpcfilter.launch.layout import Layout, check_limits, draw, lay_out
 from hpcfilter.machine import Machine, load_machine
 
 SILENT = "local", "pbs"  # schedulers that send no signal ahead of the walltime
-SITES_OWN = "torch", "mpi4py", "horovod"  # modules that a login node may lack
 HORIZON = 60, 600  # seconds after which Horovod warns of a stalled tensor, and gives up
 
 
@@ -33,7 +28,6 @@ class Plan:
     job: Job  # with the machine's defaults
     machine: Machine
     layout: Layout
-    unchecked: dict  # key of the config -> why it cannot be checked here
 
     @property
     def workdir(self):
@@ -54,13 +48,17 @@ class Plan:
 def plan(config_path, run_dir=None, settings=(), repeats=1):
     """Plan one job. config_path: run config. run_dir: default runs/NAME. settings: "a.b=value" strings, those of the job too. Returns Plan.
 
-    Raises InputError, with the valid choices, for everything that would go wrong on the machine and can be seen from here, also for what the ranks
-    would refuse, in their words.
+    Raises InputError, with the valid choices, for everything that would go wrong on the machine and can be seen from here.
     """
     _check_words({"run config": config_path, "--run-dir": run_dir or "runs", **{f"--set {number}": word for number, word in enumerate(settings, 1)}})
     config = load(config_path, settings)
     machine = load_machine(config.job.machine)
     job = machine.job.model_copy(update={name: getattr(config.job, name) for name in config.job.model_fields_set})
+    with config.places():
+        layout = lay_out(job, machine)
+        check_limits(job, machine)
+        _check_signal(job, config)
+        _check_data(job, machine, config)
     own = tuple(setting for setting in settings if setting.partition("=")[0].partition(".")[0].strip() != "job")
     paths = (config_path, run_dir or f"runs/{job.name}")
     if job.workdir:  # the script works there, and what is relative means the folder of the submission
@@ -68,16 +66,7 @@ def plan(config_path, run_dir=None, settings=(), repeats=1):
             raise InputError(f"job.workdir: no folder {job.workdir}")
         paths, own = (Path(path).absolute() for path in paths), (*own, f"data.path={config.data.path}")
     config_path, run_dir = (str(Path(path)) for path in paths)
-    with config.places():
-        layout = lay_out(job, machine)
-        check_limits(job, machine)
-        _check_signal(job, config)
-        _check_data(job, machine, config)
-        _check_device(job, machine, config, layout)
-        folders = [run_dir] if repeats == 1 else [f"{run_dir}/repeat-{number + 1}" for number in range(repeats)]
-        with chdir(job.workdir or "."):
-            unchecked = _check_training(job, config, layout, folders)
-    return Plan(config_path, own, run_dir, repeats, config, job, machine, layout, unchecked)
+    return Plan(config_path, own, run_dir, repeats, config, job, machine, layout)
 
 
 def _check_words(words):
@@ -116,41 +105,6 @@ def _check_data(job, machine, config):
                          "the order in which a rank reads its own rows only")
 
 
-def _check_device(job, machine, config, layout):
-    """Refuse what the ranks would find out of their GPUs, or of their number."""
-    named = any("CUDA_VISIBLE_DEVICES" in env for env in (machine.env, job.env))
-    if config.train.device == "cuda" and not (layout.gpus_per_rank or named):
-        raise InputError('train.device: got cuda, but the ranks of this job see no GPU; expected job.gpus_per_rank = 1, or the device "auto"')
-    if config.train.reduction == "adasum":  # with GPUs it may bring the nodes together, not the ranks; what fits the ranks fits the nodes too
-        check_adasum(*(layout.nodes, "nodes") if layout.gpus_per_rank else (layout.ranks, "ranks"))
-
-
-def _check_training(job, config, layout, folders):
-    """Refuse what the ranks would refuse of the run config, the data and what is in the run folders, from where --resume goes on.
-
-    Returns what cannot be checked here: key of the config -> why.
-    """
-    if job.stage.method == "tar":
-        return {"data.path": f"it is in {job.stage.source}", **check_run(config, None, layout.ranks, lambda reason: _may_be_there(job, reason))}
-    dataset = open_packed(config.data.path)
-    left = check_run(config, dataset, layout.ranks, lambda reason: _may_be_there(job, reason))
-    if "filter.policy" not in left:
-        given_rows(config, dataset)
-    for number, folder in enumerate(folders):
-        path, stamp = checkpoint.glance(Path(folder, "checkpoints"))
-        if path:
-            checkpoint.check(stamp, path, data=dataset.digest)
-            checkpoint.check_settings(stamp, path, {**fixed(config, layout.ranks), "seed": config.seed + number})
-    return left
-
-
-def _may_be_there(job, reason):
-    """Whether an import that fails here may succeed where the ranks run: the job brings modules of its own, or the fault may be this machine's."""
-    if isinstance(reason, ModuleNotFoundError):
-        return bool(job.workdir or job.modules or job.source or job.venv or job.conda_env or job.python) or reason.name in SITES_OWN
-    return isinstance(reason, (ImportError, OSError, RuntimeError, AssertionError))
-
-
 def environment(plan):
     """The variables that the script exports, name -> text in which ${NAME} is expanded: ours, the machine's, the user's, later ones win."""
     job, machine, gpus = plan.job, plan.machine, plan.layout.gpus_per_rank
@@ -184,12 +138,7 @@ def describe(plan, chain=1):
     lines.append(f"global batch {batch}, {batch / layout.ranks:.6g} samples per rank and step{idle}, policy {plan.config.filter.policy}")
     size = os.path.getsize(job.stage.source or plan.config.data.path)
     lines.append(f"data {job.stage.source or plan.config.data.path}: {size / 2**30:.3g} GiB, " + _staging(plan))
-    return "\n".join([*lines, *unchecked(plan)])
-
-
-def unchecked(plan):
-    """What the ranks may refuse and cannot be seen from here. Returns list of lines."""
-    return [f"not checked here: {key}: {why}" for key, why in plan.unchecked.items()]
+    return "\n".join(lines)
 
 
 def _staging(plan):

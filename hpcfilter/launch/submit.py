@@ -1,7 +1,5 @@
 """Hand a rendered script to the scheduler, as the site wants it."""
 
-import errno
-import os
 import re
 import shlex
 import subprocess
@@ -9,6 +7,7 @@ from pathlib import Path
 
 from hpcfilter.errors import Failure, InputError, Interrupted
 from hpcfilter.launch.render import render
+from hpcfilter.launch.training import check_folder
 from hpcfilter.record import replace_text
 
 PATIENCE = 120  # seconds that a scheduler may take to answer
@@ -41,23 +40,6 @@ def check_chain(plan, chain):
     """Raise InputError when a plan cannot be submitted as so many jobs in a chain."""
     if chain > 1 and plan.machine.scheduler == "local":
         raise InputError("--chain: the local machine has no queue; expected job.requeue = true")
-
-
-def check_folder(plan):
-    """Raise InputError when the run of a plan is finished, or its folder cannot be made or written to. Nothing is made."""
-    folder = Path(plan.workdir, plan.run_dir)
-    if is_finished(plan):
-        raise InputError(f"{folder}: the run is finished; to train it further, raise train.epochs and remove {folder / 'DONE'}, "
-                         "or take another --run-dir")
-    there = next(place for place in (folder, *folder.parents) if os.path.lexists(place))
-    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
-        problem = errno.EACCES if there.is_dir() else errno.ENOTDIR
-        raise InputError(f"{folder}: cannot be the run folder: {os.strerror(problem)} ({there})")
-
-
-def is_finished(plan):
-    """Whether the run of a plan is done, so that a job would have nothing to do."""
-    return Path(plan.workdir, plan.run_dir, "DONE").exists()
 
 
 def command(plan, after=None):

@@ -4,9 +4,10 @@ import json
 
 from hpcfilter.comm import placement
 from hpcfilter.errors import InputError, Interrupted
-from hpcfilter.launch.plan import describe, plan, unchecked
+from hpcfilter.launch.plan import describe, plan
 from hpcfilter.launch.render import render
-from hpcfilter.launch.submit import check_chain, check_folder, command, is_finished, shown, submit
+from hpcfilter.launch.submit import check_chain, command, shown, submit
+from hpcfilter.launch.training import check_training, is_finished
 from hpcfilter.machine import files, load_machine, profiles
 
 FLAGS = ("machine", "walltime", "account", "queue")  # of the command line, which are keys of [job] too
@@ -20,28 +21,20 @@ def plans(words, repeats=1, **more):
     own = [f"job.{flag}={json.dumps(value, ensure_ascii=False)}" for flag in FLAGS if (value := getattr(words, flag)) is not None]
     own += [f"job.{name}={json.dumps(value)}" for name, value in more.items()]
     sizes = words.nodes or [None]
-    if len(sizes) == repeats == 1:
-        return [plan(words.config, words.run_dir, [*words.settings, *own, *_nodes(sizes[0])])]
     found = []
     for nodes in sizes:
-        try:
-            found += _of_size(words, [*words.settings, *own, *_nodes(nodes)], repeats)
-        except InputError as error:
-            raise type(error)(f"--nodes {nodes}: {error}" if len(sizes) > 1 else str(error)) from error
+        settings = [*words.settings, *own, *([f"job.nodes={nodes}"] if nodes else [])]
+        first = plan(words.config, words.run_dir, settings)
+        if len(sizes) == repeats == 1:
+            return [first]
+        array = first.machine.scheduler == "slurm"
+        folder = f"{first.run_dir}/nodes-{first.layout.nodes}"
+        if array or repeats == 1:
+            found.append(plan(words.config, folder, settings, repeats))
+        else:
+            found += [plan(words.config, f"{folder}/repeat-{number + 1}", [*settings, f"seed={first.config.seed + number}"])
+                      for number in range(repeats)]
     return found
-
-
-def _nodes(number):
-    return [f"job.nodes={number}"] if number else []
-
-
-def _of_size(words, settings, repeats):
-    """The plans of one size of a study."""
-    first = plan(words.config, words.run_dir, settings)
-    folder = f"{first.run_dir}/nodes-{first.layout.nodes}"
-    if first.machine.scheduler == "slurm" or repeats == 1:
-        return [plan(words.config, folder, settings, repeats)]
-    return [plan(words.config, f"{folder}/repeat-{number + 1}", [*settings, f"seed={first.config.seed + number}"]) for number in range(repeats)]
 
 
 def render_script(words):
@@ -50,31 +43,44 @@ def render_script(words):
         print(render(each), end="")
 
 
+def _checked(found):
+    """What the ranks of some plans would refuse is refused; of several, with the size of the job. Returns a list of lines for each plan."""
+    lines = []
+    for each in found:
+        try:
+            lines.append(check_training(each))
+        except InputError as error:
+            raise type(error)(f"--nodes {each.layout.nodes}: {error}" if len(found) > 1 else str(error)) from error
+    return lines
+
+
+def _unfinished(found):
+    """The plans of a study that are not finished yet; one alone is refused when it is."""
+    for each in found if len(found) > 1 else []:
+        if is_finished(each):
+            print(f"{each.run_dir}: is finished, and left out")
+    return [each for each in found if len(found) == 1 or not is_finished(each)]
+
+
 def check_layout(words):
     """`jobs check`. It renders as well, so that nothing is left to fail at submission but the scheduler."""
-    found = plans(words)
-    for each in found:
-        if len(found) == 1 or not is_finished(each):  # of a study, what is finished is left out
-            check_folder(each)
+    found = _unfinished(plans(words))
+    for each, left in zip(found, _checked(found), strict=True):
         render(each)
-        print(describe(each))
+        print("\n".join([describe(each), *left]))
     if len(found) > 1:
         print(f"all {len(found)} jobs: {sum(each.node_hours for each in found):.6g} node-hours at most, without requeues")
 
 
 def submit_jobs(words):
     """`jobs submit`. Prints the ids of the jobs, each on a line of its own."""
-    found = plans(words, words.repeats, **({"requeue": False} if words.chain > 1 else {}))
-    for each in found if len(found) > 1 else []:
-        if is_finished(each):
-            print(f"{each.run_dir}: is finished, and left out")
-    found = [each for each in found if len(found) == 1 or not is_finished(each)]
-    for each in found:
+    found = _unfinished(plans(words, words.repeats, **({"requeue": False} if words.chain > 1 else {})))
+    for each, left in zip(found, _checked(found), strict=True):
         check_chain(each, words.chain)
         render(each)  # all of them before the first is submitted
         hours = f"{each.node_hours * each.repeats * words.chain:.6g} node-hours at most"
-        short = [f"{each.run_dir}: {each.layout.nodes} nodes, {hours}", *unchecked(each)]
-        print(describe(each, words.chain) if len(found) == 1 else "\n".join(short))
+        about = describe(each, words.chain) if len(found) == 1 else f"{each.run_dir}: {each.layout.nodes} nodes, {hours}"
+        print("\n".join([about, *left]))
     if words.dry_run:
         return _show_submission(found, words.chain)
     submitted = []

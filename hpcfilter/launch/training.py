@@ -1,0 +1,85 @@
+"""What the ranks of a job would refuse, refused before the wait in the queue: the list of `checks`, and what layout and run folder add to it."""
+
+import errno
+import os
+from contextlib import chdir
+from pathlib import Path
+
+from hpcfilter import checkpoint
+from hpcfilter.checks import check_run, fixed, given_rows
+from hpcfilter.comm import check_adasum
+from hpcfilter.data import open_packed
+from hpcfilter.errors import InputError
+
+SITES_OWN = "torch", "mpi4py", "horovod"  # modules that a login node may lack
+
+
+def check_training(plan):
+    """Raise InputError for what would end the job of a plan at its beginning, in the words of `train`. No row is read, nothing is made.
+
+    Returns lines that say what cannot be checked here.
+    """
+    check_folder(plan)
+    with plan.config.places(), chdir(plan.workdir):
+        _check_layout(plan)
+        left = _check_run(plan)
+    return [f"not checked here: {key}: {why}" for key, why in left.items()]
+
+
+def check_folder(plan):
+    """Raise InputError when the run of a plan is finished, or its folder cannot be made or written to."""
+    folder = Path(plan.workdir, plan.run_dir)
+    if is_finished(plan):
+        raise InputError(f"{folder}: the run is finished; to train it further, raise train.epochs and remove {folder / 'DONE'}, "
+                         "or take another --run-dir")
+    there = next(place for place in (folder, *folder.parents) if os.path.lexists(place))
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        problem = errno.EACCES if there.is_dir() else errno.ENOTDIR
+        raise InputError(f"{folder}: cannot be the run folder: {os.strerror(problem)} ({there})")
+
+
+def is_finished(plan):
+    """Whether the run of a plan is done, so that a job would have nothing to do."""
+    return Path(plan.workdir, plan.run_dir, "DONE").exists()
+
+
+def _check_layout(plan):
+    """What the ranks find out of their GPUs, and of their number."""
+    train, layout = plan.config.train, plan.layout
+    named = any("CUDA_VISIBLE_DEVICES" in env for env in (plan.machine.env, plan.job.env))
+    if train.device == "cuda" and not (layout.gpus_per_rank or named):
+        raise InputError('train.device: got cuda, but the ranks of this job see no GPU; expected job.gpus_per_rank = 1, or the device "auto"')
+    if train.reduction == "adasum":  # with GPUs it may bring the nodes together, not the ranks; what fits the ranks fits the nodes too
+        check_adasum(*(layout.nodes, "nodes") if layout.gpus_per_rank else (layout.ranks, "ranks"))
+
+
+def _check_run(plan):
+    """What the ranks find in the run config, in the data, and in the run folder, from where --resume goes on.
+
+    Returns what cannot be checked here: key of the config -> why.
+    """
+    config, ranks = plan.config, plan.layout.ranks
+
+    def elsewhere(reason):
+        return _may_succeed_there(plan.job, reason)
+
+    if plan.job.stage.method == "tar":
+        return {"data.path": f"it is in {plan.job.stage.source}", **check_run(config, None, ranks, elsewhere)}
+    dataset = open_packed(config.data.path)
+    left = check_run(config, dataset, ranks, elsewhere)
+    if "filter.policy" not in left:
+        given_rows(config, dataset)
+    for number in range(plan.repeats):
+        folder = Path(plan.run_dir, *([f"repeat-{number + 1}"] if plan.repeats > 1 else []))
+        path, stamp = checkpoint.glance(folder / "checkpoints")
+        if path:
+            checkpoint.check(stamp, path, data=dataset.digest)
+            checkpoint.check_settings(stamp, path, {**fixed(config, ranks), "seed": config.seed + number})
+    return left
+
+
+def _may_succeed_there(job, reason):
+    """Whether an import that fails here may succeed where the ranks run: the job brings modules of its own, or the fault may be this machine's."""
+    if isinstance(reason, ModuleNotFoundError):
+        return bool(job.workdir or job.modules or job.source or job.venv or job.conda_env or job.python) or reason.name in SITES_OWN
+    return isinstance(reason, (ImportError, OSError, RuntimeError, AssertionError))
