@@ -82,3 +82,11 @@ def adam(model, train):
     import torch
 
     return torch.optim.Adam(model.parameters(), weight_decay=train.weight_decay)
+
+
+def two_rates(model, train):
+    """A trunk that is to move at a hundredth of the head's rate, as in fine-tuning."""
+    import torch
+
+    *trunk, weight, bias = model.parameters()
+    return torch.optim.SGD([{"params": trunk, "lr": 0.001}, {"params": [weight, bias], "lr": 0.1}], momentum=0.9)

@@ -1,9 +1,12 @@
 """What large batches ask for, on real ranks: optimisers, clipping, reductions, extrapolation, ramp, noise scale."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
+import torch
+from conftest import CHECKOUT
 from test_real_ranks import ok
 
 from hpcfilter.cli import main
@@ -134,3 +137,38 @@ def test_adasum_has_the_rate_of_one_ranks_batch(tmp_path, digits, config, hpcfil
 def test_adasum_needs_a_power_of_two(tmp_path, digits, config, hpcfilter):
     done = hpcfilter(3, "train", config(digits, train={"reduction": "adasum"}), "--run-dir", tmp_path / "run")
     assert done.returncode == 2 and "needs 1, 2, 4, 8, ... ranks, got 3" in done.stderr
+
+
+def rates(run, generation):
+    """The rates of the parameter groups that a generation holds."""
+    state = torch.load(run / "checkpoints" / generation / "model.pt", weights_only=True)["optimizer"]
+    return [group["lr"] for group in state["param_groups"]]
+
+
+def test_parameter_groups_keep_their_ratio_when_resumed_and_begun_anew(tmp_path, digits, config, capsys):
+    """The saved groups hold the rates of their step: the ratio is that of the factory all the same."""
+    tables = {"train": {"optimizer": "custom:two_rates", "schedule": "cosine", "epochs": 4}, "filter": {"policy": "forget", "after": 2}}
+    path = config(digits, **tables, checkpoint={"keep": 9})
+    assert main(["train", str(path), "--run-dir", str(tmp_path / "whole")]) == 0
+    assert "learning rate: its parameter groups get 0.01, 1 times the scheduled rate" in capsys.readouterr().out
+    _, epochs, end = read_run(tmp_path / "whole")
+    for epoch, row in enumerate(epochs):
+        assert rates(tmp_path / "whole", f"epoch-{epoch:05d}") == [row["lr"] * 0.01, row["lr"]] and row["lr"] > 0
+    shutil.copytree(tmp_path / "whole", tmp_path / "resumed")
+    for epoch in (1, 2, 3):
+        shutil.rmtree(tmp_path / "resumed" / "checkpoints" / f"epoch-{epoch:05d}")
+    (tmp_path / "resumed" / "DONE").unlink()
+    assert main(["train", str(path), "--run-dir", str(tmp_path / "resumed"), "--resume"]) == 0
+    assert read_run(tmp_path / "resumed")[2]["weights"] == end["weights"]
+    assert rates(tmp_path / "resumed", "epoch-00003") == rates(tmp_path / "whole", "epoch-00003")
+
+
+def test_parameter_groups_keep_their_ratio_on_two_ranks(tmp_path, digits, config, hpcfilter, monkeypatch):
+    """Horovod makes an optimiser of its own from the groups; two ranks step as one does, also after a resume."""
+    monkeypatch.chdir(CHECKOUT / "tests")  # where custom is
+    keys = {"optimizer": "custom:two_rates", "epochs": 2, "extrapolate": "past"}
+    path = config(digits, model={"name": "mlp", "width": None}, train=keys)
+    ok(hpcfilter(2, "train", path, "--run-dir", tmp_path / "two", "--set", "train.epochs=1"))
+    ok(hpcfilter(2, "train", path, "--run-dir", tmp_path / "two", "--resume"))
+    row = read_run(tmp_path / "two")[1][1]
+    assert rates(tmp_path / "two", "epoch-00001") == [row["lr"] * 0.01, row["lr"]]

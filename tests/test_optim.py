@@ -8,7 +8,7 @@ import torch
 
 from hpcfilter.config import Train
 from hpcfilter.errors import InputError
-from hpcfilter.optim import Extrapolation, NoiseScale, batch_size, learning_rate, make_optimizer
+from hpcfilter.optim import Extrapolation, NoiseScale, batch_size, learning_rate, make_optimizer, rate_ratios, set_rate
 
 
 def rates(*moments, global_batch=256, **keys):
@@ -97,6 +97,22 @@ def test_an_optimiser_of_ones_own():
         make_optimizer(torch.nn.Linear(2, 2), Train(optimizer="adagrad"))
 
 
+@pytest.mark.parametrize("made, expected", [
+    ((0.001, 0.1), (0.01, 1)), ((0.1, 0.1), (1, 1)), ((0.0, 0.0), (1, 1)), ((0.0, 0.3), (0, 1)), ((3.0, 1.5), (1, 0.5)),
+    ((torch.tensor(0.02), 0.04), (0.5, 1)),
+])
+def test_each_parameter_group_keeps_its_part_of_the_rate(made, expected):
+    """A factory's groups keep the ratio of their rates; equal ones, and those still to be set, get the rate itself, bit for bit."""
+    groups = [{"params": [torch.nn.Parameter(torch.ones(2))], "lr": lr} for lr in made]
+    optimizer = torch.optim.SGD(groups, foreach=False)
+    ratios = rate_ratios(optimizer)
+    assert ratios == pytest.approx(expected) and max(ratios) == 1.0
+    for rate in (0.1 / 3, 0.0, 7.3):
+        set_rate(optimizer, rate, ratios)
+        assert [group["lr"] for group in optimizer.param_groups] == [rate * ratio for ratio in ratios]
+        assert rate in [group["lr"] for group in optimizer.param_groups]
+
+
 class Quadratic(torch.nn.Module):
     """loss = curvature / 2 * w^2, so that a gradient is curvature * w."""
 
@@ -135,6 +151,18 @@ def test_extrapolation_with_the_past_gradient_is_its_recursion():
 def test_extrapolation_with_a_fresh_gradient_contracts_as_extragradient():
     """On a quadratic w <- w (1 - rate c (1 - e c))."""
     assert extrapolated("fresh", 0.5)[-1] == pytest.approx((1 - 0.1 * 2 * (1 - 0.05 * 2)) ** 4)
+
+
+def test_extrapolation_goes_each_parameters_own_rates_off():
+    """A trunk at a hundredth of the rate goes a hundredth of the way off."""
+    model, rate = torch.nn.ParameterList([torch.nn.Parameter(torch.ones(3)), torch.nn.Parameter(torch.ones(2))]), 0.1
+    for ratios in ({model[0]: 0.01, model[1]: 1.0}, None):
+        extrapolation = Extrapolation(model, "fresh", 0.5, share=2, ratios=ratios)
+        extrapolation.away(rate, [lambda: sum(part.square().sum() for part in model)], seed=0)
+        ways = [1 - part.detach() for part in model]
+        extrapolation.back()
+        assert torch.allclose(ways[1], torch.full((2,), 0.5 * rate * 2 * 2))
+        assert torch.allclose(ways[0], torch.full((3,), 0.5 * rate * 2 * 2 * (0.01 if ratios else 1)))
 
 
 def test_extrapolation_with_noise_is_as_long_as_the_past_gradient():

@@ -105,6 +105,8 @@ def test_ties_beyond_two_to_the_31():
 
         def sum(self, array):
             array = np.array(array)
+            if array.shape == (20,):  # the first message: both were asked for the same
+                return array + np.array([*array[:16], 2**31, 0, 0, 0])
             return array + 2**31 * (array == array.max()) if array.ndim else array + 2**31
 
         def allgather(self, array):
@@ -174,7 +176,7 @@ def test_a_wrong_count_of_ties_stops_everything():
         lowest(np.ones(300, np.float32), 150, Wrong())
 
 
-@pytest.mark.parametrize("call", [0, 1, 2])
+@pytest.mark.parametrize("call", [0, 1, 2, 3])
 def test_a_lost_count_on_one_rank_stops_all_ranks(call):
     """One rank's part of one reduction loses a count, as a flipped bit would: every rank stops and says in which round."""
     class Flip(ThreadComm):
@@ -197,14 +199,77 @@ def test_a_lost_count_on_one_rank_stops_all_ranks(call):
             return str(error)
 
     results = run(3, play)
-    where = ["the bracket", "round 0", "round 1"][call]
-    assert [error.partition(" counted")[0] for error in results] == [f"threshold: {where}: ranks 0 to 2"] * 3
+    where = ["the first message", "the bracket", "round 0", "round 1"][call]
+    assert [error.partition(" ranks 0")[0] for error in results] == [f"threshold: {where}:"] * 3
     assert [error.rpartition("(")[2] for error in results] == [f"seen by rank {rank})" for rank in range(3)]
 
 
 def test_negative_n_is_refused():
     with pytest.raises(InputError, match="n: got -1"):
         lowest(np.zeros(3, np.float32), -1, SerialComm())
+
+
+def told(ranks, size, arguments):
+    """What each rank is told when they ask for different things. arguments: (n, start) of each rank. Returns list of str, "" for an answer."""
+    scores = np.random.default_rng(2).normal(size=size).astype(np.float32)
+    cuts = edges(size, ranks)
+
+    def ask(comm):
+        try:
+            lowest(scores[cuts[comm.rank] : cuts[comm.rank + 1]], arguments[comm.rank][0], comm, arguments[comm.rank][1])
+        except InputError as error:
+            assert error.shared, "all ranks raise it together"
+            return str(error)
+        return ""
+
+    return run(ranks, ask)
+
+
+@pytest.mark.parametrize("size", [3, 50, 200_000])
+@pytest.mark.parametrize("starts, found", [
+    ((0.5, 0.25, 0.5), "ranks 0, 2: 0.5; rank 1: 0.25"), ((None, 0.25, None), "ranks 0, 2: none; rank 1: 0.25"),
+    ((0.5, 0.5, None), "ranks 0-1: 0.5; rank 2: none"), ((np.nan, 0.5, 0.5), "rank 0: none; ranks 1-2: 0.5"),
+    ((-1e-45, 0.0, 1e-45), "rank 0: -1e-45; rank 1: 0.0; rank 2: 1e-45"), ((np.inf, -np.inf, np.inf), "ranks 0, 2: inf; rank 1: -inf"),
+])
+def test_guesses_that_differ_are_refused_on_all_ranks(size, starts, found):
+    """Neighbouring guesses, opposite ones, and none on some ranks: no rank waits, none gets a wrong mask."""
+    assert told(3, size, [(size // 3, start) for start in starts]) == [f"lowest: start: got {found}; expected the same on all ranks"] * 3
+
+
+def test_numbers_that_differ_are_refused_on_all_ranks():
+    for numbers, found in (((5, 6), "rank 0: 5; rank 1: 6"), ((5, 5 + 2**16), "rank 0: 5; rank 1: 65541"), ((-1, 5), "rank 0: -1; rank 1: 5")):
+        assert told(2, 100, [(n, None) for n in numbers]) == [f"lowest: n: got {found}; expected the same on all ranks"] * 2
+    assert told(2, 100, [(-1, None)] * 2) == ["lowest: n: got -1, expected 0 or more"] * 2
+
+
+@pytest.mark.parametrize("start", [None, 0.0, -0.0, 1e-45, -3.4e38, np.inf, np.nan])
+def test_guesses_that_agree_are_never_refused(start):
+    """On as many ranks as squares of 16 bits can be summed for, and minus zero is zero."""
+    assert told(8, 999, [(333, start)] * 8) == [""] * 8
+    assert told(2, 999, [(333, 0.0), (333, -0.0)]) == [""] * 2
+
+
+def test_a_guess_costs_no_message_more_and_saves_the_sample():
+    """With a guess that is right the first message has all counts; without one the sample follows it."""
+    scores = np.random.default_rng(0).normal(size=200_000).astype(np.float32)
+    threshold = cut(scores, 60_000, SerialComm())[1]
+
+    class Counted(SerialComm):
+        def __init__(self):
+            self.calls = []
+
+        def sum(self, array):
+            self.calls.append("sum")
+            return super().sum(array)
+
+        def allgather(self, array):
+            self.calls.append("allgather")
+            return super().allgather(array)
+
+    plain, warm = Counted(), Counted()
+    assert np.array_equal(lowest(scores, 60_000, plain), lowest(scores, 60_000, warm, threshold))
+    assert plain.calls[:3] == ["sum", "allgather", "sum"] and warm.calls[0] == "sum" and "allgather" not in warm.calls
+    assert len(warm.calls) == len(plain.calls) - 2
 
 
 def test_cut_gives_the_highest_marked_score():

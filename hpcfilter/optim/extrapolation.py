@@ -5,7 +5,7 @@
 
 d is the mean gradient over the rank's own samples, of the step before (`past`) or at w (`fresh`, a second pass, in which BatchNorm takes note and
 dropout draws once more); or Gaussian noise of the length that the past gradient has in each tensor (`noise`). e = extrapolation * the step's
-learning rate, which is a long way with LARS, whose rates are for scaled gradients. Losses and scores are those at w'.
+learning rate of the parameter's group, which is a long way with LARS, whose rates are for scaled gradients. Losses and scores are those at w'.
 """
 
 from functools import partial
@@ -20,14 +20,17 @@ BUFFER = "past_gradient"  # of the model: buffers are what each rank has for its
 class Extrapolation:
     """The way off and back of one rank. With factor 0 the steps are those without it, bit for bit."""
 
-    def __init__(self, model, kind, factor, share):
+    def __init__(self, model, kind, factor, share, ratios=None):
         """model: torch module, gets one more buffer as large as itself that its state dict does not hold, but for `fresh`; a checkpoint inside an
         epoch keeps that of every rank. kind: past, fresh or noise. factor: e / rate. share: times which a rank's gradient is the mean over its own
-        samples."""
+        samples. ratios: parameter -> its part of the rate, where that is not all of it."""
         self._direction = choose({"past": self._past, "fresh": self._fresh, "noise": self._noise}, kind, "train.extrapolate")
         self._factor, self._share = factor, share
         self._parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
         self._model, self._kept = model, None
+        self._of_ratio = {}  # ratio -> positions of the parameters that have it
+        for position, parameter in enumerate(self._parameters):
+            self._of_ratio.setdefault((ratios or {}).get(parameter, 1.0), []).append(position)
         self._past_counts = kind != "fresh"
         if self._past_counts:
             size, device = sum(parameter.numel() for parameter in self._parameters), self._parameters[0].device
@@ -51,8 +54,9 @@ class Extrapolation:
         direction = self._direction(losses, seed) if self._factor else []
         with torch.no_grad():
             self._kept = [parameter.clone() for parameter in self._parameters]
-            if direction:
-                torch._foreach_add_(self._parameters, direction, alpha=-self._factor * rate * self._share)
+            for ratio, places in self._of_ratio.items() if direction else ():
+                moved, ways = ([tensors[place] for place in places] for tensors in (self._parameters, direction))
+                torch._foreach_add_(moved, ways, alpha=-self._factor * (rate * ratio) * self._share)
         self.start()  # the gradients of this step, part by part, are the past of the next
 
     @torch.no_grad()

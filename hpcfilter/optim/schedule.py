@@ -1,4 +1,4 @@
-"""Learning rate and batch size as functions of the epoch."""
+"""Learning rate and batch size as functions of the epoch, and what of the rate each parameter group gets."""
 
 import math
 
@@ -26,6 +26,23 @@ def learning_rate(train, global_batch, progress, epochs):
     if train.schedule == "step":
         return peak * train.gamma ** sum(progress >= milestone * epochs for milestone in train.milestones)
     return peak
+
+
+def rate_ratios(optimizer):
+    """What each parameter group gets of the scheduled rate: its own rate as the optimiser was made, over the largest of all groups. Returns list of
+    float within [0, 1], 1 for all where the rates are equal or still to be set.
+
+    Ask before anything is scheduled or loaded: then the groups hold other rates.
+    """
+    rates = [float(group["lr"]) for group in optimizer.param_groups]
+    most = max(rates)
+    return [rate / most if most else 1.0 for rate in rates]
+
+
+def set_rate(optimizer, rate, ratios):
+    """Set the scheduled learning rate. ratios: of `rate_ratios`; Horovod and a checkpoint leave the groups in their order."""
+    for group, ratio in zip(optimizer.param_groups, ratios, strict=True):
+        group["lr"] = rate * ratio
 
 
 def batch_size(train, global_batch, epoch):

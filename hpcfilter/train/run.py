@@ -15,7 +15,7 @@ from hpcfilter.data import augmentation, edges, open_packed, shard
 from hpcfilter.energy import Joules
 from hpcfilter.errors import BrokenInvariant, InputError, Interrupted, on_all
 from hpcfilter.network import Network
-from hpcfilter.optim import Extrapolation, NoiseScale, batch_size, learning_rate, make_optimizer
+from hpcfilter.optim import Extrapolation, NoiseScale, batch_size, learning_rate, make_optimizer, rate_ratios
 from hpcfilter.paths import check_folder
 from hpcfilter.record import Record, Stopwatch, finite, replace_text
 from hpcfilter.resident import ResidentRows
@@ -110,12 +110,14 @@ class Run:
         """What a step is made of beside the network."""
         model, ranks = self.network.model, self.comm.size
         self.optimizer = make_optimizer(model, train)
+        self.ratios = rate_ratios(self.optimizer)  # of its parameter groups, before anything is loaded
         # A rank's loss is its part of the batch's mean, or the mean over its own samples: float16 has no digits for a small part of a small number
         self.reduction = "average" if train.compression == "fp16" and train.reduction == "sum" else train.reduction
         self.own_mean = self.reduction != "sum"
         self.extrapolation = None
         if train.extrapolate != "none":
-            self.extrapolation = Extrapolation(model, train.extrapolate, train.extrapolation, 1 if self.own_mean else ranks)
+            of_parameter = {part: ratio for group, ratio in zip(self.optimizer.param_groups, self.ratios, strict=True) for part in group["params"]}
+            self.extrapolation = Extrapolation(model, train.extrapolate, train.extrapolation, 1 if self.own_mean else ranks, of_parameter)
         self.noise = NoiseScale(model, 1 if self.own_mean else ranks) if train.noise_scale else None
 
     def _own_scores(self):
@@ -146,6 +148,8 @@ class Run:
         self.record.restart(self.work.epoch, self.last_row)
         self.record.run(self.config, self.comm, data=self.dataset.digest, samples=self.scores.total, global_batch=self.global_batch,
                         device=str(self.network.device), threads=torch.get_num_threads(), first_epoch=self.work.epoch, first_step=self.work.step)
+        if min(self.ratios) < 1:
+            self.record.say(f"learning rate: its parameter groups get {', '.join(f'{ratio:.3g}' for ratio in self.ratios)} times the scheduled rate")
         place = f"epoch {self.work.epoch}" + (f", step {self.work.step}" if self.work.step else "")
         self.record.say(f"{self.dataset.path}: {self.scores.total} samples, {self.comm.size} ranks on {self.network.device}, "
                         f"global batch {self.global_batch}, policy {self.config.filter.policy}, from {place}")

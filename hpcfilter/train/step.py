@@ -11,13 +11,13 @@ def step(run, batch, images, labels, rate, seed, seen, lap):
     """Train one batch. Each rank's loss is its part of the sum over the global batch, divided by the global count, or by a rank's share of that where
     the ranks' gradients are averaged. All ranks must call.
 
-    batch: sampler.Batch of this rank. images, labels: its rows. rate: learning rate. seed: of what the model draws. seen: Columns that take the
-    observations. lap: Laps. With train.micro_batch the samples go forward in equal parts of at most that many, whose gradients are added up;
-    BatchNorm normalises each part by itself, as on as many ranks, and takes its running statistics from one part after the other.
+    batch: sampler.Batch of this rank. images, labels: its rows. rate: learning rate, of which each parameter group gets its part. seed: of what the
+    model draws. seen: Columns that take the observations. lap: Laps. With train.micro_batch the samples go forward in equal parts of at most that
+    many, whose gradients are added up; BatchNorm normalises each part by itself, as on as many ranks, and takes its running statistics from one part
+    after the other.
     """
     optimizer, comm = run.optimizer, run.comm
-    for group in optimizer.param_groups:
-        group["lr"] = rate
+    optim.set_rate(optimizer, rate, run.ratios)
     run.network.seed(seed)
     optimizer.zero_grad()
     if len(batch.index):  # a rank without samples in this step still takes part in the sum of the gradients, with zeros
