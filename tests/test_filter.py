@@ -118,12 +118,12 @@ def sampler_after(state):
 
 
 def test_a_longer_training_may_go_on_between_two_epochs():
-    of = sampler(epochs=5)
+    of = sampler(epochs=5, partial=True)
     sampler(epochs=50).load_state_dict(of.state_dict())
     step(of, list(of)[:100])
     with pytest.raises(InputError, match="epochs: got a state from the middle of an epoch of 5, expected 50"):
         sampler(epochs=50).load_state_dict(of.state_dict())
-    sampler(epochs=50).load_state_dict(of.state_dict(epoch_over=True))
+    sampler(epochs=50).load_state_dict(of.state_dict(epoch_over=True))  # an epoch that the user says is over
 
 
 def test_static_with_arrays():
@@ -156,6 +156,7 @@ def test_a_selection_file(tmp_path):
     columns = {"keep": (np.uint8, [keep.astype(np.uint8)]), "weight": (np.float32, [np.ones(SAMPLES, np.float32)])}
     write_table(tmp_path / "s.h5", SAMPLES, columns, {"data": "any", "kept": int(keep.sum())})
     assert sorted(sampler("static", selection=tmp_path / "s.h5")) == np.flatnonzero(keep).tolist()
+    assert len(Filter(SAMPLES, "static", comm=SerialComm(), selection=tmp_path / "s.h5")) == keep.sum(), "no epochs are asked for"
     with pytest.raises(InputError, match="203 samples, expected any with 100"):
         Filter(100, "static", comm=SerialComm(), epochs=3, selection=tmp_path / "s.h5")
 

@@ -16,7 +16,7 @@ from hpcfilter.filter import Filter
 
 
 def test_batches_may_be_left_out_but_not_shuffled():
-    of = sampler("none")
+    of = sampler("none", partial=True)
     index = list(of)
     step(of, index[:10])
     step(of, index[50:60])
@@ -32,7 +32,7 @@ def test_batches_may_be_left_out_but_not_shuffled():
 
 
 def test_batches_left_out_in_the_middle_are_warned_of():
-    of = sampler("none")
+    of = sampler("none", partial=True)
     index = list(of)
     step(of, index[:10])
     step(of, index[60:])
@@ -41,7 +41,7 @@ def test_batches_left_out_in_the_middle_are_warned_of():
 
 
 def test_an_epoch_is_trained_once():
-    of = sampler("none")
+    of = sampler("none", partial=True)
     step(of, list(of)[:10])
     with pytest.raises(InputError, match=r"epoch 0 is under way or over; call set_epoch\(1\)"):
         iter(of)
@@ -75,16 +75,20 @@ def test_mistakes_in_a_step():
 
 
 @pytest.mark.parametrize("arguments, message", [
-    ({"policy": "infobach"}, "unknown 'infobach'"), ({"fraction": 0.5}, "filter.fraction: unknown key"),
-    ({"order": "local"}, "order: unknown 'local'"),
-    ({"score": "grand"}, "score.name: grand needs more than losses and logits"), ({"score": {"name": "ema", "alpha": 3}}, "score.alpha"),
+    ({"policy": "infobach"}, "unknown 'infobach'"), ({"fraction": 0.5}, "Filter(fraction=...): unknown key"),
+    ({"order": "local"}, "Filter(order=...): unknown 'local'"),
+    ({"score": "grand"}, "Filter(score=...): grand needs more than losses and logits"),
+    ({"score": {"name": "ema", "alpha": 3}}, 'Filter(score={"alpha": ...}): '),
     ({"labels": LABELS[:-1]}, "labels: got 202 rows, expected 203"), ({"labels": LABELS - 1}, "labels: got int64 from -1, expected integers from 0"),
     ({"labels": LABELS + 0.5}, "labels: got float64"), ({"given": {"mask": LABELS}}, "given: got mask; infobatch reads nothing"),
     ({"policy": "static", "given": {"mask": LABELS}}, "given: got mask; static reads keep and weight"),
-    ({"policy": "dyn_unc", "after": 5, "epochs": 30}, "filter.after: the score dyn_unc is known after 10 epochs, got a cut after 5"),
-    ({"epochs": 0}, "filter.epochs"),
-    ({"class_floor": 0.5}, "filter.class_floor: needs class labels"), ({"policy": "rho"}, "filter.irreducible: missing"),
-    ({"epochs": None}, "filter.epochs: missing"),
+    ({"policy": "dyn_unc", "after": 5, "epochs": 30}, "Filter(after=...): the score dyn_unc is known after 10 epochs, got a cut after 5"),
+    ({"epochs": 0}, "Filter(epochs=...): "),
+    ({"class_floor": 0.5}, "Filter(class_floor=...): needs class labels"), ({"policy": "rho"}, "Filter(irreducible=...): missing"),
+    ({"epochs": None}, "Filter(epochs=...): missing"),
+    ({"policy": "two_sided", "low": 0.6, "high": 0.5}, "Filter(low=...) and high=: got 1.1 together"),
+    ({"policy": "my.filter.rules:policy"}, "Filter(policy=...): cannot import 'my.filter.rules:policy'"),
+    ({"policy": "static", "epochs": None}, "Filter(epochs=...): missing (of static, which without a selection cuts after a share of the epochs)"),
 ])
 def test_mistakes_in_the_making(arguments, message):
     arguments = {"policy": "infobatch", "epochs": 9, **arguments}

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hpcfilter.errors import on_all
 from hpcfilter.kept import KeptSet
 from hpcfilter.randomness import Permutation
 from hpcfilter.sampler import shard_plan, weights_of
@@ -40,7 +39,6 @@ def deal_global(selection, scores, shards, comm, seed, epoch, consumed):
     exactly once; when the last row is short, some ranks get a stand-in of weight 0, so that all take equally many steps. Returns Hand.
     """
     kept = KeptSet(selection.keep, comm)
-    _refuse_nothing(kept.count)
     position = np.arange(consumed + comm.rank, -(-(kept.count - consumed) // comm.size) * comm.size + consumed, comm.size)
     index = kept.select(Permutation(kept.count, seed, epoch)(position % kept.count))
     real = position < kept.count
@@ -50,7 +48,6 @@ def deal_global(selection, scores, shards, comm, seed, epoch, consumed):
 
 def deal_shard(selection, scores, shards, comm, seed, epoch, consumed):
     """Every rank trains its own kept samples, those with fewer go round again (`shard_plan`); a rank that keeps none gets stand-ins. Returns Hand."""
-    _refuse_nothing(int(comm.sum(np.count_nonzero(selection.keep))))
     plan = shard_plan(selection, shards, comm, seed, epoch, comm.size)
     rows = len(plan.totals)
     real = np.full(rows, len(plan.index) > 0)
@@ -61,8 +58,3 @@ def deal_shard(selection, scores, shards, comm, seed, epoch, consumed):
 
 
 DEALS = {"global": deal_global, "shard": deal_shard}
-
-
-def _refuse_nothing(kept):
-    if kept == 0:
-        raise on_all("filter: the policy keeps no sample in this epoch")

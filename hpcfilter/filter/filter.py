@@ -13,22 +13,22 @@ What a policy asks for beyond that: `lr_scale` times the scheduled learning rate
 
 import json
 import warnings
+import weakref
 
 import numpy as np
-import torch
 
 from hpcfilter.comm import surroundings
-from hpcfilter.config import choose
 from hpcfilter.data import edges, read_given, shard
 from hpcfilter.errors import InputError, on_all
 from hpcfilter.filter import state as states
-from hpcfilter.filter.arguments import count, own_labels, own_rows
-from hpcfilter.filter.deal import DEALS, Hand
+from hpcfilter.filter.arguments import choices, count, own_labels, own_rows
+from hpcfilter.filter.deal import Hand
 from hpcfilter.filter.indexed import Indexed
-from hpcfilter.filter.seen import Seen, indices
-from hpcfilter.policies import check_score, find_policy, given_file, policy_function
+from hpcfilter.filter.seen import Seen, indices, shown
+from hpcfilter.filter.walk import MOST_MISSING, SHORT, Walk, say_unfinished
+from hpcfilter.policies import find_policy
 from hpcfilter.sampler import deliver, table_digest
-from hpcfilter.scores import Scores, make_score
+from hpcfilter.scores import Scores
 
 
 class Filter:
@@ -38,7 +38,10 @@ class Filter:
     initialised, else those of the MPI launch. epochs: of the whole training, for the policies that have a schedule. order: "global" (every rank can
     read every sample) or "shard" (a rank trains only the block of indices that it owns). score: name, or dict with a name and the score's
     parameters. labels: class of every sample, int (N,), for per_class, class_floor and the noise guard. given: what a policy reads from a file,
-    name -> (N,) array.
+    name -> (N,) array. partial: whether batches may be left out and epochs end early; else a batch that is left out is refused at once, and an epoch
+    of which more than a tenth did not come when it is over.
+
+    Numbers of the epoch: `epoch`; `kept`, the samples that all ranks train, and `kept_share` of N; `len`, those of this rank. They change with it.
 
     Collective, so that all ranks must call them, in the same order: the constructor, with equal arguments, `set_epoch`, `state_dict` and
     `load_state_dict`. Nothing else communicates. Make it after hvd.init() or init_process_group(), and start Horovod scripts with `python -m mpi4py`,
@@ -46,43 +49,39 @@ class Filter:
     """
 
     def __init__(self, num_samples, policy="infobatch", *, comm=None, seed=0, epochs=None, order="global", score="auto", labels=None, given=None,
-                 **parameters):
+                 partial=False, **parameters):
         self.comm = comm = comm or surroundings()
         self._warned = set()
         with comm.together():
             total = count(num_samples, comm)
-            function = find_policy(policy)
-            schedule = {} if epochs is None else {"epochs": epochs}
-            self._policy, bound = policy_function(policy, parameters, True, labels is not None, "none (give labels=...)", given or (), **schedule)
-            self._deal = choose(DEALS, order, "order")
-            score = {"name": score} if isinstance(score, str) else dict(score)
-            score = make_score(score.pop("name", "auto"), score, True, "none", getattr(function, "score", "loss"))
-            check_score(policy, bound, self._policy.keywords, score, given or ())
-            if score.needs_features or score.needs_passes:
-                raise InputError(f"score.name: {score.name} needs more than losses and logits; use `hpcfilter score`")
+            self._policy, bound, score, self._deal, (path, columns) = choices(policy, parameters, order, score, epochs, labels is not None,
+                                                                                given or ())
             owned = shard(total, comm.rank, comm.size)
             labels = None if labels is None else own_labels(labels, owned, total)
             given = {name: own_rows(name, array, owned, total) for name, array in (given or {}).items()}
-            path, columns = given_file(policy, bound, instead=given)
             if given and not (set(columns[:1]) <= set(given) <= set(columns)):
                 raise InputError(f"Filter: given: got {', '.join(given)}; {policy} reads {' and '.join(columns) or 'nothing'}")
             if given and path is not None:
                 raise InputError(f"Filter: got both given= and the file {path}, expected one of them")
             if path is not None:
                 given = read_given(path, columns, owned, total, part=(comm.rank, comm.size))
+        function = find_policy(policy)
         free = ("epochs", getattr(function, "given", (None,))[0])  # a training may be lengthened, and a file be moved
         plain = {key: value for key, value in {**bound, **self._policy.keywords}.items() if key not in free}
         self._identity = {"samples": total, "policy": policy, "parameters": json.dumps(plain, default=str, sort_keys=True), "score": score.identity(),
                           "seed": int(seed), "order": order}
-        self._epochs = bound.get("epochs")
-        states.check_equal({**self._identity, "epochs": self._epochs, "labels": labels is not None, "given": sorted(given)}, comm)
+        self._epochs, self._training = bound.get("epochs"), epochs
+        states.check_equal({**self._identity, "epochs": self._epochs, "labels": labels is not None, "given": sorted(given),
+                            "partial": bool(partial)}, comm)
         classes = 0 if labels is None else int(comm.max(labels.max())) + 1
         self._identity["given"] = table_digest({**given, **({} if labels is None else {"labels": labels})}, owned, comm)
         self.scores = Scores(owned, total, score, labels, classes, given)
         self._shards, self._seed, self._order = edges(total, comm.size), int(seed), order
         self._needs_classes = score.needs_classes or getattr(function, "needs_classes", False)
         self._trained, self._looked = Seen(score.needs_batches), Seen()
-        self.epoch = 0
+        self._walk = Walk(total, bool(partial))
+        weakref.finalize(self, say_unfinished, self._walk, comm.rank)
+        self.epoch, self._over = 0, None  # an epoch that was over when its state was taken
         self._select(consumed=0)
 
     # The sampler
@@ -93,8 +92,8 @@ class Filter:
         Does nothing in an epoch that has only just begun, or been resumed. Raises InputError for an epoch that is under way, when the policy keeps
         nothing, or when the network has diverged.
         """
-        begun, drawn = self.comm.max(np.array([self._cursor, self._drawn or self._hand.first], np.int64))
-        if epoch == self.epoch and begun:
+        begun, drawn = self.comm.max(np.array([self._walk.cursor, self._drawn or self._hand.first], np.int64))
+        if (epoch == self.epoch and begun) or epoch == self._over:
             raise on_all(f"Filter: set_epoch({epoch}): that epoch is under way or over, expected another one")
         if epoch == self.epoch:
             return
@@ -107,12 +106,13 @@ class Filter:
         """The indices that this rank trains, in order; as many on every rank. They may be drawn any number of times before the first batch is
         trained.
         """
-        if self._cursor:
+        if self._walk.cursor:
             raise InputError(f"Filter: epoch {self.epoch} is under way or over; call set_epoch({self.epoch + 1}) before the next one")
         self._drawn = True
         return map(int, self._hand.index)
 
     def __len__(self):
+        """Samples that this rank trains in this epoch, or in what was left of it when a state was loaded; as many on every rank."""
         return len(self._hand.index)
 
     def indexed(self, dataset):
@@ -133,19 +133,20 @@ class Filter:
     def loss(self, losses, index, output=None, target=None):
         """The loss to go backward from: the weighted mean over the batch, for gradients that are averaged over the ranks.
 
-        losses: tensor (b,), one per sample. index: integers (b,) as the loader gave them: batches come in the sampler's order, and some may be left
-        out. output, target: logits (b, C) and labels (b,), read only if the policy or the score needs them. Returns a scalar tensor; its mean over
+        losses: tensor (b,), one per sample. index: integers (b,) as the loader gave them, on any device: batches come in the sampler's order, without
+        gaps unless the filter is `partial`. On a GPU only the first of an epoch are read at once, the others before what was seen is used.
+        output, target: logits (b, C) and labels (b,), read only if the policy or the score needs them. Returns a scalar tensor; its mean over
         the ranks is the sum of weight * loss over the global batch / number of its samples. Communicates nothing.
         Raises InputError for an index outside the data set, or not of the sampler's order.
         """
-        hand, index = self._hand, indices(index, self.scores.total)
+        hand, walk = self._hand, self._walk
+        index = walk.received(index)
         if losses.shape != index.shape:
-            raise InputError(f"Filter: losses: got shape {tuple(losses.shape)}, expected one per index, {index.shape}")
-        here = self._locate(index)
-        self._trained.add(index, hand.real[here], self._look(losses, output, target))
-        self._skipped += here.start - self._cursor
-        self._cursor = here.stop
-        weight = torch.from_numpy(hand.weight[here]).to(losses.device)
+            raise InputError(f"Filter: losses: got shape {tuple(losses.shape)}, expected one per index, {tuple(index.shape)}")
+        here = walk.place(index)
+        self._trained.add(hand.index[here], hand.real[here], self._look(losses, output, target))
+        walk.go_on(here, index)
+        weight = walk.weight(here, losses.device)
         if here.stop < len(hand.index) or not hand.stand_ins:
             return (losses * weight).mean()
         rows = self.comm.size * len(index)  # of the last global batch, whose stand-ins weigh nothing and do not count
@@ -171,6 +172,11 @@ class Filter:
     # What the selection says
 
     @property
+    def kept_share(self):
+        """kept / N of this epoch."""
+        return self.kept / self.scores.total
+
+    @property
     def lr_scale(self):
         """The factor that the policy puts on the learning rate in this epoch: set rate = scheduled rate * lr_scale, never rate *= lr_scale."""
         return self.selection.lr_scale
@@ -178,12 +184,12 @@ class Filter:
     @property
     def begins_anew(self):
         """Whether the network and the learning-rate schedule are to begin anew now, at the beginning of this epoch (FORGET, CCS, Dyn-Unc)."""
-        return 0 < self.epoch == self.selection.began and self._hand.first == 0 and self._cursor == 0
+        return 0 < self.epoch == self.selection.began and self._hand.first == 0 and self._walk.cursor == 0
 
     @property
     def first_epoch(self):
         """The epoch to go on with after `load_state_dict`: this one if samples of it are left, else the next."""
-        return self.epoch if len(self._hand.index) > self._cursor else self.epoch + 1
+        return self.epoch if len(self._hand.index) > self._walk.cursor else self.epoch + 1
 
     # Stopping and going on
 
@@ -194,19 +200,25 @@ class Filter:
         epoch_over: whether the epoch ends here although samples of it are left (drop_last, a break).
         Values are numbers, strings and tensors, some (N,) long: torch.save writes it, torch.load reads it with weights_only=True.
         """
-        over = epoch_over or self._cursor == len(self._hand.index)
+        cursor = self._walk.cursor
+        over = epoch_over or cursor == len(self._hand.index)
+        with self.comm.together():
+            self._walk.read()
         columns = {f"scores.{name}": array for name, array in self.scores.columns().items()}
         for kind, seen in (("trained", self._trained), ("looked", self._looked)):
             index, rows = seen.settle(self.comm)
             columns |= {f"{kind}.index": index, **{f"{kind}.{name}": array for name, array in rows.items()}}
+        self._check_whole(len(columns["trained.index"]), self._walk.missing if epoch_over and not self._walk.partial else 0)
         whole = states.gather(columns, self.comm)
-        plain = {"epoch": self.epoch, "epochs": self._epochs, "over": over, "consumed": self._hand.consumed(self._cursor, self.comm.size),
-                 "ranks": self.comm.size, "longest": self._longest}
+        self._walk.saved = cursor
+        plain = {"epoch": self.epoch, "epochs": self._epochs, "over": over, "consumed": self._hand.consumed(cursor, self.comm.size),
+                 "ranks": self.comm.size, "longest": self._walk.longest}
         return {**self._identity, **plain, **whole} if self.comm.rank == 0 else {}
 
     def load_state_dict(self, state):
         """Go on where `state_dict` was taken, on any number of ranks ("shard", within an epoch: on as many). All ranks must call.
 
+        An epoch that was over goes home, and the next one begins; after the last of `epochs` nothing is left, and the length is 0.
         state: rank 0's counts. Raises InputError on all ranks for the state of another policy, data set, seed, score or order.
         """
         names = [f"scores.{name}" for name in self.scores.columns()]
@@ -218,58 +230,44 @@ class Filter:
             seen.restore(*deliver(rows.pop("index"), rows, self._shards, self.comm))
         self.epoch = plain["epoch"]
         self._select(None if plain["over"] else plain["consumed"])
-        self._longest = plain["longest"]
+        self._walk.longest = plain["longest"]
+        if plain["over"] and self.epoch + 1 != self._training:
+            self._go_home()
+            self.epoch, self._over = self.epoch + 1, self.epoch
+            self._select(consumed=0)
 
     # Inside
 
     def _select(self, consumed):
         """The selection of this epoch, and this rank's hand: what is left of it when `consumed` samples are trained; nothing when None are left."""
         self.selection = self._policy(self.scores, self.epoch, self._seed, self.comm)
+        self.kept = int(self.comm.sum(np.count_nonzero(self.selection.keep)))
+        if not self.kept and consumed is not None:
+            raise on_all("filter: the policy keeps no sample in this epoch")
         self._hand = Hand.empty() if consumed is None else \
             self._deal(self.selection, self.scores, self._shards, self.comm, self._seed, self.epoch, consumed)
-        self._cursor, self._skipped, self._longest = 0, 0, 0  # how far in the hand, how many of it were left out, the longest batch so far
+        self._walk.begin(self._hand, self.epoch)
         self._drawn = False
 
     def _wants_a_look(self):
         return self.selection.refresh & (not self.selection.frozen) & (not self.scores.score.needs_batches)
 
-    def _locate(self, index):
-        """Where in this rank's hand a batch stands: a slice at or after the cursor."""
-        whole, length = self._hand.index, len(index)
-        self._longest = max(self._longest, length)
-        if np.array_equal(whole[self._cursor : self._cursor + length], index):
-            return slice(self._cursor, self._cursor + length)
-        for start in self._cursor + np.flatnonzero(whole[self._cursor :] == index[0]):  # batches were left out
-            if np.array_equal(whole[start : start + length], index):
-                return slice(int(start), int(start) + length)
-        raise InputError(f"Filter: index: got a batch that begins with {index[:3].tolist()}, expected "
-                         f"{whole[self._cursor : self._cursor + 3].tolist()} or what comes later in epoch {self.epoch}: "
-                         "batches must come in the sampler's order, each once")
-
     def _look(self, losses, output, target):
-        if not self._needs_classes:
-            return self.scores.score.observe(losses, target, losses, None, classes=False)
-        if output is None or target is None:
-            raise InputError(f"Filter: {self._identity['policy']} with the score {self.scores.score.name} needs logits and labels: "
-                             "loss(losses, index, output, target)")
-        if output.ndim != 2 or target.shape != losses.shape or target.is_floating_point():
-            raise InputError(f"Filter: got an output of shape {tuple(output.shape)} and {target.dtype} targets of shape {tuple(target.shape)}, "
-                             f"expected logits ({len(losses)}, classes) and integers ({len(losses)},)")
-        return self.scores.score.observe(output.float(), target, losses)
+        return shown(losses, output, target, self.scores.score, self._identity["policy"] if self._needs_classes else None)
 
     def _go_home(self):
         """The observations of the epoch go to the owners of the samples."""
+        with self.comm.together():
+            self._walk.read()
         index, columns = self._trained.settle(self.comm)
         looked, looks = self._looked.settle(self.comm)
-        tail = len(self._hand.index) - self._cursor
+        self._check_whole(len(index), self._walk.missing)
         bad = np.count_nonzero(~np.isfinite(columns["value"]))
-        left = self._skipped > 0 or tail >= max(1, self._longest)  # more than drop_last leaves out
-        counts = np.array([len(index), bad, left, np.count_nonzero(self._wants_a_look()), len(looked)], np.int64)
-        seen, bad, left, wanted, looked_at = (int(count) for count in self.comm.sum(counts))
+        counts = np.array([len(index), bad, np.count_nonzero(self._wants_a_look()), len(looked)], np.int64)
+        seen, bad, wanted, looked_at = (int(count) for count in self.comm.sum(counts))
         if seen and seen == bad:
             raise on_all(f"Filter: epoch {self.epoch}: not one of {seen} losses is finite: the network has diverged")
         self._warn("bad", bad, f"{bad} of {seen} losses are not finite; their samples are kept")
-        self._warn("left out", left, f"only {seen} samples came to `loss`; the others keep the scores they had")
         self._warn("hidden", wanted and not looked_at, f"the policy wants a forward pass over {wanted} hidden samples (`hidden`, `observe`); "
                    'without it their scores stay as they are (refresh="none" says so)')
         self.scores.advance(self.selection)
@@ -278,6 +276,15 @@ class Filter:
             self.scores.observe(looked, looks)
         self._trained.clear()
         self._looked.clear()
+
+    def _check_whole(self, came, missing):
+        """Warn when samples of the epoch did not come to `loss`, refuse it when many did not. came, missing: samples of this rank."""
+        came, missing, dealt = (int(number) for number in self.comm.sum(np.array([came, missing, len(self._hand.index)], np.int64)))
+        dealt += self._hand.first - self._hand.stand_ins
+        cause = "" if self._walk.partial else f"; {SHORT}"
+        if came and cause and missing > MOST_MISSING * dealt:
+            raise on_all(f"Filter: epoch {self.epoch} is over, and only {came} of its {dealt} samples came to `loss`{cause}")
+        self._warn("left out", missing, f"only {came} samples came to `loss`; the others keep the scores they had{cause}")
 
     def _warn(self, kind, condition, message):
         """Warn once of each kind, from rank 0."""

@@ -42,6 +42,21 @@ class Seen:
         self._batches, self._settled = [], []
 
 
+def shown(losses, output, target, score, policy):
+    """What a batch shows of its samples. losses: (b,). output: logits (b, C), target: labels (b,), read where a policy is named, which needs them.
+
+    Returns name -> tensor (b,), of COLUMNS. Raises InputError for logits and labels that are missing or do not fit.
+    """
+    if policy is None:
+        return score.observe(losses, target, losses, None, classes=False)
+    if output is None or target is None:
+        raise InputError(f"Filter: {policy} with the score {score.name} needs logits and labels: loss(losses, index, output, target)")
+    if output.ndim != 2 or target.shape != losses.shape or target.is_floating_point():
+        raise InputError(f"Filter: got an output of shape {tuple(output.shape)} and {target.dtype} targets of shape {tuple(target.shape)}, "
+                         f"expected logits ({len(losses)}, classes) and integers ({len(losses)},)")
+    return score.observe(output.float(), target, losses)
+
+
 def _joined(rows):
     """[(index, columns)] as one, with all of COLUMNS."""
     columns = {name: np.concatenate([np.zeros(0, dtype), *(part.get(name, np.full(len(index), unknown)) for index, part in rows)]).astype(dtype)

@@ -11,10 +11,11 @@ from hpcfilter.policies.ranking import hide_for_good
 from hpcfilter.policies.selection import Selection
 
 
-def static(scores, epoch, seed, comm, *, epochs: Count, selection: Path | None = None, fraction: Fraction = 0.3,
+def static(scores, epoch, seed, comm, *, epochs: Count | None = None, selection: Path | None = None, fraction: Fraction = 0.3,
            after: Annotated[float, Field(gt=0, lt=1)] = 0.1, per_class: bool = False):
     """Train what `selection` keeps, at its weights: a selection.h5 made by `hpcfilter select`, whose rows the caller has put into scores.given,
-    since policies touch no files. Without one, hide the floor(fraction * N) lowest scores for good once `after * epochs` epochs are over.
+    since policies touch no files. Without one, hide the floor(fraction * N) lowest scores for good once `after * epochs` epochs are over; only that
+    needs to know the epochs of the training.
 
     State: none; the scores stay as they were when the cut was made. Biased towards the kept samples, unless the file's weights make up for it.
     """
@@ -27,11 +28,14 @@ def static(scores, epoch, seed, comm, *, epochs: Count, selection: Path | None =
 
 
 def _cuts_after(parameters):
-    return share_up(parameters["after"], parameters["epochs"]) if parameters["selection"] is None and parameters["fraction"] else None
+    cuts = parameters["selection"] is None and parameters["fraction"] and parameters["epochs"] is not None
+    return share_up(parameters["after"], parameters["epochs"]) if cuts else None
 
 
 def _cuts_in_time(parameters):
     after, epochs = _cuts_after(parameters), parameters["epochs"]
+    if epochs is None and parameters["selection"] is None:
+        return "filter.epochs: missing (of static, which without a selection cuts after a share of the epochs)"
     return f"filter.after: got {parameters['after']} of {epochs} epochs, so nothing is ever hidden" if after and after >= epochs else None
 
 
