@@ -14,7 +14,12 @@ from hpcfilter.data.distrust import check_kind
 from hpcfilter.data.hdf5 import lay_out, open_hdf5, own_array, read_attribute
 from hpcfilter.data.seal import check_seal, seal
 from hpcfilter.data.shard import shard
+from hpcfilter.data.stranger import stranger
 from hpcfilter.errors import InputError
+
+OTHERS = {"hpcfilter": "a packed data set", "options": "a probe"}  # an attribute of our other files -> what they are
+EXPECTED = ("a table: the scores.h5 of `hpcfilter score` or the selection.h5 of `hpcfilter select`; a mask of your own is for scripts: "
+            "hpcfilter.Filter(N, \"static\", given={\"keep\": mask})")
 
 
 def write_table(path, rows, columns, about):
@@ -53,15 +58,20 @@ def read_table(path, owned=None, part=(0, 1)):
 
     owned: range of the rows wanted, default this part's shard of them. part: (rank, ranks) that together check the seal of the whole file, each its
     share, before they read; None for a file that the caller has checked.
-    Raises InputError when the file is missing, damaged or holds anything but plain arrays.
+    Raises InputError when the file is missing, damaged, no table or made by another program.
     """
     path = str(path)
-    check_kind(path, "a table made by hpcfilter")
+    check_kind(path, EXPECTED)
     if part is not None:
-        check_seal(path, *part)
+        try:
+            check_seal(path, *part)
+        except InputError:
+            if what := stranger(path):
+                raise InputError(f"{path}: is {what}, which hpcfilter has not made; expected {EXPECTED}") from None
+            raise
     with open_hdf5(path) as file:
-        if "hpcfilter" in file.attrs:
-            raise InputError(f"{path}: is a packed file, expected a table, such as `hpcfilter score` and `hpcfilter select` make")
+        if what := next((what for attribute, what in OTHERS.items() if attribute in file.attrs), None):
+            raise InputError(f"{path}: is {what}, expected {EXPECTED}")
         about = {name: read_attribute(file, name) for name in file.attrs}
         arrays = {name: own_array(file, name) for name in file}
     lengths = {len(array) for array in arrays.values()}

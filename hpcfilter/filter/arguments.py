@@ -1,6 +1,7 @@
 """The arguments of a filter, checked."""
 
 import operator
+import os
 import re
 from contextlib import contextmanager
 
@@ -59,6 +60,27 @@ def own_rows(name, array, owned, total):
     if len(array) != total:
         raise InputError(f"Filter: {name}: got {len(array)} rows, expected {total}")
     return np.array(array[owned.start : owned.stop])  # a copy: the whole need not stay
+
+
+def own_columns(given, owned, total):
+    """This rank's rows of what a policy reads. given: name -> (N,) array; of a mask, `keep`, and of `weight` any kind of numbers will do.
+
+    Returns name -> array (n_local,). Raises InputError for a path, another length, a mask that is none, or weights that make no sense.
+    """
+    columns = {}
+    for name, array in given.items():
+        if isinstance(array, str | os.PathLike):
+            raise InputError(f"Filter: given: {name}: got the path {array}, expected the array itself, such as numpy.load of it")
+        if name == "keep" and len(array) != total:
+            raise InputError(f"Filter: given: keep: got {len(array)} rows, expected {total}; of a list of indices make a mask: "
+                             f"keep = numpy.zeros({total}, bool); keep[indices] = True")
+        own = own_rows(f"given: {name}", array, owned, total)
+        if name == "keep" and not np.isin(own, (0, 1)).all():
+            raise InputError(f"Filter: given: keep: got {own.dtype} from {own.min()} to {own.max()}, expected 0 or 1 for each sample")
+        if name == "weight" and not (np.isfinite(own) & (own >= 0)).all():
+            raise InputError(f"Filter: given: weight: got {own.min()} to {own.max()}, expected finite numbers of at least 0")
+        columns[name] = own.astype({"keep": bool, "weight": np.float32}.get(name, own.dtype))
+    return columns
 
 
 def own_labels(labels, owned, total):

@@ -21,7 +21,7 @@ from hpcfilter.comm import surroundings
 from hpcfilter.data import edges, read_given, shard
 from hpcfilter.errors import InputError, on_all
 from hpcfilter.filter import state as states
-from hpcfilter.filter.arguments import choices, count, own_labels, own_rows
+from hpcfilter.filter.arguments import choices, count, own_columns, own_labels
 from hpcfilter.filter.deal import Hand
 from hpcfilter.filter.indexed import Indexed
 from hpcfilter.filter.seen import Seen, indices, shown
@@ -58,7 +58,7 @@ class Filter:
                                                                                 given or ())
             owned = shard(total, comm.rank, comm.size)
             labels = None if labels is None else own_labels(labels, owned, total)
-            given = {name: own_rows(name, array, owned, total) for name, array in (given or {}).items()}
+            given = own_columns(given or {}, owned, total)
             if given and not (set(columns[:1]) <= set(given) <= set(columns)):
                 raise InputError(f"Filter: given: got {', '.join(given)}; {policy} reads {' and '.join(columns) or 'nothing'}")
             if given and path is not None:
@@ -80,9 +80,9 @@ class Filter:
         self._needs_classes = score.needs_classes or getattr(function, "needs_classes", False)
         self._trained, self._looked = Seen(score.needs_batches), Seen()
         self._walk = Walk(total, bool(partial))
-        weakref.finalize(self, say_unfinished, self._walk, comm.rank)
         self.epoch, self._over = 0, None  # an epoch that was over when its state was taken
         self._select(consumed=0)
+        weakref.finalize(self, say_unfinished, self._walk, comm.rank)
 
     # The sampler
 
@@ -228,10 +228,10 @@ class Filter:
         for kind, seen in (("trained.", self._trained), ("looked.", self._looked)):
             rows = {name.removeprefix(kind): array for name, array in blocks.items() if name.startswith(kind)}
             seen.restore(*deliver(rows.pop("index"), rows, self._shards, self.comm))
-        self.epoch = plain["epoch"]
+        self.epoch, self._over = plain["epoch"], None
         self._select(None if plain["over"] else plain["consumed"])
         self._walk.longest = plain["longest"]
-        if plain["over"] and self.epoch + 1 != self._training:
+        if plain["over"] and (self._training is None or self.epoch + 1 < self._training):
             self._go_home()
             self.epoch, self._over = self.epoch + 1, self.epoch
             self._select(consumed=0)
