@@ -98,6 +98,16 @@ def test_mistakes_in_the_making(arguments, message):
         run(2, lambda comm: Filter(SAMPLES, comm=comm, **arguments))
 
 
+def test_what_a_policy_finds_wrong_later_is_said_in_words_of_the_call_too():
+    def work(comm):
+        of = make(comm, "forget", "global")
+        with pytest.raises(InputError, match=r"^Filter\(after=...\): 0 of 203 samples have a score .*; lengthen after=$") as error:
+            of.set_epoch(2)
+        return error.value.shared
+
+    assert run(2, work) == [True, True]
+
+
 def test_ranks_that_are_told_different_things():
     for changes in ({"seed": 3}, {"r": 0.4}, {"order": "shard"}, {"num_samples": 202}, {"epochs": 10},
                     {"labels": LABELS}, {"policy": "static", "given": {"keep": LABELS > 0}}):

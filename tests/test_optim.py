@@ -99,12 +99,14 @@ def test_an_optimiser_of_ones_own():
 
 @pytest.mark.parametrize("made, expected", [
     ((0.001, 0.1), (0.01, 1)), ((0.1, 0.1), (1, 1)), ((0.0, 0.0), (1, 1)), ((0.0, 0.3), (0, 1)), ((3.0, 1.5), (1, 0.5)),
-    ((torch.tensor(0.02), 0.04), (0.5, 1)),
+    ((torch.tensor(0.02), 0.04), (0.5, 1)), ((None, None), (1, 1)),
 ])
 def test_each_parameter_group_keeps_its_part_of_the_rate(made, expected):
     """A factory's groups keep the ratio of their rates; equal ones, and those still to be set, get the rate itself, bit for bit."""
     groups = [{"params": [torch.nn.Parameter(torch.ones(2))], "lr": lr} for lr in made]
-    optimizer = torch.optim.SGD(groups, foreach=False)
+    optimizer = torch.optim.SGD([{**group, "lr": 0.0 if group["lr"] is None else group["lr"]} for group in groups], foreach=False)
+    for group, lr in zip(optimizer.param_groups, made, strict=True):
+        group["lr"] = lr  # None: of an optimiser that makes do without
     ratios = rate_ratios(optimizer)
     assert ratios == pytest.approx(expected) and max(ratios) == 1.0
     for rate in (0.1 / 3, 0.0, 7.3):

@@ -23,7 +23,9 @@ def in_call_words():
         words = re.sub(r"^score\.name\b", "Filter(score=...)", str(error))
         words = re.sub(r"^score\.(\w+)", r'Filter(score={"\1": ...})', words)
         words = re.sub(r"^filter\.(\w+)", r"Filter(\1=...)", words)
-        raise InputError(re.sub(r"(?<= )filter\.(\w+)", r"\1=", words)) from None
+        renamed = InputError(re.sub(r"(?<= )filter\.(\w+)", r"\1=", words))
+        renamed.shared = error.shared
+        raise renamed from None
 
 
 def choices(policy, parameters, order, score, epochs, labels, given):

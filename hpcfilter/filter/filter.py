@@ -21,7 +21,7 @@ from hpcfilter.comm import surroundings
 from hpcfilter.data import edges, read_given, shard
 from hpcfilter.errors import InputError, on_all
 from hpcfilter.filter import state as states
-from hpcfilter.filter.arguments import choices, count, own_columns, own_labels
+from hpcfilter.filter.arguments import choices, count, in_call_words, own_columns, own_labels
 from hpcfilter.filter.deal import Hand
 from hpcfilter.filter.indexed import Indexed
 from hpcfilter.filter.seen import Seen, indices, shown
@@ -240,7 +240,8 @@ class Filter:
 
     def _select(self, consumed):
         """The selection of this epoch, and this rank's hand: what is left of it when `consumed` samples are trained; nothing when None are left."""
-        self.selection = self._policy(self.scores, self.epoch, self._seed, self.comm)
+        with in_call_words():
+            self.selection = self._policy(self.scores, self.epoch, self._seed, self.comm)
         self.kept = int(self.comm.sum(np.count_nonzero(self.selection.keep)))
         if not self.kept and consumed is not None:
             raise on_all("filter: the policy keeps no sample in this epoch")

@@ -34,7 +34,7 @@ def rate_ratios(optimizer):
 
     Ask before anything is scheduled or loaded: then the groups hold other rates.
     """
-    rates = [float(group["lr"]) for group in optimizer.param_groups]
+    rates = [float(group.get("lr") or 0.0) for group in optimizer.param_groups]
     most = max(rates)
     return [rate / most if most else 1.0 for rate in rates]
 
