@@ -131,3 +131,11 @@ def test_shard_order_trains_on_what_each_rank_owns(tmp_path, digits, config, hpc
     ok(hpcfilter(3, "train", path, "--run-dir", tmp_path / "run"))
     _, epochs, _ = read_run(tmp_path / "run")
     assert epochs[-1]["hidden"] > 0 and epochs[-1]["imbalance"] > 1 and epochs[-1]["accuracy"] > 0.5
+
+
+def test_guesses_that_differ_are_refused_where_a_wrong_message_would_hang(program):
+    """In MPI a rank that takes another collective than the others waits for ever, or gets their bytes for its own."""
+    told = [line.split(" | ") for line in ok(program(2, "other_guesses")).stdout.splitlines()]
+    differ = "lowest: start: got rank 0: {}; rank 1: {}; expected the same on all ranks"
+    expected = [differ.format(0.5, 0.25), differ.format("none", 0.5), differ.format(0.5, "none"), "50000", "50000"]
+    assert told == [[text] * 2 for text in expected]
