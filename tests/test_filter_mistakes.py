@@ -115,6 +115,17 @@ def test_ranks_that_are_told_different_things():
             run(3, lambda comm, changes=changes: Filter(**{"num_samples": SAMPLES, "epochs": 9, "comm": comm, **(changes if comm.rank else {})}))
 
 
+def test_ranks_that_begin_different_epochs():
+    """Each would deal by another permutation, and nobody would see it."""
+    def work(comm):
+        of = Filter(SAMPLES, "none", comm=comm)
+        with pytest.raises(InputError, match="set_epoch: got epochs from 1 to 2, expected the same on all ranks") as error:
+            of.set_epoch(1 + comm.rank % 2)
+        return error.value.shared
+
+    assert run(3, work) == [True] * 3
+
+
 def test_a_data_set_in_the_place_of_its_length():
     with pytest.raises(InputError, match="num_samples: got list, expected the number of samples, such as len"):
         Filter([1, 2, 3], comm=SerialComm(), epochs=3)

@@ -25,7 +25,7 @@ from hpcfilter.filter.arguments import choices, count, in_call_words, own_column
 from hpcfilter.filter.deal import Hand
 from hpcfilter.filter.indexed import Indexed
 from hpcfilter.filter.seen import Seen, indices, shown
-from hpcfilter.filter.walk import MOST_MISSING, SHORT, Walk, say_unfinished
+from hpcfilter.filter.walk import ENDED_EARLY, MOST_MISSING, Walk, say_unfinished
 from hpcfilter.policies import find_policy
 from hpcfilter.sampler import deliver, table_digest
 from hpcfilter.scores import Scores
@@ -89,10 +89,12 @@ class Filter:
     def set_epoch(self, epoch):
         """Begin an epoch: observations go home, the policy selects, the kept samples are dealt to the ranks. All ranks must call.
 
-        Does nothing in an epoch that has only just begun, or been resumed. Raises InputError for an epoch that is under way, when the policy keeps
-        nothing, or when the network has diverged.
+        Does nothing in an epoch that has only just begun, or been resumed. Raises InputError for an epoch that is under way, or not the same on all
+        ranks, when the policy keeps nothing, when too little of the last epoch came to `loss`, or when the network has diverged.
         """
-        begun, drawn = self.comm.max(np.array([self._walk.cursor, self._drawn or self._hand.first], np.int64))
+        begun, drawn, last, first = self.comm.max(np.array([self._walk.cursor, self._drawn or self._hand.first, epoch, -epoch], np.int64))
+        if last != -first:
+            raise on_all(f"Filter: set_epoch: got epochs from {-first} to {last}, expected the same on all ranks")
         if (epoch == self.epoch and begun) or epoch == self._over:
             raise on_all(f"Filter: set_epoch({epoch}): that epoch is under way or over, expected another one")
         if epoch == self.epoch:
@@ -282,7 +284,7 @@ class Filter:
         """Warn when samples of the epoch did not come to `loss`, refuse it when many did not. came, missing: samples of this rank."""
         came, missing, dealt = (int(number) for number in self.comm.sum(np.array([came, missing, len(self._hand.index)], np.int64)))
         dealt += self._hand.first - self._hand.stand_ins
-        cause = "" if self._walk.partial else f"; {SHORT}"
+        cause = "" if self._walk.partial else f"; {ENDED_EARLY}"
         if came and cause and missing > MOST_MISSING * dealt:
             raise on_all(f"Filter: epoch {self.epoch} is over, and only {came} of its {dealt} samples came to `loss`{cause}")
         self._warn("left out", missing, f"only {came} samples came to `loss`; the others keep the scores they had{cause}")

@@ -14,11 +14,11 @@ from hpcfilter.errors import InputError
 from hpcfilter.filter.seen import indices
 
 EARLY = 2  # batches of an epoch whose index is read at once, wherever it lies
-CAUSES = ("usual causes: the loader is sharded a second time (Lightning: Trainer(use_distributed_sampler=False); Accelerate: keep the loader out of "
-          "prepare(); HF Trainer: override get_train_dataloader) or reordered (shuffle=True, batch_sampler=), or a trainer that resumes has skipped "
-          "batches (HF Trainer: ignore_data_skip=True)")
-SHORT = ("usual cause: a trainer that counts the batches once, while an epoch's length changes (Lightning: reload_dataloaders_every_n_epochs=1, and "
-         "set_epoch in train_dataloader); if epochs are to end early, say partial=True")
+OUT_OF_ORDER = ("usual causes: the loader is sharded a second time (Lightning: Trainer(use_distributed_sampler=False); Accelerate: keep the loader "
+                "out of prepare(); HF Trainer: override get_train_dataloader) or reordered (shuffle=True, batch_sampler=), or a trainer that resumes has "
+                "skipped batches (HF Trainer: ignore_data_skip=True)")
+ENDED_EARLY = ("usual cause: a trainer that counts the batches once, while an epoch's length changes (Lightning: "
+               "reload_dataloaders_every_n_epochs=1, and set_epoch in train_dataloader); if epochs are to end early, say partial=True")
 MOST_MISSING = 0.1  # of an epoch's samples: with more, it is refused
 
 
@@ -92,11 +92,12 @@ class Walk:
         else:
             what = "they came already" if np.isin(index, whole[:cursor]).all() else "they are in another order"
         return InputError(f"Filter: index: got a batch that begins with {index[:3].tolist()}, expected {rest[:3].tolist()} as the next of epoch "
-                          f"{self.epoch}: {what}; batches must come in the sampler's order, each once; {CAUSES}")
+                          f"{self.epoch}: {what}; batches must come in the sampler's order, each once; {OUT_OF_ORDER}")
 
 
 def say_unfinished(walk, rank):
     """At the end of a script: say when it left in the middle of an epoch, which nobody asks about any more."""
     failed = getattr(sys, "last_value", None) is not None  # that is said already
     if rank == 0 and walk.cursor > walk.saved and walk.missing and not walk.partial and not failed:
-        print(f"hpcfilter: epoch {walk.epoch} ended after {walk.cursor} of the {len(walk.hand.index)} samples of rank 0; {SHORT}", file=sys.stderr)
+        came = f"{walk.cursor} of the {len(walk.hand.index)} samples of rank 0"
+        print(f"hpcfilter: epoch {walk.epoch} ended after {came}; {ENDED_EARLY}", file=sys.stderr)
