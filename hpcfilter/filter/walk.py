@@ -15,8 +15,8 @@ from hpcfilter.filter.seen import indices
 
 EARLY = 2  # batches of an epoch whose index is read at once, wherever it lies
 OUT_OF_ORDER = ("usual causes: the loader is sharded a second time (Lightning: Trainer(use_distributed_sampler=False); Accelerate: keep the loader "
-                "out of prepare(); HF Trainer: override get_train_dataloader) or reordered (shuffle=True, batch_sampler=), or a trainer that resumes has "
-                "skipped batches (HF Trainer: ignore_data_skip=True)")
+                "out of prepare(); HF Trainer: override get_train_dataloader) or reordered (shuffle=True, batch_sampler=), or a trainer that resumes "
+                "has skipped batches (HF Trainer: ignore_data_skip=True)")
 ENDED_EARLY = ("usual cause: a trainer that counts the batches once, while an epoch's length changes (Lightning: "
                "reload_dataloaders_every_n_epochs=1, and set_epoch in train_dataloader); if epochs are to end early, say partial=True")
 MOST_MISSING = 0.1  # of an epoch's samples: with more, it is refused
