@@ -9,10 +9,10 @@ from hpcfilter.errors import InputError
 VARIABLE = re.compile(r"\$(?:\{([A-Za-z_][A-Za-z0-9_]*)\}|([A-Za-z_][A-Za-z0-9_]*))")
 BEGINNINGS = (  # first bytes of a file -> what it is
     (b"\x89HDF\r\n\x1a\n", "an HDF5 file"), (b"PK\x03\x04", "a zip archive, as .npz files are"), (b"PK\x05\x06", "an empty zip archive"),
-    (b"\x93NUMPY", "a .npy file"), (b"\x89PNG", "a PNG image"), (b"\xff\xd8\xff", "a JPEG image"), (b"GIF8", "a GIF image"),
-    (b"II*\0", "a TIFF image"), (b"MM\0*", "a TIFF image"), (b"BM", "a BMP image"), (b"\x1f\x8b", "a gzip file"), (b"BZh", "a bzip2 file"),
-    (b"\xfd7zXZ", "an xz file"), (b"\x28\xb5\x2f\xfd", "a zstd file"), (b"PAR1", "a Parquet file"), (b"ARROW1", "an Arrow file"), (b"CDF", "a NetCDF file"),
-    (b"\x80\x04", "a pickle of Python"), (b"\x80\x02", "a pickle of Python"))
+    (b"\x93NUMPY", "a .npy file"), (b"PAR1", "a Parquet file"), (b"ARROW1", "an Arrow file"), (b"CDF", "a NetCDF file"),
+    (b"\x89PNG", "a PNG image"), (b"\xff\xd8\xff", "a JPEG image"), (b"GIF8", "a GIF image"), (b"II*\0", "a TIFF image"),
+    (b"MM\0*", "a TIFF image"), (b"BM", "a BMP image"), (b"\x1f\x8b", "a gzip file"), (b"BZh", "a bzip2 file"), (b"\xfd7zXZ", "an xz file"),
+    (b"\x28\xb5\x2f\xfd", "a zstd file"), (b"\x80\x04", "a pickle of Python"), (b"\x80\x02", "a pickle of Python"))
 
 
 def expanded(text):
