@@ -1,5 +1,7 @@
 """The complaints of pydantic in everyday words: one table from its types of error to what was expected."""
 
+import re
+
 from hpcfilter.names import meant
 
 LIST = 'a list, such as [1, 2] or ["a", "b"]'
@@ -62,8 +64,8 @@ def _problem(errors, has_keys):
             return f"{expected}, got {short(first['input'])}{meant(first['input'], [name.strip(chr(39)) for name in names])}"
     if not has_keys or (first["type"] == "value_error" and isinstance(first["input"], dict)):
         return expected  # the words of a whole table say what it got
-    problem, way_out, rest = expected.partition(";")
-    return f"{problem}, got {short(first['input'])}{way_out}{rest}"
+    problem, *way_out = re.split("; (?!expected)", expected, maxsplit=1)
+    return "; ".join([f"{problem}, got {short(first['input'])}", *way_out])
 
 
 def _choices(error):

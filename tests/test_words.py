@@ -42,7 +42,7 @@ def one_line(words, capsys, *messages):
     ("train.schedule=cosin", "expected 'cosine', 'polynomial', 'step' or 'constant', got 'cosin'; did you mean 'cosine'?"),
     ("checkpoint.seconds=0", "checkpoint.seconds: expected more than 0 or 'auto', got 0"),
     ("checkpoint.seconds=[]", "checkpoint.seconds: expected a number or 'auto', got []"),
-    ("stop.signals=['SIGUSR1']", "SIGUSR1 is no signal that can be caught, got ['SIGUSR1']; expected names such as USR1, USR2, TERM; did you mean"),
+    ("stop.signals=['SIGUSR1']", "SIGUSR1 is no signal that can be caught; expected names such as USR1, USR2, TERM, got ['SIGUSR1']; did"),
     ("job.account=two words", "job.account: expected one word of letters, digits and"), ("job.name=-x", "job.name: expected one word"),
     ("job.directives=['x y']", "job.directives.0: expected an option as the scheduler"), ("job.env={'a b' = 'c'}", "the name of a variable"),
     ("job.constraint=$x", "job.constraint: expected names of features"), ("job.dependency= x", "job.dependency: expected a dependency"),
