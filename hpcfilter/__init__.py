@@ -5,16 +5,21 @@
     sampler = hpcfilter.Filter(len(dataset), "infobatch", epochs=90)    # in a training script of your own
 """
 
-from hpcfilter.comm import world
-from hpcfilter.threshold import lowest
-
 __version__ = "0.1.0"
 __all__ = ["Filter", "lowest", "world"]
 
 
-def __getattr__(name):
-    if name == "Filter":  # needs torch, which not every machine has that uses the rest
+def __getattr__(name):  # late: numpy takes a while, and torch not every machine has that uses the rest
+    if name == "Filter":
         from hpcfilter.filter import Filter
 
         return Filter
+    if name == "lowest":
+        from hpcfilter.threshold import lowest
+
+        return lowest
+    if name == "world":
+        from hpcfilter.comm import world
+
+        return world
     raise AttributeError(f"module 'hpcfilter' has no attribute '{name}'")

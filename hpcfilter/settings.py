@@ -65,10 +65,12 @@ class Source:
 
     def place(self, keys):
         """Where a key was set: "run.toml, line 7: ", "command line: ", or the file alone. keys: such as ["train", "lr"]."""
-        if any(setting.partition("=")[0].strip() in (".".join(keys), keys[0]) for setting in self.settings):
+        key, said = ".".join(keys), [setting.partition("=")[0].strip() for setting in self.settings]
+        if any(f"{key}.".startswith(f"{name}.") for name in said):
             return "command line: "
-        line = _line(self.text, keys)
-        return f"{self.path}, line {line}: " if line else f"{self.path}: "
+        if line := _line(self.text, keys):
+            return f"{self.path}, line {line}: "
+        return "command line: " if any(name.startswith(f"{key}.") for name in said) else f"{self.path}: "
 
 
 def override(tables, setting):

@@ -42,7 +42,8 @@ def stage(source, dest, method="copy", node=0, part=None):
     if method == "copy":
         did, count, size = _copy(source, path, node, part)
     elif method == "tar":
-        check_output(path, [source], "dest") if path.parent.is_dir() else None
+        if path.exists():
+            check_output(path, [source], "DEST")
         did, count, size = _unpack(source, path)
     elif method == "check":
         did, count, size = _check(source, path)

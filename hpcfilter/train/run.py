@@ -55,8 +55,8 @@ def train(config_path, run_dir, comm, settings=(), resume=False):
 def _check_places(config_path, run_dir):
     """Refuse a run folder that cannot be one, or in which the run would write over its own config. One that a run has left there is the run's."""
     check_folder(run_dir)
-    own = run_dir / "config.toml"
-    if own.exists() and own.samefile(config_path) and not (run_dir / "metrics.jsonl").exists():
+    own, config = run_dir / "config.toml", Path(config_path)
+    if own.exists() and config.exists() and own.samefile(config) and not (run_dir / "metrics.jsonl").exists():
         raise InputError(f"{run_dir}: the run would overwrite its run config {config_path}; give it another name, or another --run-dir")
 
 
