@@ -9,7 +9,7 @@ from typing import Annotated
 import pydantic
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict
 
-from hpcfilter.complaints import complaints
+from hpcfilter.complaints import complaints, short
 from hpcfilter.errors import InputError
 from hpcfilter.names import meant
 from hpcfilter.paths import expanded, kind, trouble
@@ -43,15 +43,16 @@ class Source:
         """
         self.path, self.settings = str(path), tuple(settings)
         try:
-            self.text = Path(path).read_text(encoding="utf-8")
+            self.text = Path(path).read_text(encoding="utf-8-sig")
             self.tables = tomllib.loads(self.text)
         except OSError as error:
             raise InputError(f"{path}: cannot read the {what}: {trouble(error)}") from None
         except UnicodeDecodeError:
-            raise InputError(f"{path}: cannot read the {what}: it is {kind(path) or 'no text in UTF-8'}, expected a text file in TOML"
-                             + ("; a data set belongs behind data.path" if what == "run config" else "")) from None
+            other = kind(path)
+            raise InputError(f"{path}: cannot read the {what}: it is {other or 'no text in UTF-8'}, expected a text file in TOML"
+                             + ("; a data set belongs behind data.path" if other and what == "run config" else "")) from None
         except tomllib.TOMLDecodeError as error:
-            raise InputError(f"{path}: not TOML: {error}") from None
+            raise InputError(f"{path}: not TOML: {error}{_shown(self.text, error)}") from None
         for setting in settings:
             override(self.tables, setting)
 
@@ -106,6 +107,13 @@ def _fields(schema, keys):
             found = schema.model_fields[key].annotation
             schema = next(one for one in (found, *typing.get_args(found)) if hasattr(one, "model_fields"))
     return list(schema.model_fields)
+
+
+def _shown(text, error):
+    """The line that a TOMLDecodeError names, in words; "" when it names none."""
+    number = re.search(r"at line (\d+)", str(error))
+    line = text.split("\n")[int(number[1]) - 1].strip() if number else ""
+    return f", in: {short(line, 80)}; texts stand in quotes" if line else ""
 
 
 def _line(text, keys):

@@ -133,6 +133,17 @@ def test_wrong_things_where_a_file_is_expected(wrong_files, digits, config, caps
         assert not RAW.search(str(caught.value)) and said in str(caught.value), caught.value
 
 
+@pytest.mark.parametrize("data, message", [
+    (b"[data]\npath = d.h5\n", "not TOML: Invalid value (at line 2, column 8), in: 'path = d.h5'; texts stand in quotes"),
+    (b'{"data": 1}', "not TOML: "), (b'seed = "\xff"', "it is no text in UTF-8, expected a text file in TOML"), (b"seed = 'a", "not TOML: "),
+    (b"\xef\xbb\xbfseed = 'one'", "line 1: seed: expected a whole number"), (b"", "data: missing"), (b"x\r\ny", "not TOML: "),
+    (b"a = [\n", "not TOML: "), (b"\n\na =\n", "not TOML: "),
+])
+def test_run_configs_that_are_none(tmp_path, capsys, data, message):
+    (tmp_path / "run.toml").write_bytes(data)
+    one_line(["train", tmp_path / "run.toml", "--run-dir", tmp_path / "run"], capsys, message)
+
+
 def test_a_packed_file_where_a_table_is_expected(digits, capsys):
     one_line(["select", digits, "--fraction", "0.1"], capsys, "is a packed file, expected a table")
 
