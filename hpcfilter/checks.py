@@ -9,7 +9,7 @@ from hpcfilter.config import choose, imported
 from hpcfilter.data import augmentation, read_given, shard
 from hpcfilter.data.seal import read_seal
 from hpcfilter.errors import InputError
-from hpcfilter.models import check_model
+from hpcfilter.models import check_model, find_model
 from hpcfilter.policies import check_score, find_policy, given_file, policy_function
 from hpcfilter.scores import make_score
 
@@ -47,22 +47,27 @@ def _check_augmentation(config, dataset, ranks):
 
 def _check_model(config, dataset, ranks):
     model = config.model
-    function, _ = check_model(model.name, model.factory, model.model_extra, *(shapes_of(config, dataset) if dataset else ()))
-    if dataset and not model.factory and ":" not in (loss := loss_name(config.train, classes_of(config, dataset))):
-        inputs, outputs = shapes_of(config, dataset)
-        made = math.prod(inputs) if hasattr(function, "makes_samples") else outputs
-        wanted = math.prod(inputs) if loss == "reconstruction" else outputs
-        if made != wanted:
-            raise InputError(f"train.loss: {loss} takes {wanted} values per sample, and the model {model.name} gives {made}; "
-                             "the loss reconstruction and the model autoencoder go together")
+    check_model(model.name, model.factory, model.model_extra, *(shapes_of(config, dataset) if dataset else ()))
 
 
 def _check_loss(config, dataset, ranks):
     name = loss_name(config.train, classes_of(config, dataset))
     if ":" in name:
         imported(name, "train.loss")
+    elif dataset and not config.model.factory:
+        _check_values(name, config, dataset)
     if config.train.label_smoothing and name != "cross_entropy":
         raise InputError("train.label_smoothing: is of the loss cross_entropy; this run has another one")
+
+
+def _check_values(loss, config, dataset):
+    """Whether one of our models gives as many values per sample as one of our losses takes."""
+    inputs, outputs = shapes_of(config, dataset)
+    made = math.prod(inputs) if hasattr(find_model(config.model.name, None), "makes_samples") else outputs
+    wanted = math.prod(inputs) if loss == "reconstruction" else outputs
+    if made != wanted:
+        raise InputError(f"train.loss: {loss} takes {wanted} values per sample, and the model {config.model.name} gives {made}; "
+                         "the loss reconstruction and the model autoencoder go together")
 
 
 def _check_policy(config, dataset, ranks):
