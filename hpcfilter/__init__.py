@@ -5,21 +5,16 @@
     sampler = hpcfilter.Filter(len(dataset), "infobatch", epochs=90)    # in a training script of your own
 """
 
+import importlib
+
 __version__ = "0.1.0"
 __all__ = ["Filter", "lowest", "world"]
 
 
-def __getattr__(name):  # late: numpy takes a while, and torch not every machine has that uses the rest
-    if name == "Filter":
-        from hpcfilter.filter import Filter
+_HOMES = {"Filter": "filter", "lowest": "threshold", "world": "comm"}  # imported when asked for: numpy takes a while, and not every machine has torch
 
-        return Filter
-    if name == "lowest":
-        from hpcfilter.threshold import lowest
 
-        return lowest
-    if name == "world":
-        from hpcfilter.comm import world
-
-        return world
+def __getattr__(name):
+    if name in _HOMES:
+        return getattr(importlib.import_module(f"hpcfilter.{_HOMES[name]}"), name)
     raise AttributeError(f"module 'hpcfilter' has no attribute '{name}'")

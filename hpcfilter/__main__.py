@@ -1,6 +1,10 @@
 """python -m hpcfilter, and python -m mpi4py -m hpcfilter under a launcher."""
 
+import os
 import sys
+
+# python -m looks into the current folder first, where a random.py of the user's would take the place of Python's; the command line puts it last
+sys.path[:] = [folder for folder in sys.path if folder not in ("", os.getcwd())]
 
 
 def main():

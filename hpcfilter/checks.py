@@ -5,16 +5,17 @@ No row is read and no model made. What comes with hpcfilter needs no torch for i
 
 import math
 
-from hpcfilter.config import choose, imported
+from hpcfilter.config import choose
 from hpcfilter.data import augmentation, read_given, shard
-from hpcfilter.data.seal import read_seal
 from hpcfilter.errors import InputError
 from hpcfilter.models import check_model, find_model
+from hpcfilter.own import imported
 from hpcfilter.policies import check_score, find_policy, given_file, policy_function
 from hpcfilter.scores import make_score
 
 LOSSES = "cross_entropy", "mse", "reconstruction"
-QUICK = "sgd", "lars", "lamb"  # optimisers that are known by name without torch
+# The keys of [train] that an optimiser has not, of those optimisers that are known without torch
+UNUSED = {"sgd": ("trust",), "lars": ("optimizer_options",), "lamb": ("momentum", "trust", "optimizer_options")}
 
 
 def check_run(config, dataset, ranks, elsewhere=None):
@@ -91,10 +92,13 @@ def _check_steps(config, dataset, ranks):
 
 
 def _check_optimizer(config, dataset, ranks):
-    if config.train.optimizer not in QUICK:
-        from hpcfilter.optim import find_optimizer  # needs torch
+    if (name := config.train.optimizer) in UNUSED:
+        idle = dict.fromkeys(UNUSED[name], f"the optimiser {name} has none")
+    else:
+        from hpcfilter.optim import unused  # needs torch
 
-        find_optimizer(config.train.optimizer)
+        idle = unused(config.train)
+    config.refuse({f"train.{key}": why for key, why in idle.items()})
 
 
 CHECKS = (  # key of the config that may name code of the user's own -> its check
@@ -154,10 +158,10 @@ def given_rows(config, dataset, part=None):
     path, columns = given_file(config.filter.policy, policy_of(config, dataset)[1])
     if path is None:
         return {}
-    if part is None:
-        read_seal(path)
     total = len(dataset.train)
-    return read_given(path, columns, shard(total, *part) if part else range(0), total, dataset.digest, part)
+    if part is None:
+        return read_given(path, columns, range(0), total, dataset.digest, blocks=())
+    return read_given(path, columns, shard(total, *part), total, dataset.digest, part)
 
 
 def _target(dataset):

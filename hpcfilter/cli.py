@@ -20,9 +20,9 @@ LAST_WORD = 0.5  # seconds that the launcher has to pass the report on, before a
 def main(argv=None):
     """Run one command. Returns the exit code: 0 done, or stopped in time; 2 bad input (one line on the error output of rank 0); 130 after
     Ctrl-C; 1 else."""
-    comm, problem = None, None
+    comm, words, problem = None, None, None
     if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())  # the user's own package.module is found here, as under python -m
+        sys.path.append(os.getcwd())  # the user's own package.module is found here; last, so that it takes the place of nobody else's
     try:
         words = _parse(sys.argv[1:] if argv is None else argv)
         if words.run is _train:
@@ -45,10 +45,13 @@ def main(argv=None):
             _abort(comm, 1, f" of {comm.size} failed:\n{traceback.format_exc()}")
     if isinstance(problem, Interrupted):
         notice.end_at_once()
+    said = str(problem)
+    if problem and (hasattr(words, "traceback") or os.environ.get("HPCFILTER_TRACEBACK")):
+        said += f"\n{problem.trace or ''.join(traceback.format_exception(problem))}"
     if problem and comm is not None and comm.size > 1 and not problem.shared:
-        _abort(comm, problem.code, f": {problem}")
+        _abort(comm, problem.code, f": {said}")
     if problem and (speaks() if comm is None else comm.rank == 0):
-        print(f"hpcfilter: {problem}", file=sys.stderr, flush=True)
+        print(f"hpcfilter: {said}", file=sys.stderr, flush=True)
     elif problem and comm is None:
         time.sleep(FIRST_WORD)  # the first rank that leaves makes the launcher end the others
     if isinstance(problem, Failure) and comm.size == 1:

@@ -7,7 +7,6 @@ configured like one of ours.
 
 import fractions
 import hashlib
-import importlib
 import inspect
 import json
 import math
@@ -23,7 +22,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from hpcfilter import notice
 from hpcfilter.errors import InputError
 from hpcfilter.job import Job
-from hpcfilter.names import meant, unknown
+from hpcfilter.names import unknown
+from hpcfilter.own import code
 from hpcfilter.paths import expanded
 from hpcfilter.settings import Place, Source, Table, describe
 
@@ -87,8 +87,9 @@ class Train(Table):
     gamma: Annotated[float, Field(gt=0, le=1)] = 0.1
     ramp_batch: Count | None = None  # global batch of the first epoch, which grows to the whole one ...
     ramp_epochs: Annotated[float, Field(ge=0)] = 0.0  # ... over so many epochs
-    optimizer: str = "sgd"  # sgd (Nesterov), lars, lamb or package.module:factory
-    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9  # of sgd and lars
+    optimizer: str = "sgd"  # sgd (Nesterov), lars, lamb, adamw or another of torch.optim by its name, or package.module:factory
+    optimizer_options: dict[str, Any] | None = None  # further settings of one of torch.optim, such as betas
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9  # of those that have one
     trust: Annotated[float, Field(gt=0)] = 0.001  # of lars: its trust coefficient
     weight_decay: Annotated[float, Field(ge=0)] = 5e-4
     loss: str = "auto"  # auto, cross_entropy, mse, reconstruction (of the sample itself) or package.module:factory
@@ -185,7 +186,29 @@ class Config(Table):
         except InputError as error:
             key = re.match(r"[a-z]+(\.\w+)+(?=:)", str(error))
             known = key and key[0].partition(".")[0] in type(self).model_fields
-            raise InputError(f"{self._source.place(key[0].split('.'))}{error}" if known else str(error)) from None
+            raise type(error)(f"{self._source.place(key[0].split('.'))}{error}" if known else str(error)) from error
+
+    def idle(self):
+        """The keys that come to nothing beside another one: "table.key" -> why. What is said to be off may keep its settings."""
+        data, train = self.data, self.train
+        augmented, extrapolated = "augment" in data.model_fields_set, "extrapolate" in train.model_fields_set
+        rules = (("model.name", self.model.factory, f'the model is of factory = "{self.model.factory}"'),
+                 ("data.shift", ":" in data.augment or not augmented, f'it is of augment = "shift" or "shift_flip", got "{data.augment}"'),
+                 ("train.extrapolation", not extrapolated, 'it is of extrapolate = "past", "fresh" or "noise", got none'),
+                 ("train.power", train.schedule != "polynomial", f'it is of schedule = "polynomial", got "{train.schedule}"'),
+                 ("train.milestones", train.schedule != "step", f'it is of schedule = "step", got "{train.schedule}"'),
+                 ("train.gamma", train.schedule != "step", f'it is of schedule = "step", got "{train.schedule}"'))
+        return {key: why for key, applies, why in rules if applies}
+
+    def refuse(self, idle):
+        """Raise InputError for the first of these keys that was set: on the command line, or to another value than its default.
+        The run folder's config.toml has every key. idle: "table.key" -> why it comes to nothing."""
+        for key, why in idle.items():
+            name, _, field = key.partition(".")
+            table = getattr(self, name)
+            if (value := getattr(table, field)) != type(table).model_fields[field].get_default(call_default_factory=True) \
+                    or self._source.commanded(key):
+                raise InputError(f"{self._source.place([name, field])}{key}: got {value!r}, which would be ignored: {why}")
 
     def data_file(self):
         """data.path, absolute. Raises InputError when nothing is there, but something of that name beside the run config."""
@@ -209,7 +232,8 @@ class Config(Table):
 
     def digest(self):
         """Hex digest of the resolved config, without the job."""
-        return hashlib.sha256(json.dumps(self.model_dump(mode="json", exclude={"job"}), sort_keys=True).encode()).hexdigest()[:16]
+        free = {"job": True, "train": {"optimizer_options"} if self.train.optimizer_options is None else set()}  # as before there was such a key
+        return hashlib.sha256(json.dumps(self.model_dump(mode="json", exclude=free), sort_keys=True).encode()).hexdigest()[:16]
 
 
 def load(path, settings=()):
@@ -223,6 +247,7 @@ def load(path, settings=()):
     config._beside = (Path(path).parent / config.data.path).absolute()
     config.data.path = config.data.path.absolute()
     config._source = source
+    config.refuse(config.idle())
     return config
 
 
@@ -233,19 +258,6 @@ def choose(known, name, where):
     return known[name]
 
 
-def imported(path, where, known=()):
-    """The object that "package.module:name" names. known: the names of our own that the caller would have taken. Raises InputError when it cannot be
-    imported."""
-    module, colon, name = path.partition(":")
-    if not colon:
-        raise InputError(f"{where}: got '{path}', expected package.module:name"
-                         + (f" or one of {', '.join(known)}{meant(path, known)}" if known else ""))
-    try:
-        return getattr(importlib.import_module(module), name)
-    except Exception as error:  # the user's own code may fail in any way
-        raise InputError(f"{where}: cannot import '{path}': {type(error).__name__}: {' '.join(str(error).split())}") from None
-
-
 def bind(function, given, where, **defaults):
     """Check `given` against the keyword-only parameters of `function`, or of several. Returns the complete dict of values.
 
@@ -253,20 +265,25 @@ def bind(function, given, where, **defaults):
     given; others are ignored. Raises InputError for a key that the function does not take, a missing one, or a value out of its type.
     """
     functions, fields, extra = function if isinstance(function, tuple) else (function,), {}, "forbid"
-    for name, parameter in [item for each in functions for item in inspect.signature(each, eval_str=True).parameters.items()]:
-        if parameter.kind is parameter.VAR_KEYWORD:
-            extra = "allow"  # the function checks its keys itself
-        if parameter.kind is parameter.KEYWORD_ONLY:
-            default = ... if parameter.default is parameter.empty else parameter.default
-            kind = Any if parameter.annotation is parameter.empty else parameter.annotation
-            fields[name] = (kind, default)
-    schema = pydantic.create_model(where, __config__=ConfigDict(extra=extra, protected_namespaces=()), **fields)
+    named = getattr(functions[0], "__name__", functions[0])
+    with code(f"{where}: the parameters of {named} cannot be read", True, functions[0]):
+        parameters = [item for each in functions for item in inspect.signature(each, eval_str=True).parameters.items()]
+        for name, parameter in parameters:
+            if parameter.kind is parameter.VAR_KEYWORD:
+                extra = "allow"  # the function checks its keys itself
+            if parameter.kind is parameter.KEYWORD_ONLY:
+                default = ... if parameter.default is parameter.empty else parameter.default
+                kind = Any if parameter.annotation is parameter.empty else parameter.annotation
+                fields[name] = (kind, default)
+        schema = pydantic.create_model(where, __config__=ConfigDict(extra=extra, protected_namespaces=(), arbitrary_types_allowed=True), **fields)
     given = {**{name: value for name, value in defaults.items() if name in fields}, **given}
     try:
         return {name: _whole(value, f"{where}.{name}") for name, value in schema.model_validate(given)}
     except pydantic.ValidationError as error:
         keys, problem = describe(error, schema, given)
-        raise InputError(f"{'.'.join([where, *keys])}: {problem} (of {getattr(functions[0], '__name__', functions[0])})") from None
+        known = keys and any(name == keys[-1] and name not in fields for name, _ in parameters)
+        hint = ", which takes it by position: put a * before its keys" if known else ""
+        raise InputError(f"{'.'.join([where, *keys])}: {problem} (of {named}{hint})") from None
 
 
 def _whole(value, where):

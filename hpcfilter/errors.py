@@ -4,17 +4,23 @@
 class Refusal(Exception):
     """One line that says what, got, expected and where; the command line shows it without a traceback and exits with `code`.
 
-    shared: all ranks raise it together (`comm.together`), so that they can leave in order; else the job must be aborted.
+    shared: all ranks raise it together (`comm.together`), so that they can leave in order; else the job must be aborted. trace: its traceback
+    on the rank that has raised it, where `comm.together` has passed it on.
     """
 
     code = 1
     shared = False
+    trace = ""
 
 
 class InputError(Refusal):
     """Bad input of the user."""
 
     code = 2
+
+
+class OwnCode(InputError):
+    """The user's own code (a model, a loss, ...) fails, or is not what is expected of it."""
 
 
 class Failure(Refusal):

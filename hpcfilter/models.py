@@ -9,8 +9,11 @@ import functools
 import itertools
 import math
 
-from hpcfilter.config import Count, bind, choose, imported
-from hpcfilter.errors import InputError
+from hpcfilter.config import Count, bind, choose
+from hpcfilter.errors import InputError, OwnCode
+from hpcfilter.own import a, call, code, imported, name_of, place
+
+FACTORY = "a factory: called as (inputs, outputs, *, keys of [model]), it returns a torch.nn.Module"
 
 
 def _convolution(inputs, outputs, stride=1, size=3):
@@ -106,6 +109,8 @@ def check_model(name, factory, parameters, inputs=None, outputs=None):
     inputs, outputs: as of a factory; None when nothing is known of the data. Raises InputError.
     """
     function = find_model(name, factory)
+    if not callable(function):
+        raise OwnCode(f"model.factory: got {a(function)}, expected {FACTORY}")
     values, smallest = bind(function, parameters, "model"), getattr(function, "smallest", None)
     if inputs and smallest and (len(inputs) != 3 or min(inputs[1:]) < smallest):
         raise InputError(f"model: {function.__name__} cannot be made for inputs {inputs} and {outputs} outputs: "
@@ -114,9 +119,31 @@ def check_model(name, factory, parameters, inputs=None, outputs=None):
 
 
 def build(name, factory, parameters, inputs, outputs):
-    """Make the model that the table [model] describes. Returns nn.Module. Raises InputError when it cannot be made for these inputs."""
+    """Make the model that the table [model] describes. Returns nn.Module, all of whose parameters have a shape. Raises InputError when it cannot
+    be made for these inputs."""
+    from torch import nn
+
     function, values = check_model(name, factory, parameters, inputs, outputs)
-    try:
-        return function(inputs, outputs, **values)
-    except (ValueError, TypeError, RuntimeError, ZeroDivisionError) as error:
-        raise InputError(f"model: {function.__name__} cannot be made for inputs {inputs} and {outputs} outputs: {error}") from None
+    model = call(f"model: {name_of(function)} cannot be made for inputs {inputs} and {outputs} outputs", FACTORY, function, inputs, outputs, **values)
+    if not isinstance(model, nn.Module):
+        raise OwnCode(f"model: {name_of(function)} returned {a(model)}, expected a torch.nn.Module{place(function)}")
+    _settle(model, inputs, function)
+    return model
+
+
+def _settle(model, inputs, function):
+    """Have lazy layers take their shape from a forward pass, before anybody counts the parameters."""
+    import torch
+    from torch.nn.parameter import is_lazy
+
+    def lazy():
+        return [name for name, tensor in [*model.named_parameters(), *model.named_buffers()] if is_lazy(tensor)]
+
+    if lazy():
+        modes = {module: module.training for module in model.modules()}
+        with code(f"model: {name_of(function)} has lazy layers, which cannot take their shape from inputs {inputs}"), torch.no_grad():
+            model.eval()(torch.zeros(2, *inputs))
+        for module, training in modes.items():
+            module.training = training
+    if left := lazy():
+        raise OwnCode(f"model: {left[0]} of {name_of(function)} is lazy, and no forward pass in eval mode gives it a shape{place(function)}")

@@ -13,6 +13,10 @@ class Parser(argparse.ArgumentParser):
 
     _words = ()  # that are being parsed
 
+    def __init__(self, **about):  # of the command and of each verb
+        super().__init__(**about)
+        self.add_argument("--traceback", action="store_true", default=argparse.SUPPRESS, help="show where in the code an error comes from, too")
+
     def error(self, message):
         """Refuse. An option that nobody knows may be why another is missing."""
         names = [word.partition("=")[0] for word in self._words]

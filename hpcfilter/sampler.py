@@ -116,6 +116,23 @@ def shard_plan(selection, shards, comm, seed, epoch, global_batch):
     return Plan(chosen + shards[comm.rank], weight, cuts, totals, _imbalance(selection, comm))
 
 
+def smallest_part(order, samples, rank, size, global_batch, micro_batch=None):
+    """How many samples of a rank go forward at once, at least, in an epoch in which all samples are kept. Steps without any do not count.
+
+    micro_batch: most that go forward at once, or None. Returns int.
+    """
+    if order == "shard":
+        fullest, per_rank = -(-samples // size), -(-global_batch // size)
+        parts = np.diff(edges(fullest, -(-fullest // per_rank)))
+    else:
+        totals = np.diff(edges(samples, -(-samples // global_batch)))
+        parts = begin(totals, size, rank + 1) - begin(totals, size, rank)
+    parts = parts[parts > 0]
+    if micro_batch:
+        parts = parts // -(-parts // micro_batch)
+    return int(parts.min(initial=global_batch))
+
+
 ORDERS = {"global": global_plan, "shard": shard_plan}
 
 

@@ -64,6 +64,10 @@ class Source:
             keys, problem = describe(error, schema, self.tables)
             raise InputError(f"{self.place(keys)}{'.'.join(keys)}: {problem}" if keys else f"{self.path}: {problem}") from None
 
+    def commanded(self, key):
+        """Whether a `--set` names this very key, such as "train.lr"."""
+        return any(setting.partition("=")[0].strip() == key for setting in self.settings)
+
     def place(self, keys):
         """Where a key was set: "run.toml, line 7: ", "command line: ", or the file alone. keys: such as ["train", "lr"]."""
         key, said = ".".join(keys), [setting.partition("=")[0].strip() for setting in self.settings]

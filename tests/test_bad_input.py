@@ -66,6 +66,7 @@ def test_labels_out_of_range_where_only_one_rank_sees_them(tmp_path, digits, con
     ({"data": {"augment": "blur"}}, "data.augment: unknown 'blur'; known: none, shift, shift_flip"),
     ({"train": {"loss": "custom:nothing"}}, "train.loss: cannot import 'custom:nothing'"),
     ({"model": {"factory": "cnn"}}, "model.factory: got 'cnn', expected package.module:name"),
+    ({"model": {"factory": "own/nets.py:net"}}, "got 'own/nets.py:net', expected the name of a module instead of its file, such as own.nets:net"),
 ])
 def test_mistakes_in_the_config(tmp_path, digits, config, capsys, tables, message):
     path = config(digits, **tables)

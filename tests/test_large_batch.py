@@ -15,6 +15,7 @@ from hpcfilter.report import read_run
 WAYS = {
     "lars": {"optimizer": "lars", "trust": 0.05, "momentum": 0.5, "lr": 0.5},
     "lamb": {"optimizer": "lamb", "lr": 0.01},
+    "adam": {"optimizer": "adam", "lr": 0.01, "weight_decay": 0.01},
     "clip": {"clip_norm": 0.05},
     "ramp": {"ramp_batch": 30, "ramp_epochs": 2, "epochs": 3, "schedule": "polynomial", "lr_scaling": "sqrt"},
     "fresh": {"extrapolate": "fresh", "extrapolation": 0.0},
@@ -112,8 +113,8 @@ def test_the_noise_scale_stands_in_the_record(tmp_path, digits, config, hpcfilte
     ({"reduction": "adasum", "noise_scale": True}, "needs the sum of the gradients"),
     ({"extrapolate": "past", "noise_scale": True}, "needs the gradients at the weights"),
     ({"micro_batch": 8, "noise_scale": True}, "needs the gradient of a rank's samples at once"),
-    ({"optimizer": "adagrad"}, "train.optimizer: got 'adagrad'"),
-    ({"label_smoothing": 0.1, "loss": "reconstruction"}, "train.label_smoothing: is of the loss cross_entropy"),
+    ({"optimizer": "adagard"}, "train.optimizer: unknown 'adagard'; known: adadelta"),
+    ({"label_smoothing": 0.1, "loss": "torch.nn:MSELoss"}, "train.label_smoothing: is of the loss cross_entropy"),
     ({"clip_norm": 0}, "train.clip_norm: expected more than 0"),
 ])
 def test_what_does_not_fit_is_refused_before_the_run(tmp_path, digits, config, capsys, train, message):

@@ -13,7 +13,7 @@ import hpcfilter
 PACKAGE = Path(hpcfilter.__file__).parent
 FLOORS = (
     {"errors", "names", "randomness", "pulse", "spans"},  # foundation
-    {"faults", "notice", "energy", "paths", "complaints"},
+    {"faults", "notice", "energy", "paths", "complaints", "own"},
     {"settings", "options"},
     {"job"},
     {"config", "machine", "comm", "record", "watchdog"},

@@ -145,7 +145,7 @@ def test_run_configs_that_are_none(tmp_path, capsys, data, message):
 
 
 def test_a_packed_file_where_a_table_is_expected(digits, capsys):
-    one_line(["select", digits, "--fraction", "0.1"], capsys, "is a packed file, expected a table")
+    one_line(["select", digits, "--fraction", "0.1"], capsys, "is a packed data set, expected a table")
 
 
 def test_damaged_files_of_a_run(trained, tmp_path, capsys):

@@ -1,10 +1,11 @@
 """What a communicator can do. SerialComm is the whole of it for one process."""
 
+import traceback
 from contextlib import contextmanager
 
 import numpy as np
 
-from hpcfilter.errors import Refusal, on_all
+from hpcfilter.errors import OwnCode, Refusal, on_all
 
 
 def check_adasum(parts, what):
@@ -76,12 +77,13 @@ class SerialComm:
         try:
             yield
         except Refusal as caught:
-            error = type(caught), str(caught)
+            error = type(caught), str(caught), caught.trace or "".join(traceback.format_exception(caught))
         first = int(self.min(self.size if error is None else self.rank))
         if first < self.size:
-            kind, text = self.bcast(error, root=first)
-            shared = kind(text)
-            shared.shared = True
+            some = int(self.sum(int(error is not None))) < self.size
+            kind, text, trace = self.bcast(error, root=first)
+            shared = kind(f"rank {first} of {self.size} failed: {text}" if some and kind is OwnCode else text)
+            shared.shared, shared.trace = True, trace
             raise shared
 
     def on_first(self, action):

@@ -7,8 +7,9 @@ from functools import partial
 
 import numpy as np
 
-from hpcfilter.config import choose, imported
-from hpcfilter.errors import InputError
+from hpcfilter.config import choose
+from hpcfilter.errors import InputError, OwnCode
+from hpcfilter.own import a, check_call, code, imported, name_of, place
 from hpcfilter.randomness import uniform
 
 
@@ -33,6 +34,37 @@ def shift_flip(images, labels, index, seed, epoch, *, pad):
 AUGMENTATIONS = {"shift": shift, "shift_flip": shift_flip}
 
 
+FORM = "(images, labels, index, seed, epoch), which returns images and labels of the same shapes"
+
+
+def _own(function, classes):
+    """An augmentation of the user's own, whose mistakes become an OwnCode. classes: how many the labels have, 0 for other targets."""
+    check_call("data.augment", FORM, function, *[None] * 5)
+
+    def augment(images, labels, index, seed, epoch):
+        shapes = images.shape, labels.shape
+        with code("data.augment", True, function):
+            pair = function(images, labels, index, seed, epoch)
+        if not isinstance(pair, (tuple, list)) or len(pair) != 2:
+            raise OwnCode(f"data.augment: {name_of(function)} returned {a(pair)}, expected two, images and labels{place(function)}")
+        return tuple(_array(function, *part, classes) for part in zip(("images", "labels"), pair, shapes, strict=True))
+
+    return augment
+
+
+def _array(function, what, given, shape, classes):
+    """What an augmentation has returned, as an array that torch can take, of the shape of what it was given."""
+    with code("data.augment", True, function):
+        array = np.ascontiguousarray(given)  # torch cannot step backwards
+    if array.shape != shape or array.dtype.kind not in "biuf":
+        got = f"of shape {array.shape}" if array.shape != shape else f"of type {array.dtype}"
+        raise OwnCode(f"data.augment: {name_of(function)} returned {what} {got}, expected numbers of shape {shape}{place(function)}")
+    if what == "labels" and classes and array.size and not (array.dtype.kind in "iu" and 0 <= array.min() and array.max() < classes):
+        raise OwnCode(f"data.augment: {name_of(function)} returned labels of type {array.dtype} from {array.min()} to {array.max()}, expected whole "
+                      f"numbers from 0 to {classes - 1}{place(function)}")
+    return array
+
+
 def augmentation(name, dataset, pad=None):
     """The function that `data.augment` names, or None for "none", and where there is no `dataset` yet. pad: pixels to shift by, default an eighth of
     the height.
@@ -42,7 +74,7 @@ def augmentation(name, dataset, pad=None):
     if name == "none":
         return None
     if ":" in name:
-        return imported(name, "data.augment")
+        return _own(imported(name, "data.augment"), len(dataset.classes))
     function = choose({**AUGMENTATIONS, "none": None}, name, "data.augment")
     if dataset is None:
         return None

@@ -6,16 +6,16 @@ from hpcfilter.data.table import read_table
 from hpcfilter.errors import InputError
 
 
-def read_given(path, names, owned, total, digest=None, part=(0, 1)):
+def read_given(path, names, owned, total, digest=None, part=(0, 1), blocks=None):
     """The rows of a table (made by `hpcfilter select` or `score`) that a rank owns.
 
     names: the columns that are wanted. owned: range of global indices. total, digest: of the data set; a digest of None is not checked.
-    part: (rank, ranks) that together check the whole file, each its share.
+    part: (rank, ranks) that together check the whole file, each its share. blocks: of the seal, to check instead.
 
     Returns name -> array (n,): keep is bool, everything else float32.
     Raises InputError for a file of another data set, one without these columns, one that keeps nothing, or one whose values make no sense.
     """
-    columns, about, rows = read_table(path, owned, part)
+    columns, about, rows = read_table(path, owned, part, blocks)
     if rows != total or digest not in (None, about.get("data")):
         raise InputError(f"{path}: got a table of data set {about.get('data')} with {rows} samples, expected {digest or 'any'} with {total}")
     if not set(names) <= set(columns):

@@ -53,18 +53,18 @@ def write_table(path, rows, columns, about):
             os.remove(temporary)
 
 
-def read_table(path, owned=None, part=(0, 1)):
+def read_table(path, owned=None, part=(0, 1), blocks=None):
     """Read a table. Returns (columns: name -> array, attributes: dict, rows in the file).
 
     owned: range of the rows wanted, default this part's shard of them. part: (rank, ranks) that together check the seal of the whole file, each its
-    share, before they read; None for a file that the caller has checked.
+    share, before they read; None for a file that the caller has checked. blocks: numbers of its blocks to check instead.
     Raises InputError when the file is missing, damaged, no table or made by another program.
     """
     path = str(path)
     check_kind(path, EXPECTED)
     if part is not None:
         try:
-            check_seal(path, *part)
+            check_seal(path, *part, blocks=blocks)
         except InputError:
             if what := stranger(path):
                 raise InputError(f"{path}: is {what}, which hpcfilter has not made; expected {EXPECTED}") from None

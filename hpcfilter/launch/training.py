@@ -65,7 +65,7 @@ def _check_run(plan):
 
     if plan.job.stage.method == "tar":
         return {"data.path": f"it is in {plan.job.stage.source}", **check_run(config, None, ranks, elsewhere)}
-    dataset = open_packed(config.data.path)
+    dataset = open_packed(config.data_file())
     left = check_run(config, dataset, ranks, elsewhere)
     if "filter.policy" not in left:
         given_rows(config, dataset)

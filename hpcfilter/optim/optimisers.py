@@ -1,15 +1,20 @@
-"""SGD from torch, LARS and LAMB from pytorch-optimizer, or the user's own."""
+"""The optimisers of torch, LARS and LAMB from pytorch-optimizer, or the user's own."""
+
+import inspect
 
 import torch
+from torch.optim import Optimizer
 
-from hpcfilter.config import imported
-from hpcfilter.errors import InputError
+from hpcfilter.config import choose
+from hpcfilter.errors import InputError, OwnCode
+from hpcfilter.own import a, call, check_call, code, imported, name_of, place
 
-
-def find_optimizer(name):
-    """What `train.optimizer` names: the user's own factory, or None for one of ours. Raises InputError."""
-    known = "sgd", "lars", "lamb"
-    return None if name in known else imported(name, "train.optimizer", known)
+FORM = "a factory: called as (model, train), it returns a torch.optim.Optimizer; or a class of optimisers"
+TORCHS = {name.lower(): kind for name, kind in vars(torch.optim).items() if isinstance(kind, type) and issubclass(kind, Optimizer)
+          and kind is not Optimizer}
+LARGE = {"lars": {"momentum", "trust", "weight_decay"}, "lamb": {"weight_decay"}}  # of pytorch-optimizer, and the keys of [train] that they take
+UNFIT = {"lbfgs": "calls the loss again and again within a step, which a step of many ranks cannot",
+         "sparseadam": "is for sparse gradients only, which no model has here"}
 
 
 def make_optimizer(model, train):
@@ -18,15 +23,94 @@ def make_optimizer(model, train):
 
     sgd: Nesterov momentum. lars: You et al., arXiv 1708.03888, equation 6, with Nesterov momentum; vectors (biases, BatchNorm) neither decay nor are
     scaled. lamb: You et al., arXiv 1904.00962, algorithm 2 without its bias corrections, which the scaling to the length of the weights cancels but
-    for their part in the decay; all parameters decay, and of the length of their weights at most 10 counts. package.module:factory: called with
-    (model, train); the optimiser's class must be one that parameter groups alone make. Raises InputError.
+    for their part in the decay; all parameters decay, and of the length of their weights at most 10 counts. Any other class of torch.optim by its
+    name in lower case, with `momentum` and `weight_decay` where it has them, and `optimizer_options`. package.module:name: such a class, or a
+    factory, called with (model, train); the optimiser's class must be one that parameter groups alone make. Raises InputError.
     """
-    if train.optimizer == "sgd":
-        return torch.optim.SGD(model.parameters(), lr=0.0, momentum=train.momentum, nesterov=train.momentum > 0, weight_decay=train.weight_decay)
-    if train.optimizer in ("lars", "lamb"):
-        kind = _lars(train) if train.optimizer == "lars" else _lamb(train)
+    name, made = train.optimizer, _find(train.optimizer)
+    if name in LARGE:
+        kind = _lars(train) if name == "lars" else _lamb(train)
         return kind([parameter for parameter in model.parameters() if parameter.requires_grad])
-    return find_optimizer(train.optimizer)(model, train)
+    if _is_kind(made):
+        _check_kind(made)
+        options = _options(made, train)
+        given = ", ".join(["the parameters", *(f"{key} = {value}" for key, value in options.items())])
+        with code(f"train.optimizer: {name} cannot be made with {given}", True, made):
+            return made(model.parameters(), **options)
+    optimizer = call("train.optimizer", FORM, made, model, train)
+    if not isinstance(optimizer, Optimizer):
+        raise OwnCode(f"train.optimizer: {name} returned {a(optimizer)}, expected {FORM}{place(made)}")
+    _check_kind(type(optimizer))
+    _check_parameters(optimizer, model, made)
+    return optimizer
+
+
+def unused(train):
+    """Which keys of [train] that some optimisers have this one has not. Returns key -> why."""
+    keys = "momentum", "trust", "weight_decay", "optimizer_options"
+    made = _find(train.optimizer)
+    if _is_kind(made):
+        taken = {"optimizer_options", *inspect.signature(made).parameters}
+    else:
+        taken = LARGE.get(train.optimizer, keys)  # a factory of the user's own may read them all
+    return {key: f"the optimiser {train.optimizer} has none" for key in keys if key not in taken}
+
+
+def _find(name):
+    """What `train.optimizer` names: a class or a factory; None for those of LARGE. Raises InputError."""
+    if ":" in name:
+        return imported(name, "train.optimizer")
+    known = {known: kind for known, kind in TORCHS.items() if known not in UNFIT or known == name}
+    return choose({**known, **dict.fromkeys(LARGE)}, name, "train.optimizer")
+
+
+def _is_kind(made):
+    return isinstance(made, type) and issubclass(made, Optimizer)
+
+
+def _options(kind, train):
+    """What a class of optimisers is made with, beside the parameters. Returns name -> value."""
+    known = inspect.signature(kind).parameters
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in known.values()):
+        raise OwnCode(f"train.optimizer: {kind.__name__} does not name its settings; expected some by name, or {FORM.partition(';')[0]}{place(kind)}")
+    ours = {"lr": train.lr, "momentum": train.momentum, "weight_decay": train.weight_decay}
+    free = [name for name in known if name not in {"params", "maximize", "differentiable", "capturable", *ours}]
+    for key in train.optimizer_options or {}:
+        if key not in free:
+            raise InputError(f"train.optimizer_options.{key}: unknown key; known: {', '.join(free)} (of {kind.__name__}; lr, momentum and "
+                             "weight_decay are keys of [train])")
+    nesterov = {"nesterov": train.momentum > 0} if train.optimizer == "sgd" else {}
+    given = {key: tuple(value) if isinstance(value, list) else value for key, value in (train.optimizer_options or {}).items()}
+    return {key: value for key, value in ours.items() if key in known} | nesterov | given
+
+
+def _check_kind(kind):
+    """Raise InputError for a class of optimisers whose steps are not those of the loop."""
+    if why := UNFIT.get(next((base.__name__.lower() for base in kind.__mro__ if base.__name__.lower() in UNFIT), "")):
+        raise InputError(f"train.optimizer: {kind.__name__} {why}; expected one such as sgd, adamw or lars")
+    check_call("train.optimizer", "an optimiser whose step() needs no closure", kind.step, None)
+
+
+def _check_parameters(optimizer, model, factory):
+    """Raise OwnCode unless a factory's optimiser moves parameters of the model."""
+    its = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
+    if not any(parameter.requires_grad and id(parameter) in its for parameter in model.parameters()):
+        raise OwnCode(f"train.optimizer: {name_of(factory)} returned an optimiser of {len(its)} parameters, none of which the model trains; expected "
+                      f"model.parameters(){place(factory)}")
+
+
+def check_remade(optimizer, model):
+    """Raise OwnCode unless Horovod can make the optimiser anew, from its parameter groups alone, with the settings that it has."""
+    kind = type(optimizer)
+    known = {id(parameter) for parameter in model.parameters()}
+    if others := sum(id(parameter) not in known for group in optimizer.param_groups for parameter in group["params"]):
+        raise OwnCode(f"train.optimizer: on several ranks it can only have parameters of the model; got {others} others{place(kind)}")
+    with code(f"train.optimizer: on several ranks {kind.__name__} must be made of its parameter groups alone, as Horovod does", True, kind):
+        again = vars(kind([dict(group) for group in optimizer.param_groups]))
+    for name, value in vars(optimizer).items():
+        if isinstance(value, (int, float, str)) and again.get(name) != value:
+            raise OwnCode(f"train.optimizer: on several ranks Horovod makes {kind.__name__} anew of its parameter groups alone, with {name} = "
+                          f"{again.get(name)} instead of {value}; expected a class that has its settings by itself, or in its groups{place(kind)}")
 
 
 def _lars(train):

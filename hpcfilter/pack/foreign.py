@@ -5,6 +5,7 @@ in a damaged heap of such texts, or of the parts of a virtual array, it searches
 """
 
 import json
+import os
 import resource
 import subprocess
 import sys
@@ -46,8 +47,10 @@ def open_foreign(path, notes, images=None, labels=None):
 def _apart(path, folder, images, labels):
     """Have another process open the file. Returns (name, class names, array -> [file with its codes in `folder`, its words])."""
     argv = [sys.executable, "-m", "hpcfilter.pack.foreign", json.dumps([str(path), SECONDS, folder, images, labels, ratio()])]
+    home = str(Path(__file__).parents[2])  # and not the current folder, where a random.py of the user's would take the place of Python's
+    found = {"PYTHONSAFEPATH": "1", "PYTHONPATH": os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), home]))}
     try:
-        done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=WAIT)
+        done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=WAIT, env={**os.environ, **found})
     except subprocess.TimeoutExpired:
         raise InputError(f"{path}: cannot be opened within {WAIT} s; it is damaged, or its disk does not answer") from None
     if done.returncode:

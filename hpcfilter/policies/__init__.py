@@ -15,8 +15,9 @@ A policy's keyword-only parameters are its config schema. Attributes of the func
 import inspect
 from functools import partial
 
-from hpcfilter.config import bind, choose, imported
-from hpcfilter.errors import InputError
+from hpcfilter.config import bind, choose
+from hpcfilter.errors import InputError, OwnCode
+from hpcfilter.own import a, check_call, code, imported, name_of, place
 from hpcfilter.policies.bls import bls
 from hpcfilter.policies.ccs import ccs
 from hpcfilter.policies.dyn_unc import dyn_unc
@@ -34,6 +35,8 @@ from hpcfilter.policies.seta import seta
 from hpcfilter.policies.static import static
 from hpcfilter.policies.two_sided import two_sided
 
+FORM = "(scores, epoch, seed, comm, *, keys of [filter]), which returns a hpcfilter.policies.Selection"
+
 __all__ = ["POLICIES", "Selection", "check_score", "find_policy", "given_file", "policy_function"]
 
 POLICIES = {function.__name__: function for function in (
@@ -42,7 +45,10 @@ POLICIES = {function.__name__: function for function in (
 
 def find_policy(name):
     """The function that `filter.policy` names: one of POLICIES, or the user's own as package.module:function. Raises InputError."""
-    return imported(name, "filter.policy") if ":" in name else choose(POLICIES, name, "filter.policy")
+    function = imported(name, "filter.policy") if ":" in name else choose(POLICIES, name, "filter.policy")
+    if not callable(function):
+        raise OwnCode(f"filter.policy: got {a(function)}, expected {FORM}")
+    return function
 
 
 def given_file(name, values, instead=()):
@@ -91,4 +97,20 @@ def policy_function(name, parameters, classes, labels, target, given=(), **defau
         raise InputError(f"filter.noise: {name} hides a hard tail of its own; set that")
     if not given and (problem := getattr(function, "problem", lambda values: None)(values)):
         raise InputError(problem)
-    return partial(guarded, partial(function, **values), **guards), values
+    policy = _own_policy(function, values) if ":" in name else partial(function, **values)
+    return partial(guarded, policy, **guards), values
+
+
+def _own_policy(function, values):
+    """A policy of the user's own, whose mistakes become an OwnCode. values: its parameters."""
+    check_call("filter.policy", FORM, function, *[None] * 4, **values)
+
+    def policy(scores, epoch, seed, comm):
+        with code("filter.policy", True, function):
+            selection = function(scores, epoch, seed, comm, **values)
+        if not isinstance(selection, Selection):
+            raise OwnCode(f"filter.policy: {name_of(function)} returned {a(selection)}, expected a hpcfilter.policies.Selection{place(function)}")
+        return selection
+
+    policy.__name__ = name_of(function)
+    return policy

@@ -3,8 +3,9 @@
 Direction, once and for all: higher = more worth training. A new score is a class in one file and an entry in SCORES.
 """
 
-from hpcfilter.config import bind, choose, imported
-from hpcfilter.errors import InputError
+from hpcfilter.config import bind, choose
+from hpcfilter.errors import InputError, OwnCode
+from hpcfilter.own import a, call, imported, place
 from hpcfilter.scores.centroid import Centroid
 from hpcfilter.scores.dyn_unc import DynUnc
 from hpcfilter.scores.error import EL2N, Confidence, GraNd
@@ -28,10 +29,12 @@ def make_score(name, parameters, classes, target, default="loss"):
     """
     name = default if name == "auto" else name
     kind = imported(name, "score.name") if ":" in name else choose(SCORES, name, "score.name")
+    if not (isinstance(kind, type) and issubclass(kind, Score)):
+        raise OwnCode(f"score.name: got {a(kind)}, expected a class made from hpcfilter.scores.Score{place(kind)}")
     if kind.needs_classes and not classes:
         free = ", ".join(n for n, k in SCORES.items() if not k.needs_classes)
         raise InputError(f"score.name: {name} needs class labels, got {target}; scores without: {free}")
     parameters = bind(kind, parameters, "score")
-    score = kind(**parameters)
+    score = call("score.name", "a class with keyword-only parameters", kind, **parameters)
     score.name, score.parameters = name, parameters
     return score

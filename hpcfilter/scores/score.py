@@ -5,6 +5,8 @@ torch is imported where there is a batch to look at: what may stand in [score] i
 
 from typing import ClassVar
 
+from hpcfilter.errors import InputError
+
 
 class Score:
     """What a sample is worth; the default is to look at the loss and to remember the last look.
@@ -44,7 +46,10 @@ class Score:
 
         output, losses = output.detach(), losses.detach()
         with torch.no_grad():
-            seen = {"value": self.look(output, target, losses, features).float().masked_fill(~torch.isfinite(losses), torch.nan)}
+            value = self.look(output, target, losses, features)
+            if value.shape != losses.shape:
+                raise InputError(f"score.name: got values of shape {tuple(value.shape)}, expected one per sample, {tuple(losses.shape)}")
+            seen = {"value": value.float().masked_fill(~torch.isfinite(losses), torch.nan)}
             if classes:
                 seen["confidence"] = torch.softmax(output, dim=1).gather(1, target[:, None])[:, 0].float()
                 seen["correct"] = output.argmax(dim=1) == target

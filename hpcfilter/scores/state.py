@@ -4,6 +4,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from hpcfilter.own import code
 from hpcfilter.scores.score import Score
 
 
@@ -56,7 +57,8 @@ class Scores:
         self.importance[position[~finite]] = np.nan
         position, value = position[finite], value[finite]
         memory = {name: array[position] for name, array in self.memory.items()}
-        self.importance[position] = self.score.remember(memory, value)
+        with code(f"score.name: {self.score.name} fails to remember", ":" in self.score.name, self.score):
+            self.importance[position] = self.score.remember(memory, value)
         for name, array in memory.items():
             self.memory[name][position] = array
 

@@ -1,5 +1,6 @@
 """One run: what the config describes, made for this rank, and its folder."""
 
+import copy
 import time
 from contextlib import ExitStack
 from pathlib import Path
@@ -14,12 +15,12 @@ from hpcfilter.config import load
 from hpcfilter.data import augmentation, edges, open_packed, shard
 from hpcfilter.energy import Joules
 from hpcfilter.errors import BrokenInvariant, InputError, Interrupted, on_all
-from hpcfilter.network import Network
-from hpcfilter.optim import Extrapolation, NoiseScale, batch_size, learning_rate, make_optimizer, rate_ratios
+from hpcfilter.network import Network, try_training
+from hpcfilter.optim import Extrapolation, NoiseScale, batch_size, check_remade, learning_rate, make_optimizer, rate_ratios
 from hpcfilter.paths import check_folder
 from hpcfilter.record import Record, Stopwatch, finite, replace_text
 from hpcfilter.resident import ResidentRows
-from hpcfilter.sampler import ORDERS, table_digest
+from hpcfilter.sampler import ORDERS, smallest_part, table_digest
 from hpcfilter.scores import Scores
 from hpcfilter.spans import by_value
 from hpcfilter.train.boundary import Boundary
@@ -95,6 +96,7 @@ class Run:
         self.policy, _ = policy_of(config, dataset)
         self.scores = self._own_scores()
         self.global_batch = global_batch(config, comm.size)
+        self._try_out(config.train)
         self._prepare_steps(config.train)
         self.plan = ORDERS[config.data.order]
         self.boundary = Boundary(comm, checkpoint.Interval(config.checkpoint.seconds, config.checkpoint.mtbf_hours))
@@ -102,15 +104,34 @@ class Run:
         self.trained, self.looked = 0, 0  # samples trained and looked at so far, of all ranks
         self.last_row = None  # of the last finished epoch
         self.test_result = None  # of `evaluate`, after it
-        self.network.try_out(dataset.train, np.asarray(self.scores.owned[:2]))
         self.warned = False
         self.meter = Joules() if comm.local_rank == 0 else None  # one per node
+
+    def _try_out(self, train):
+        """Run what the user brings on this rank's own rows, as in its smallest step, so that what does not fit is known before the run."""
+        owned, ranks = np.asarray(self.scores.owned), self.comm.size
+        first = batch_size(train, self.global_batch, 0)
+        steps = self.config.data.order, self.scores.total, self.comm.rank, ranks, first
+        part = smallest_part(*steps, train.micro_batch)
+        if part < smallest_part(*steps):
+            key = "micro_batch"
+        else:
+            key = "ramp_batch" if first < self.global_batch else "global_batch" if train.global_batch else "batch"
+        batch = f"train.{key}: got {getattr(train, key)} for {ranks} rank{'s' * (ranks > 1)} and {self.scores.total} samples"
+        self.network.try_out(self.dataset.train, owned[:2])
+        if ":" in self.network.score.name:
+            Scores(range(2), 2, self.network.score).observe(np.arange(2), self.network.look(self.dataset.train, np.resize(owned, 2), 2)[0])
+        index = np.resize(owned, max(2, part))
+        try_training(self.network, self.dataset.train, index, part, batch, self.augment)
 
     def _prepare_steps(self, train):
         """What a step is made of beside the network."""
         model, ranks = self.network.model, self.comm.size
         self.optimizer = make_optimizer(model, train)
+        if ranks > 1:
+            check_remade(self.optimizer, model)
         self.ratios = rate_ratios(self.optimizer)  # of its parameter groups, before anything is loaded
+        self.fresh = copy.deepcopy(self.optimizer.state_dict())
         # A rank's loss is its part of the batch's mean, or the mean over its own samples: float16 has no digits for a small part of a small number
         self.reduction = "average" if train.compression == "fp16" and train.reduction == "sum" else train.reduction
         self.own_mean = self.reduction != "sum"
@@ -203,9 +224,7 @@ class Run:
         """Fresh weights on all ranks, and an optimizer that remembers nothing."""
         self.record.say(f"epoch {epoch:3d}  the network begins anew, on the samples that are kept")
         self.network.begin_anew(self.config.seed, epoch)
-        self.optimizer.state.clear()
-        for group in self.optimizer.param_groups:
-            group.pop("step", None)  # of LARS and LAMB
+        self.optimizer.load_state_dict(copy.deepcopy(self.fresh))
         self.comm.broadcast(self.network.model)
 
     def joules(self):

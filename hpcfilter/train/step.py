@@ -5,6 +5,7 @@ from functools import partial
 import torch
 
 from hpcfilter import faults, optim
+from hpcfilter.own import code
 
 
 def step(run, batch, images, labels, rate, seed, seen, lap):
@@ -28,7 +29,8 @@ def step(run, batch, images, labels, rate, seed, seen, lap):
         run.noise.step()
     if run.config.train.clip_norm:
         optim.clip(run.network.model, run.config.train.clip_norm)
-    comm.step(optimizer)
+    with code("train.optimizer: its step fails", ":" in run.config.train.optimizer):
+        comm.step(optimizer)
     lap("optimiser")
     faults.point("weights", run.network.model.parameters())
 

@@ -1,32 +1,21 @@
 """A model on its device: rows become tensors, tensors become one loss and one observation per sample. No communication, no files."""
 
-import ctypes
 import hashlib
-import os
 from contextlib import contextmanager
 
 import numpy as np
 import torch
-from torch.nn import functional
 
 from hpcfilter import models
-from hpcfilter.checks import classes_of, loss_name, score_of, shapes_of
-from hpcfilter.config import imported
-from hpcfilter.errors import InputError
+from hpcfilter.checks import classes_of, score_of, shapes_of
+from hpcfilter.errors import InputError, OwnCode
+from hpcfilter.network.columns import Columns
+from hpcfilter.network.device import device_of, keep_memory, set_determinism, set_threads
+from hpcfilter.network.losses import make_loss
+from hpcfilter.network.trial import check_losses
+from hpcfilter.own import a, code, place
 from hpcfilter.pulse import beat
 from hpcfilter.randomness import hash64
-
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of malloc.h
-
-
-def cross_entropy(output, target, label_smoothing=0.0):
-    """Cross entropy of each sample. output: logits (b, C); target: int64 (b,). Returns (b,)."""
-    return functional.cross_entropy(output, target, reduction="none", label_smoothing=label_smoothing)
-
-
-def mse(output, target):
-    """Squared error of each sample, mean over its values. output: any shape with as many values as target (b, ...). Returns (b,)."""
-    return (output.reshape(target.shape) - target).square().reshape(len(target), -1).mean(dim=1)
 
 
 class Network:
@@ -40,17 +29,19 @@ class Network:
         train = config.train
         self.reconstructs = train.loss == "reconstruction"  # the target is the sample itself, and labels play no part
         self.classes, self.layout = classes_of(config, dataset), dataset.layout
-        _set_determinism(train.deterministic)
-        self.device = _device(train.device, local_rank)
+        set_determinism(train.deterministic)
+        self.device = device_of(train.device, local_rank)
         self.channels_last, self.precision = train.channels_last, getattr(torch, train.precision)
-        _set_threads(self.device, local_size)
-        _keep_memory(self.device)
+        set_threads(self.device, local_size)
+        keep_memory(self.device)
         sample, outputs = shapes_of(config, dataset)
+        self._factory = models.find_model(config.model.name, config.model.factory)
         self._build = lambda: models.build(config.model.name, config.model.factory, config.model.model_extra, sample, outputs)
         torch.manual_seed(seed_of(config.seed, 0, "weights"))
         self.model = self._build().to(self.device)  # built on the CPU, so that the same seed gives the same weights on every device
         self.mean, self.std = (torch.from_numpy(part).to(self.device).reshape(-1, *[1] * (len(sample) - 1)) for part in (dataset.mean, dataset.std))
-        self.loss = _loss(train, self.classes)
+        self.loss = make_loss(train, self.classes)
+        self._theirs = {"model": config.model.factory is not None, "train.loss": ":" in train.loss, "score.name": ":" in config.score.name}
         self.score = score_of(config, dataset)
         self.features = Features(self.model) if self.score.needs_features else None
 
@@ -87,29 +78,49 @@ class Network:
         return x.as_strided(x.shape, (channels * height * width, 1, channels * width, channels)) if channels == 1 else x
 
     def forward(self, x, y):
-        """Returns (output float32 (b, ...), losses float32 (b,), one per sample)."""
-        with torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32):
-            output = self.model(x)
-        output = output.float()
-        return output, self.loss(output, x if self.reconstructs else y)
+        """Returns (output float32 (b, ...), losses float32 (b,), one per sample). Raises OwnCode where a model or a loss of the user's own fails."""
+        alone = len(x) == 1 and self.model.training
+        what = "one sample in a step (BatchNorm needs two: give a larger batch)" if alone else f"samples of shape {tuple(x.shape[1:])}"
+        with code(f"model: fails on {what}", self._theirs["model"] or alone, self._factory):
+            with torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32):
+                output = self.model(x)
+        if found := self._unfit(output, x):
+            expected = f"one tensor of shape ({len(x)}, {self.classes})" if self.classes else "one tensor of floating-point numbers"
+            raise OwnCode(f"model: returned {found}, expected {expected} on {x.device}{place(type(self.model).forward, self._factory)}")
+        output, target = output.float(), x if self.reconstructs else y
+        with code(f"train.loss: fails on outputs of shape {tuple(output.shape)} with targets of shape {tuple(target.shape)}",
+                  self._theirs["train.loss"], self.loss):
+            return output, self.loss(output, target)
+
+    def _unfit(self, output, x):
+        """What is wrong with an output of the model, in words, or "". x: the samples."""
+        if not isinstance(output, torch.Tensor):
+            return a(output)
+        if not output.is_floating_point():
+            return f"numbers of type {str(output.dtype).removeprefix('torch.')}"
+        if output.device != x.device:
+            return f"a tensor on {output.device}"
+        few = self.classes and (output.ndim < 2 or len(output) != len(x) or output.shape[1] < self.classes)
+        return f"a tensor of shape {tuple(output.shape)}" if few else ""
 
     def try_out(self, split, index):
         """Run model, loss and score on a few rows, so that what does not fit is known before the run. Raises InputError."""
+        names = {name for name, _ in self.model.named_parameters()}
         with self.evaluating():
             x, y = self.tensors(*split.rows(index))
-            try:
+            with code(f"model: fails on samples of shape {tuple(x.shape[1:])} with targets of shape {tuple(y.shape[1:])}", True, self._factory):
                 output, losses = self.forward(x, y)
-                seen = {"value": losses} if self.score.needs_passes else self.observe(output, y, losses)
-            except (RuntimeError, ValueError, TypeError, IndexError) as error:
-                raise InputError(f"model: fails on samples of shape {tuple(x.shape[1:])} with targets of shape {tuple(y.shape[1:])}: "
-                                 f"{' '.join(str(error).split())}") from None
-        for name, values in (("train.loss", losses), ("score.name", seen["value"])):
-            if values.shape != (len(x),):
-                raise InputError(f"{name}: got values of shape {tuple(values.shape)}, expected one per sample, ({len(x)},)")
+                check_losses(self.loss, losses, len(x))
+                if not self.score.needs_passes:
+                    self.observe(output, y, losses)
+        if new := sorted({name for name, _ in self.model.named_parameters()} - names):
+            raise OwnCode(f"model: its first forward pass makes the parameters {', '.join(new[:4])}, which no optimiser would know; "
+                          f"make all layers in __init__{place(type(self.model).forward)}")
 
     def observe(self, output, y, losses):
         """What is worth knowing of each sample of the batch that has just gone forward. Returns name -> tensor (b,), as `Score.observe`."""
-        return self.score.observe(output, y, losses, self.features and self.features.last, self.classes > 0)
+        with code(f"score.name: {self.score.name} fails", self._theirs["score.name"], self.score):
+            return self.score.observe(output, y, losses, self.features and self.features.last, self.classes > 0)
 
     @contextmanager
     def evaluating(self):
@@ -192,9 +203,6 @@ class Features:
         self.last = torch.cat([h, torch.ones_like(h[:, :1])], dim=1) if self._bias else h
 
 
-_TYPES = {"value": np.float32, "loss": np.float32, "confidence": np.float32, "correct": np.bool_}
-
-
 def _bytes(tensor):
     return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
 
@@ -207,70 +215,6 @@ def _digest(tensors):
     return state.hexdigest()[:32]
 
 
-class Columns:
-    """Observations of many batches, kept on the device until they are wanted: no wait for the device in every step."""
-
-    def __init__(self, classes, before=None):
-        """classes: whether the targets are classes. before: name -> array, what `arrays` gave when it was put away."""
-        self._before = before or {}
-        self._parts = {name: [] for name in ("loss", "value", *(("confidence", "correct") if classes else ()))}
-
-    def add(self, seen, losses):
-        """seen: name -> tensor (b,), as `Network.observe` gives it. losses: tensor (b,)."""
-        for name, tensor in {**seen, "loss": losses}.items():
-            self._parts[name].append(tensor.detach())
-
-    def arrays(self):
-        """(observations: name -> numpy (m,), losses float32 (m,)), in the order of the batches."""
-        columns = {}
-        for name, parts in self._parts.items():
-            now = [torch.cat(parts).cpu().numpy()] if parts else []
-            columns[name] = np.concatenate([np.asarray(self._before.get(name, []), _TYPES[name]), *now]).astype(_TYPES[name])
-        losses = columns.pop("loss")
-        return columns, losses
-
-
 def seed_of(seed, epoch, stream, index=0):
     """A seed for torch's generator as a function of (seed, epoch, index) and its use."""
     return int(hash64(seed, epoch, np.array([index]), stream)[0] >> np.uint64(1))
-
-
-def _device(wanted, local_rank):
-    if wanted == "cuda" and not torch.cuda.is_available():
-        raise InputError(f"train.device: got cuda, but torch {torch.__version__} sees no GPU here")
-    if wanted == "cpu" or not torch.cuda.is_available():
-        return torch.device("cpu")
-    device = torch.device("cuda", local_rank % torch.cuda.device_count())  # a launcher may show a rank only its own GPU
-    torch.cuda.set_device(device)
-    return device
-
-
-def _set_determinism(wanted):
-    """Have torch refuse what does not give the same bits every time; the sums over the ranks are the communicator's part."""
-    if wanted:
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it when the GPU is first used
-    torch.use_deterministic_algorithms(wanted)
-
-
-def _set_threads(device, local_size):
-    """Share the cores of the node among its ranks, unless OMP_NUM_THREADS says how, or the launcher has bound the rank already."""
-    if device.type == "cpu" and "OMP_NUM_THREADS" not in os.environ:
-        mine = len(os.sched_getaffinity(0))
-        torch.set_num_threads(max(1, mine // local_size) if mine == os.cpu_count() else mine)
-
-
-def _keep_memory(device):
-    """Have the C library keep freed memory for the next batch: given back to the system, each page costs a fault when it is wanted again."""
-    if device.type == "cpu" and (mallopt := getattr(ctypes.CDLL(None), "mallopt", None)):  # of glibc
-        mallopt(M_MMAP_THRESHOLD, 32 << 20)
-        mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
-
-
-def _loss(train, classes):
-    """The loss function."""
-    name = loss_name(train, classes)
-    if ":" in name:
-        return imported(name, "train.loss")()
-    if name == "cross_entropy":
-        return lambda output, target: cross_entropy(output, target, train.label_smoothing)
-    return mse

@@ -1,0 +1,36 @@
+"""Losses: functions (output, target) -> one value per sample, (b,)."""
+
+from torch.nn import functional
+
+from hpcfilter.checks import loss_name
+from hpcfilter.errors import InputError, OwnCode
+from hpcfilter.own import a, call, imported, place
+
+FACTORY = "a factory: called as (), it returns the function (output, target) that gives one value per sample"
+
+
+def cross_entropy(output, target, label_smoothing=0.0):
+    """Cross entropy of each sample. output: logits (b, C); target: int64 (b,). Returns (b,)."""
+    return functional.cross_entropy(output, target, reduction="none", label_smoothing=label_smoothing)
+
+
+def mse(output, target):
+    """Squared error of each sample, mean over its values. output: any shape with as many values as target (b, ...). Returns (b,).
+    Raises InputError for another number of values."""
+    if output.numel() != target.numel():
+        raise InputError(f"model: got outputs of shape {tuple(output.shape)}, expected as many values as the targets have, {tuple(target.shape)}")
+    return (output.reshape(target.shape) - target).square().reshape(len(target), -1).mean(dim=1)
+
+
+def make_loss(train, classes):
+    """The loss function that `train.loss` names. classes: how many, 0 for other targets. Raises InputError."""
+    name = loss_name(train, classes)
+    if ":" in name:
+        factory = imported(name, "train.loss")
+        loss = call("train.loss", FACTORY, factory)
+        if not callable(loss) or isinstance(loss, type):
+            raise OwnCode(f"train.loss: {train.loss} returned {a(loss)}, expected {FACTORY}{place(factory)}")
+        return loss
+    if name == "cross_entropy":
+        return lambda output, target: cross_entropy(output, target, train.label_smoothing)
+    return mse

@@ -1,0 +1,77 @@
+"""What a run will do, tried out before it begins: mistakes of a model, a loss or a score are known at once, and nothing is left behind."""
+
+import random
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+
+from hpcfilter.errors import InputError, OwnCode
+from hpcfilter.own import a, code, place
+
+
+def check_losses(loss, values, count):
+    """Raise InputError unless a loss function gives one value per sample. count: of the samples."""
+    if not isinstance(values, torch.Tensor):
+        raise OwnCode(f"train.loss: returned {a(values)}, expected a tensor of one value per sample, ({count},){place(loss)}")
+    if values.shape != (count,):
+        raise OwnCode(f"train.loss: got values of shape {tuple(values.shape)}, expected one per sample, ({count},); "
+                      f'the losses of torch give them with reduction="none"{place(loss)}')
+
+
+def try_training(network, split, index, part, batch, augment=None):
+    """One forward and backward pass as a training step makes it, of which no trace is left. Raises InputError for what fails.
+
+    split: data.Split. index: int64 (b,), rows of it, two or more. part: samples of this rank in its smallest step. batch: the setting that makes them
+    so few, in words. augment: data.augmentation, or None.
+    """
+    model = network.model
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        raise OwnCode("model: has no parameter that can be trained; expected some with requires_grad")
+    with _no_trace(model, network.device):
+        images, labels = split.rows(index)
+        if augment is not None:
+            images, labels = augment(images, labels, index, 0, 0)
+        try:
+            _forward_and_back(network, images[:part], labels[:part])
+        except torch.OutOfMemoryError as error:
+            raise InputError(f"{batch}: {part} samples do not fit into the memory of {network.device} in one pass; give train.micro_batch, or a "
+                             "smaller batch") from error
+        except Exception as error:
+            if part != 1:
+                raise
+            _forward_and_back(network, images[:2], labels[:2])  # if two are fine, it is the one that is alone
+            raise InputError(f"{batch}, which leaves a rank one sample in a step, and the model needs two, as with BatchNorm; give a larger batch, "
+                             "fewer ranks, or a model without it") from error
+
+
+def _forward_and_back(network, images, labels):
+    x, y = network.tensors(images, labels)
+    with code(f"model: fails in training on {len(x)} samples of shape {tuple(x.shape[1:])}"):
+        output, losses = network.forward(x, y)
+        check_losses(network.loss, losses, len(x))
+        if not losses.requires_grad:
+            whose, thing = ("train.loss: its values", network.loss) if output.requires_grad else ("model: its outputs", type(network.model).forward)
+            raise OwnCode(f"{whose} do not depend on the weights; expected no detach(), no_grad() or plain numbers in between{place(thing)}")
+        trained = [parameter for parameter in network.model.parameters() if parameter.requires_grad]
+        torch.autograd.grad(losses.sum(), trained, allow_unused=True)
+
+
+@contextmanager
+def _no_trace(model, device):
+    """Weights, buffers, plain attributes of the modules and the generators of random numbers are as before afterwards."""
+    tensors = [(tensor, tensor.detach().clone()) for tensor in (*model.parameters(), *model.buffers())]
+    modules = [(module, {**vars(module), "_buffers": dict(module._buffers)}) for module in model.modules() if isinstance(module._buffers, dict)]
+    numbers = random.getstate(), np.random.get_state()
+    try:
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+            yield
+    finally:
+        for module, attributes in modules:
+            vars(module).clear()
+            vars(module).update(attributes)
+        with torch.no_grad():
+            for tensor, value in tensors:
+                tensor.copy_(value)
+        random.setstate(numbers[0])
+        np.random.set_state(numbers[1])

@@ -1,0 +1,297 @@
+"""Mistakes in the user's own code: one line before the run, which says what was got, what is expected, and which line of theirs it is."""
+
+import inspect
+import subprocess
+import sys
+
+import h5py
+import mistakes
+import numpy as np
+import pytest
+import torch
+from test_large_batch import rows
+from test_real_ranks import ok
+
+from hpcfilter.cli import main
+from hpcfilter.comm.threads import run
+from hpcfilter.config import Train, load
+from hpcfilter.data import edges, open_packed, shard
+from hpcfilter.errors import InputError
+from hpcfilter.network import Network, try_training
+from hpcfilter.optim import make_optimizer
+from hpcfilter.optim.optimisers import TORCHS
+from hpcfilter.policies import Selection
+from hpcfilter.report import read_run
+from hpcfilter.sampler import global_plan, shard_plan, smallest_part
+
+TIMEOUT = 90
+
+
+def own(name):
+    """A table [model] for one of the mistakes."""
+    return {"model": {"name": None, "width": None, "factory": f"mistakes:{name}"}}
+
+
+def line_of(text):
+    """Where a text stands in mistakes.py, as the messages name it."""
+    lines = inspect.getsource(mistakes).splitlines()
+    (number,) = [number for number, line in enumerate(lines, 1) if text in line]
+    return f"mistakes.py, line {number})"
+
+
+MODELS = {
+    "a_tuple": ("model: returned a tuple of 2 (Tensor, Tensor), expected one tensor of shape (2, 10)", None),
+    "a_dict": ("model: returned a dict with 'logits', expected one tensor", None),
+    "nothing": ("model: returned None, expected one tensor of shape (2, 10)", None),
+    "numbers": ("model: returned numbers of type int64", None),
+    "few": ("model: returned a tensor of shape (2, 3), expected one tensor of shape (2, 10)", None),
+    "detached": ("model: its outputs do not depend on the weights", None),
+    "missing_attribute": ("AttributeError: 'missing_attribute' object has no attribute 'head'", "return self.head(y)"),
+    "missing_key": ("KeyError: 'logits'", 'return {}["logits"]'),
+    "asserts": ("AssertionError: expected 99 classes", 'assert y.shape[1] == 99'),
+    "pair_in_training": ("model: returned a tuple of 2", None),
+    "fails_in_training": ("AssertionError: only in training", "assert not self.training"),
+    "NoForward": ('NotImplementedError: Module [NoForward] is missing the required "forward" function', "class NoForward"),
+    "MakesLayersLate": ("model: its first forward pass makes the parameters last.bias, last.weight, which no optimiser would know", None),
+    "LazyAndUnused": ("model: spare.weight of LazyAndUnused is lazy, and no forward pass in eval mode gives it a shape", "class LazyAndUnused"),
+    "frozen": ("model: has no parameter that can be trained", None),
+    "no_parameters": ("model: has no parameter that can be trained", None),
+    "no_return": ("model: no_return returned None, expected a torch.nn.Module", "def no_return"),
+    "the_class": ("model: the_class returned the class Net, expected a torch.nn.Module", "def the_class"),
+    "raises": ("model: raises cannot be made for inputs (1, 8, 8) and 10 outputs: KeyError: 'width'", 'raise KeyError("width")'),
+    "no_arguments": ("no_arguments takes (), expected a factory: called as (inputs, outputs, *, keys of [model])", "def no_arguments"),
+    "by_position": ("model.hidden: unknown key; there are no other keys (of by_position, which takes it by position: put a * before", None),
+    "unreadable": ("model: the parameters of unreadable cannot be read: NameError: name 'Undefined' is not defined", "def unreadable"),
+    "a_number": ("model.factory: got an int, expected a factory", None),
+}
+OTHERS = [
+    ("train.loss", "mean_loss", "got values of shape (), expected one per sample, (2,); the losses of torch give them with reduction", None),
+    ("train.loss", "float_loss", "train.loss: returned a float, expected a tensor", "return lambda output, target: 1.0"),
+    ("train.loss", "class_loss", "train.loss: mistakes:class_loss returned the class CrossEntropyLoss, expected a factory", "def class_loss"),
+    ("train.loss", "detached_loss", "train.loss: its values do not depend on the weights", "output.detach(), target"),
+    ("train.loss", "third_argument", "missing 1 required positional argument: 'weight'", "lambda output, target, weight"),
+    ("train.loss", "loss_itself", "train.loss: loss_itself takes (output, target), expected a factory: called as ()", "def loss_itself"),
+    ("train.loss", "torch.nn.functional:cross_entropy", "train.loss: cross_entropy takes (input, target, weight, ", None),
+    ("train.optimizer", "returns_no_optimizer", "train.optimizer: mistakes:returns_no_optimizer returned None", "def returns_no_optimizer"),
+    ("train.optimizer", "of_another_model", "an optimiser of 2 parameters, none of which the model trains", "def of_another_model"),
+    ("train.optimizer", "of_no_parameters", "ValueError: optimizer got an empty parameter list", "torch.optim.SGD([], lr"),
+    ("train.optimizer", "wants_a_closure", "train.optimizer: LBFGS calls the loss again and again within a step", None),
+    ("train.optimizer", "NeedsMore", "cannot be made with the parameters: TypeError: NeedsMore.__init__() missing 1 required", "class NeedsMore"),
+    ("train.optimizer", "a_number", "train.optimizer: got an int, expected a factory", None),
+    ("data.augment", "images_alone", "returned a memmap, expected two, images and labels", "def images_alone"),
+    ("data.augment", "fewer_labels", "returned labels of shape (118,), expected numbers of shape (119,)", "def fewer_labels"),
+    ("data.augment", "smaller", "returned images of shape (119, 7, 8), expected numbers of shape (119, 8, 8)", "def smaller"),
+    ("data.augment", "objects", "returned images of type object", "def objects"),
+    ("data.augment", "other_classes", "returned labels of type int64 from 1 to 10, expected whole numbers from 0 to 9", "def other_classes"),
+    ("data.augment", "soft_labels", "returned labels of type float64", "def soft_labels"),
+    ("data.augment", "two_arguments", "two_arguments takes (images, labels), expected (images, labels, index, seed, epoch)", "def two_arguments"),
+    ("filter.policy", "one_argument", "one_argument takes (scores), expected (scores, epoch, seed, comm", "def one_argument"),
+    ("filter.policy", "a_number", "filter.policy: got an int, expected (scores, epoch", None),
+    ("score.name", "MeanScore", "score.name: got values of shape (), expected one per sample, (2,)", None),
+    ("score.name", "BrokenLook", "has no attribute 'nonsense'", "losses.nonsense"),
+    ("score.name", "BrokenMemory", "fails to remember: KeyError: 'seen'", 'memory["seen"]'),
+    ("score.name", "a_number", "score.name: got an int, expected a class made from hpcfilter.scores.Score", None),
+]
+
+
+def refused(words, capsys, *parts):
+    assert main([str(word) for word in words]) == 2
+    error = capsys.readouterr().err
+    assert all(part in error for part in parts) and error.count("\n") == 1, error
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_model_of_ones_own(tmp_path, digits, config, capsys, name):
+    message, text = MODELS[name]
+    parts = [message] + ([line_of(text)] if text else [])
+    path = config(digits, model={**own(name)["model"], "hidden": 4 if name == "by_position" else None})
+    refused(["train", path, "--run-dir", tmp_path / "run"], capsys, *parts)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("key, name, message, text", OTHERS, ids=[name for _, name, *_ in OTHERS])
+def test_what_else_is_ones_own(tmp_path, digits, config, capsys, key, name, message, text):
+    table, _, field = key.partition(".")
+    path = config(digits, **own("Net"), **{table: {field: name if ":" in name else f"mistakes:{name}"}})
+    refused(["train", path, "--run-dir", tmp_path / "run"], capsys, f"{key}: ", message, *([line_of(text)] if text else []))
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("tables, message, text", [
+    ({"data": {"augment": "mistakes:fails_later"}}, "data.augment: ZeroDivisionError: in the second epoch", "raise ZeroDivisionError"),
+    ({"filter": {"policy": "mistakes:no_selection"}}, "filter.policy: no_selection returned a ndarray, expected a hpcfilter", "def no_selection"),
+    ({"train": {"optimizer": "mistakes:FailingStep"}}, "train.optimizer: its step fails: RuntimeError: no step", 'RuntimeError("no step")'),
+], ids=["augmentation", "policy", "optimizer"])
+def test_what_fails_only_in_the_run(tmp_path, digits, config, capsys, tables, message, text):
+    refused(["train", config(digits, **own("Net"), **tables), "--run-dir", tmp_path / "run"], capsys, message, line_of(text))
+
+
+def test_the_traceback_when_it_is_asked_for(tmp_path, digits, config, capsys, monkeypatch):
+    words = ["train", str(config(digits, **own("raises"))), "--run-dir", str(tmp_path / "run")]
+    for asked in ([*words, "--traceback"], ["--traceback", *words]):
+        assert main(asked) == 2
+        first, *rest = capsys.readouterr().err.splitlines()
+        assert "KeyError: 'width'" in first and 'raise KeyError("width")' in " ".join(rest)
+    monkeypatch.setenv("HPCFILTER_TRACEBACK", "1")
+    assert main(["report", str(tmp_path / "gone")]) == 2
+    assert "Traceback (most recent call last)" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["mirrored", "tensors"])
+def test_augmentations_that_are_right(tmp_path, digits, config, name):
+    path = config(digits, data={"augment": f"mistakes:{name}"}, train={"epochs": 1})
+    assert main(["train", str(path), "--run-dir", str(tmp_path / "run")]) == 0
+
+
+def test_lazy_layers(tmp_path, digits, config):
+    """Also where the network begins anew in the middle of the run."""
+    path = config(digits, **own("lazy"), train={"epochs": 3}, filter={"policy": "forget", "after": 1})
+    assert main(["train", str(path), "--run-dir", str(tmp_path / "run")]) == 0
+    assert read_run(tmp_path / "run")[2]["accuracy"] > 0.3
+    assert main(["train", str(path), "--run-dir", str(tmp_path / "run"), "--resume"]) == 0
+    assert main(["score", str(tmp_path / "run")]) == 0
+
+
+@pytest.mark.parametrize("name", sorted(set(TORCHS) - {"lbfgs", "sparseadam", "muon", "sgd"}))
+def test_every_optimiser_of_torch(tmp_path, digits, config, name):
+    """Also where the network begins anew, and the optimiser with it."""
+    path = config(digits, model={"name": "mlp", "width": None, "hidden": 8}, filter={"policy": "forget", "after": 1},
+                  train={"optimizer": name, "lr": 0.01, "epochs": 2})
+    assert main(["train", str(path), "--run-dir", str(tmp_path / "run")]) == 0
+
+
+def test_settings_of_an_optimiser():
+    model = torch.nn.Linear(2, 2)
+    made = make_optimizer(model, Train(optimizer="adam", weight_decay=0.1, optimizer_options={"betas": [0.5, 0.6], "eps": 0.1}))
+    assert type(made) is torch.optim.Adam
+    assert [made.defaults[key] for key in ("betas", "eps", "weight_decay")] == [(0.5, 0.6), 0.1, 0.1]
+    assert make_optimizer(model, Train(optimizer="torch.optim:RMSprop", momentum=0.3)).defaults["momentum"] == 0.3
+    assert make_optimizer(model, Train(optimizer="sgd")).defaults["nesterov"]
+    for options, message in (({"beta": 1}, "train.optimizer_options.beta: unknown key; known: betas, eps, amsgrad"),
+                             ({"lr": 1}, "lr, momentum and weight_decay are keys of"), ({"betas": [2, 3]}, "Invalid beta parameter")):
+        with pytest.raises(InputError, match=message):
+            make_optimizer(model, Train(optimizer="adam", optimizer_options=options))
+
+
+def test_trying_out_leaves_no_trace(digits, config):
+    dataset = open_packed(digits)
+    network = Network(load(config(digits, **own("Remembers"))), dataset)
+    before, drawn = network.digest(), torch.get_rng_state()
+    for _ in range(2):
+        network.try_out(dataset.train, np.arange(2))
+        try_training(network, dataset.train, np.arange(30), 30, "")
+    assert network.digest() == before and network.model.passes == 0 and torch.equal(torch.get_rng_state(), drawn)
+    assert all(parameter.grad is None for parameter in network.model.parameters())
+    buffers = dict(network.model.named_buffers())
+    network.model(torch.ones(4, 1, 8, 8))
+    assert network.digest() != before and buffers["mean"] is not network.model.mean, "it would have been seen"
+
+
+@pytest.mark.parametrize("train, message", [
+    ({"batch": 1, "global_batch": None}, "train.batch: got 1 for 1 rank"),
+    ({"global_batch": 1}, "train.global_batch: got 1 for 1 rank"),
+    ({"global_batch": 3, "micro_batch": 2}, "train.micro_batch: got 2 for 1 rank"),
+    ({"ramp_batch": 1, "ramp_epochs": 1}, "train.ramp_batch: got 1 for 1 rank"),
+])
+def test_batch_norm_with_one_sample(tmp_path, digits, config, capsys, train, message):
+    path = config(digits, **own("batch_norm"), train=train)
+    refused(["train", path, "--run-dir", tmp_path / "run"], capsys, message, "leaves a rank one sample in a step", "BatchNorm")
+    assert not (tmp_path / "run").exists()
+
+
+def test_batch_norm_with_one_sample_in_the_midst_of_a_run(tmp_path, digits, config, capsys):
+    """Where the policy keeps a single one."""
+    path = config(digits, train={"epochs": 1}, filter={"policy": "static", "fraction": 0.9995, "after": 0})
+    words = ["train", str(path), "--run-dir", str(tmp_path / "run"), "--set", "filter={policy=\"random\",fraction=0.9995}"]
+    refused(words, capsys, "model: fails on one sample in a step (BatchNorm needs two: give a larger batch)")
+
+
+@pytest.mark.parametrize("order, samples, size, batch, expected", [
+    ("global", 100, 2, 64, [25, 25]), ("global", 1438, 1, 120, [119]), ("global", 5, 2, 4, [1, 1]), ("global", 8, 3, 2, [1, 1, 2]),
+    ("shard", 100, 2, 64, [25, 25]), ("shard", 9, 2, 4, [1, 1])])
+def test_the_smallest_step(order, samples, size, batch, expected):
+    assert [smallest_part(order, samples, rank, size, batch) for rank in range(size)] == expected
+    plan = {"global": global_plan, "shard": shard_plan}[order]
+
+    def parts(comm):
+        selection = Selection(np.ones(len(shard(samples, comm.rank, size)), bool))
+        lengths = [len(batch.index) for batch in plan(selection, edges(samples, size), comm, 0, 0, batch).batches()]
+        return min((length for length in lengths if length), default=batch)
+
+    assert run(size, parts) == expected, "as it is planned"
+
+
+def test_keys_that_would_be_ignored(tmp_path, digits, config, capsys):
+    for tables, message in (
+            ({"model": {"factory": "mistakes:Net", "name": "mlp", "width": None}}, "model.name: got 'mlp', which would be ignored"),
+            ({"train": {"optimizer": "adamw", "momentum": 0.5}}, "train.momentum: got 0.5, which would be ignored: the optimiser adamw has none"),
+            ({"train": {"trust": 0.01}}, "train.trust: got 0.01, which would be ignored: the optimiser sgd has none"),
+            ({"train": {"optimizer": "rprop", "weight_decay": 0.1}}, "train.weight_decay: got 0.1"),
+            ({"train": {"optimizer": "lars", "optimizer_options": "{eps = 1}"}}, "train.optimizer_options: "),
+            ({"data": {"augment": "mistakes:mirrored", "shift": 2}}, "data.shift: got 2"),
+            ({"data": {"shift": 2}}, "data.shift: got 2"),
+            ({"train": {"extrapolation": 0.5}}, "train.extrapolation: got 0.5"),
+            ({"train": {"gamma": 0.5}}, 'train.gamma: got 0.5, which would be ignored: it is of schedule = "step", got "cosine"'),
+            ({"train": {"power": 1}}, "train.power: got 1.0"),
+            ({"train": {"schedule": "polynomial", "milestones": [0.5]}}, "train.milestones: got [0.5]")):
+        path = config(digits, **tables)
+        path.write_text(path.read_text().replace('"{eps = 1}"', "{eps = 1}"))
+        refused(["train", path, "--run-dir", tmp_path / "run"], capsys, f"{path}, line ", message)
+    path = config(digits, **own("Net"))
+    for name in ("cnn", "no_such_model"):
+        refused(["train", path, "--run-dir", tmp_path / "run", "--set", f"model.name={name}"], capsys, f"command line: model.name: got '{name}'")
+
+
+def test_what_a_run_folder_says_of_itself_is_not_refused(tmp_path, digits, config):
+    """Its config.toml has every key, those that come to nothing too."""
+    path = config(digits, **own("Net"), train={"epochs": 1, "optimizer": "adamw", "optimizer_options": None}, data={"augment": "none", "shift": 1})
+    assert main(["train", str(path), "--run-dir", str(tmp_path / "run")]) == 0
+    written = tmp_path / "run" / "config.toml"
+    assert "momentum" in written.read_text() and main(["train", str(written), "--run-dir", str(tmp_path / "again")]) == 0
+    assert main(["train", str(written), "--run-dir", str(tmp_path / "run"), "--resume"]) == 0 and main(["score", str(tmp_path / "run")]) == 0
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_one_of_torchs_optimisers_goes_on_with_the_same_bits(tmp_path, digits, config, hpcfilter, ranks):
+    train = {"optimizer": "adamw", "lr": 0.002, "optimizer_options": {"betas": [0.8, 0.99], "eps": 1e-6}}
+    path = config(digits, train=train, checkpoint={"seconds": 1e-6})
+    path.write_text(path.read_text().replace('{"betas": [0.8, 0.99], "eps": 1e-06}', "{betas = [0.8, 0.99], eps = 1e-6}"))
+    ok(hpcfilter(ranks, "train", path, "--run-dir", tmp_path / "whole"))
+    cut = hpcfilter(ranks, "train", path, "--run-dir", tmp_path / "cut", HPCFILTER_FAULT="rank=0,point=after_step,n=17,kind=sigkill")
+    assert cut.returncode != 0
+    ok(hpcfilter(ranks, "train", path, "--run-dir", tmp_path / "cut", "--resume"))
+    assert rows(tmp_path / "cut", "run")[-1]["first_step"] > 0, "inside an epoch"
+    assert read_run(tmp_path / "cut")[2]["weights"] == read_run(tmp_path / "whole")[2]["weights"]
+
+
+def test_an_optimiser_that_horovod_would_make_otherwise(tmp_path, digits, config, hpcfilter, monkeypatch):
+    from conftest import CHECKOUT
+
+    monkeypatch.setenv("PYTHONPATH", str(CHECKOUT / "tests"))
+    path = config(digits, train={"optimizer": "mistakes:forgetful", "epochs": 1})
+    done = hpcfilter(2, "train", path, "--run-dir", tmp_path / "two")
+    assert done.returncode == 2 and "with factor = 1.0 instead of 2.0" in done.stderr
+    ok(hpcfilter(1, "train", path, "--run-dir", tmp_path / "one"))
+
+
+def test_a_foreign_file_beside_such_a_module(tmp_path, monkeypatch):
+    """`pack` has a process of its own look into it first."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "select.py").write_text("raise RuntimeError('not this one')")
+    with h5py.File("chunked.h5", "w") as file:
+        file.create_dataset("images", data=np.zeros((20, 4, 4), np.uint8), chunks=(5, 4, 4), compression="gzip")
+        file["labels"] = np.arange(20) % 2
+    assert main(["pack", "chunked.h5", "-o", "packed.h5"]) == 0
+
+
+@pytest.mark.parametrize("name", ["random", "select", "queue", "copy", "numpy", "torch"])
+def test_a_module_in_the_current_folder_with_the_name_of_another(tmp_path, digits, config, name):
+    """It takes the place of nobody else's; the one who asks for it is told to rename it."""
+    (tmp_path / f"{name}.py").write_text("def net(inputs, outputs):\n    pass\n")
+    path = config(digits, train={"epochs": 1})
+    words = [sys.executable, "-m", "hpcfilter", "train", str(path), "--run-dir"]
+    done = subprocess.run([*words, "run"], cwd=tmp_path, capture_output=True, text=True, timeout=TIMEOUT, check=False)
+    assert done.returncode == 0, done.stderr
+    path = config(digits, model={"name": None, "width": None, "factory": f"{name}:net"})
+    done = subprocess.run([*words[:-2], str(path), "--run-dir", "own"], cwd=tmp_path, capture_output=True, text=True, timeout=TIMEOUT, check=False)
+    assert done.returncode == 2 and f"{name}.py in the current folder is hidden by" in done.stderr and done.stderr.count("\n") == 1
