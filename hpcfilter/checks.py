@@ -55,6 +55,9 @@ def _check_loss(config, dataset, ranks):
     name = loss_name(config.train, classes_of(config, dataset))
     if ":" in name:
         imported(name, "train.loss")
+    elif dataset and not dataset.labelled and name != "reconstruction":
+        raise InputError(f'train.loss: got "{config.train.loss}", but {dataset.path} has rows without targets; expected "reconstruction" with a '
+                         "model such as autoencoder, or a data set that is packed with its labels")
     elif dataset and not config.model.factory:
         _check_values(name, config, dataset)
     if config.train.label_smoothing and name != "cross_entropy":

@@ -8,6 +8,7 @@ import pytest
 
 from hpcfilter.cli import main
 from hpcfilter.data import write_table
+from hpcfilter.pack.pack import pack
 
 CHECK = ["--machine", "slurm-cpu", "--run-dir", "run", "--set", "job.ranks_per_node=1", "--set", "job.cpus_per_rank=1"]
 
@@ -207,3 +208,11 @@ def test_the_files_of_a_job_that_works_elsewhere(check, config, digits, tmp_path
     assert check(path)[0] == 0 and "s.h5: cannot read" in check(path, *words)[2]
     (tmp_path / "s.h5").rename(tmp_path / "work" / "s.h5")
     assert check(path, *words)[0] == 0
+
+
+def test_rows_without_targets_are_for_a_reconstruction(both, config, tmp_path):
+    np.savez(tmp_path / "s.npz", x=np.random.default_rng(0).integers(0, 256, (40, 8, 8), np.uint8))
+    pack(tmp_path / "s.npz", tmp_path / "rows.h5")
+    assert "has rows without targets; expected \"reconstruction\"" in both(config(tmp_path / "rows.h5", train={"global_batch": 8}))
+    fits = config(tmp_path / "rows.h5", model={"name": "autoencoder", "width": 2}, train={"global_batch": 8, "epochs": 1, "loss": "reconstruction"})
+    assert main(["train", str(fits), "--run-dir", str(tmp_path / "run")]) == 0

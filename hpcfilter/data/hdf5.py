@@ -201,7 +201,7 @@ def read_texts(file, name):
     if attribute.get_type().get_class() != h5py.h5t.STRING or len(attribute.shape) > 1 or attribute.get_storage_size() > FREE:
         raise InputError(f"{file.filename}: cannot read: attribute {one_line(name)}: expected a text or a list of texts, of {FREE >> 20} MiB at most")
     value = file.attrs[name]
-    texts = [text.decode() if isinstance(text, bytes) else text for text in (value.tolist() if attribute.shape else [value])]
+    texts = [text.decode(errors="backslashreplace") if isinstance(text, bytes) else text for text in (value.tolist() if attribute.shape else [value])]
     return texts if attribute.shape else texts[0]
 
 

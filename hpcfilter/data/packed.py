@@ -38,6 +38,7 @@ class About(BaseModel):
     layout: Literal["HW", "HWC", ""]
     mean: list[FiniteFloat]
     std: list[Annotated[FiniteFloat, Field(gt=0)]]
+    targets: Literal["", "none"] = ""  # none: the source has no labels, and the targets are zeros
 
 
 @dataclass
@@ -106,6 +107,7 @@ class Dataset:
     std: np.ndarray
     digest: str
     seal: Seal
+    labelled: bool = True  # whether the targets are of the source, and not zeros for want of any
 
     @property
     def target(self):
@@ -178,7 +180,8 @@ def open_packed(path):
     for numbers in (about.mean, about.std):
         if len(numbers) not in (1, train.images.shape[-1]):
             raise InputError(f"{path}: about: got means or deviations of {len(numbers)} channels, expected 1 or {train.images.shape[-1]}")
-    return Dataset(path, train, test, about.classes, about.layout, np.array(about.mean, np.float32), np.array(about.std, np.float32), digest, seal)
+    moments = np.array(about.mean, np.float32), np.array(about.std, np.float32)
+    return Dataset(path, train, test, about.classes, about.layout, *moments, digest, seal, labelled=about.targets != "none")
 
 
 def _source(path):

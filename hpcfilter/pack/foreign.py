@@ -96,7 +96,8 @@ def _class_names(file):
     if isinstance(classes, str):
         classes = json.loads(classes)
     if isinstance(name, list) or not isinstance(classes, list | None):
-        raise TypeError("expected one name and a list of class names")
+        raise InputError(f"{file.filename}: its attributes say {one_line(name)[:80]} of the name and {one_line(classes)[:80]} of the classes, "
+                         "expected one text and a list of texts")
     for array in CLASS_NAMES if classes is None else ():
         if (texts := find_texts(file, array)) is not None:
             classes = [text.decode(errors="backslashreplace") for text in texts[:].reshape(-1).tolist()]

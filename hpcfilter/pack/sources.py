@@ -166,7 +166,8 @@ def _hdf5(path, source, reading):
     if is_packed(path) and not (reading.images or reading.labels):
         packed = open_packed(path)
         packed.check(0, 1, verify=True)
-        source.parts = {split.name: Part(split.images, split.labels, f"{path.name}: {split.name}") for split in (packed.train, packed.test)}
+        source.parts = {split.name: Part(split.images, split.labels if packed.labelled else None, f"{path.name}: {split.name}")
+                        for split in (packed.train, packed.test)}
         source.classes, source.layout, source.kind = packed.classes or None, packed.layout, None if packed.classes else "numbers"
         return source
     source.parts, name, source.classes = open_foreign(path, source.notes, reading.images, reading.labels)
