@@ -83,6 +83,18 @@ def test_grey_and_colour_together_become_colour(folder, tmp_path, first):
     assert any("grey" in note and "became colour" in note for note in found["said"])
 
 
+def test_splits_of_grey_and_of_colour_become_colour(tmp_path):
+    for split, images in (("train", GREY), ("test", COLOUR[:4])):
+        for number, image in enumerate(images):
+            place = tmp_path / "set" / split / "ab"[number % 2] / f"{number:02}.png"
+            place.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(image).save(place)
+    pack(tmp_path / "set", tmp_path / "p.h5")
+    data = open_packed(tmp_path / "p.h5")
+    assert data.train.images.shape[1:] == (16, 16, 3) and np.array_equal(data.test.images, in_order(COLOUR[:4]))
+    assert np.array_equal(data.train.images[np.argsort(data.train.origin)], in_order([np.repeat(image[..., None], 3, 2) for image in GREY]))
+
+
 def test_cmyk_becomes_rgb_and_is_said(folder, tmp_path):
     images = [Image.fromarray(image).convert("CMYK") if i < 3 else Image.fromarray(image) for i, image in enumerate(COLOUR)]
     rows, _, found = packed(folder({f"{i:02}.tif": image for i, image in enumerate(images)}), tmp_path)
@@ -197,4 +209,5 @@ def test_damaged_files_may_be_left_out_up_to_a_number(damaged, tmp_path):
     assert len(rows) == 8 and len(data.test) == 2
     origin = np.sort(np.concatenate([data.train.origin, data.test.origin]))
     assert origin.tolist() == [1, 2, 4, 5, 6, 8, 9, 11], "the rows keep their numbers in the source: a has 0 to 5, b 6 to 11"
+    assert found["images"]["lowest"] == rows.min() and found["images"]["highest"] == rows.max()
     assert any(note.startswith("4 damaged rows") and all(name in note for name in BAD) for note in found["left_out"])

@@ -6,26 +6,16 @@ import sys
 
 import numpy as np
 import pytest
+from packs import packed
 from PIL import Image
 
-from hpcfilter.data import open_packed
 from hpcfilter.errors import InputError
-from hpcfilter.pack.pack import pack
 
 pa = pytest.importorskip("pyarrow", reason="tables need pyarrow")
 csv, parquet = pytest.importorskip("pyarrow.csv"), pytest.importorskip("pyarrow.parquet")
 
 RNG = np.random.default_rng(0)
 X, Y = RNG.integers(0, 256, (40, 8, 8), np.uint8), np.arange(40) % 4
-
-
-def packed(source, tmp_path, **options):
-    """(rows in the order of the source, their labels, the packed file, all that is said)."""
-    about = pack(source, tmp_path / "p.h5", replace=True, **options)
-    data = open_packed(tmp_path / "p.h5")
-    order = np.argsort(np.concatenate([data.train.origin, data.test.origin]))
-    rows, labels = (np.concatenate([getattr(split, name) for split in (data.train, data.test)])[order] for name in ("images", "labels"))
-    return rows, labels, data, " | ".join([*about["found"]["left_out"], *about["found"]["said"]])
 
 
 TABLE = {"width": [float(number) for number in range(20)], "height": list(range(20)), "species": ["b", "a"] * 10}

@@ -34,7 +34,7 @@ def _origin(parts, plan, split, options):
     where = plain_text(parts[origin].where)
     if "test" in parts:
         return where
-    how = "of each class" if plan.classes and options["by_class"] else "at random"
+    how = "of each class" if plan.classes and options.by_class else "at random"
     share = int(np.count_nonzero(place >= 0)) / len(place)
     return f"{where}: {100 * share:.3g} % {how}"
 

@@ -40,6 +40,16 @@ class ImageFiles:
         """HW or HWC."""
         return "HW" if len(self.shape) == 3 else "HWC"
 
+    @staticmethod
+    def agree(several):
+        """Have several ImageFiles, such as those of two splits, give rows of one kind, where their kinds can stand beside each other."""
+        kinds = {one._kind for one in several}
+        if len(kinds) > 1 and kinds <= set(MIXABLE):
+            widest = max(kinds, key=lambda kind: KINDS[kind][1])
+            for one in several:
+                if one._kind != widest:
+                    one._expect(widest, one.shape[1:3])
+
     def named(self, row):
         """The name of a row for a person."""
         return str(self.files[row])
@@ -94,7 +104,7 @@ class ImageFiles:
             raise InputError(f"{where} of {len(sizes)} sizes: {listed(named)}; give --size HEIGHTxWIDTH to bring all to one")
         if len(kinds) > 1 and not set(kinds) <= set(MIXABLE):
             raise InputError(f"{where} of kinds whose values do not mean the same: {self._listed_kinds()}; bring all to one kind")
-        kind = max(kinds, key=lambda kind: KINDS[kind][1], default=self._kind)
+        kind = max([self._kind, *kinds], key=lambda kind: KINDS[kind][1])
         again = kind != self._kind
         if again:
             self._expect(kind, self.shape[1:3])

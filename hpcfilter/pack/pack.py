@@ -22,6 +22,7 @@ from hpcfilter.data.seal import seal
 from hpcfilter.errors import BrokenInvariant, InputError
 from hpcfilter.pack.damaged import drop_damaged
 from hpcfilter.pack.found import describe, plain_text
+from hpcfilter.pack.images import ImageFiles
 from hpcfilter.pack.layout import layout_of
 from hpcfilter.pack.source import check_type
 from hpcfilter.pack.sources import Reading, open_source, paths_of
@@ -32,6 +33,18 @@ from hpcfilter.paths import check_output
 from hpcfilter.record import progress
 
 SLICE_BYTES = 16 << 20
+
+
+@dataclass(frozen=True)
+class Options:
+    """How the rows are dealt and the labels taken; see `pack`."""
+
+    seed: int
+    test_fraction: float
+    by_class: bool
+    kind: str | None
+    renumber: bool
+    layout: str | None
 
 
 @dataclass
@@ -71,10 +84,8 @@ def pack(source, target, seed=0, test_fraction=0.2, size=None, regression=False,
         with allowing(allow_compression), damage(f"{_named(source)} to {target}"), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of Pillow, on images that it reads all the same
             opened = open_source(source, Reading(size, images, labels, first_frame))
-            kind = "numbers" if regression else kind or opened.kind
-            parts = _chosen(opened, test_split)
-            about = _pack(opened, parts, temporary, dict(seed=seed, test_fraction=test_fraction, kind=kind, renumber=renumber, by_class=by_class,
-                                                         layout=layout), skip_damaged, source)
+            options = Options(seed, test_fraction, by_class, "numbers" if regression else kind or opened.kind, renumber, layout)
+            about = _pack(opened, _chosen(opened, test_split), temporary, options, skip_damaged, source)
             seal(temporary)
         _prove(temporary)
         os.replace(temporary, target)
@@ -123,7 +134,7 @@ def _pack(opened, parts, path, options, skip_damaged, source):
     mean, std = moments.mean_std(each=plan.layout == "HWC" or len(parts["train"].images.shape) == 2)
     rows = {split: plan.rows(split) for split in plan.place}
     about = {"name": plain_text(opened.name), "classes": [plain_text(name) for name in plan.classes], "layout": plan.layout, "mean": mean, "std": std,
-             "seed": options["seed"], "source": plain_text(_named(source)), "rows": rows, **({"targets": "none"} if plan.none else {}),
+             "seed": options.seed, "source": plain_text(_named(source)), "rows": rows, **({"targets": "none"} if plan.none else {}),
              "found": describe(opened, parts, plan, values, options)}
     _describe(path, about)
     return about
@@ -136,6 +147,8 @@ def _named(source):
 
 def _plan(opened, parts, dropped, options):
     """Where every row goes, what the labels are, and the layout."""
+    if all(isinstance(part.images, ImageFiles) for part in parts.values()):
+        ImageFiles.agree([part.images for part in parts.values()])
     for split, part in parts.items():
         count = None if part.labels is None else part.labels.shape[0]
         if part.images.shape[0] == 0 or count not in (None, part.images.shape[0]):
@@ -146,17 +159,17 @@ def _plan(opened, parts, dropped, options):
         check_type(f"{opened.name}: {part.where}", part.images.dtype)
         if part.images.shape[1:] != parts["train"].images.shape[1:]:
             raise InputError(f"{opened.name}: test rows of shape {part.images.shape[1:]}, expected {parts['train'].images.shape[1:]} as in training")
-    targets = make_targets(parts, opened.classes, options["kind"], options["renumber"], opened.name, opened.notes)
+    targets = make_targets(parts, opened.classes, options.kind, options.renumber, opened.name, opened.notes)
     rows = parts["train"].images.shape[0]
     gone = {split: np.array(sorted(found), np.int64) for split, found in dropped.items()}
-    held = 0 if "test" in parts else count_held(options["test_fraction"], rows - len(gone["train"]), opened.name)
-    by_class = targets.labels["train"] if targets.classes and held and options["by_class"] else None
-    place = {split: ("train", found) for split, found in places(rows, gone["train"], held, by_class, options["seed"]).items()}
+    held = 0 if "test" in parts else count_held(options.test_fraction, rows - len(gone["train"]), opened.name)
+    by_class = targets.labels["train"] if targets.classes and held and options.by_class else None
+    place = {split: ("train", found) for split, found in places(rows, gone["train"], held, by_class, options.seed).items()}
     if "test" in parts:
         kept = np.ones(parts["test"].images.shape[0], bool)
         kept[gone["test"]] = False
         place["test"] = "test", np.where(kept, np.cumsum(kept) - 1, -1)
-    layout = layout_of(parts["train"].images, options["layout"], opened.layout or getattr(parts["train"].images, "layout", None), opened.notes)
+    layout = layout_of(parts["train"].images, options.layout, opened.layout or getattr(parts["train"].images, "layout", None), opened.notes)
     plan = Plan(parts, targets.labels, place, targets.classes, layout, targets.none)
     for split in place:
         if not plan.rows(split):
@@ -199,8 +212,9 @@ def _fill(path, plan, opened):
             for rows in _slices(part.images):
                 number = np.arange(rows.start, rows.stop)
                 x, y = np.asarray(part.images[rows]), np.asarray(plan.labels[origin][rows])
-                values[origin]["images"].add(x, number)
-                values[origin]["labels"].add(y, number)
+                kept = np.any([plan.place[split][1][rows] >= 0 for split in targets], axis=0)  # what is left out says nothing of the range
+                for name, found in (("images", x), ("labels", y)):
+                    values[origin][name].add(*(found, number) if kept.all() else (found[kept], number[kept]))
                 for split in targets:
                     here = _place(maps[split], plan.place[split][1][rows], number, x, y)
                     if split == "train" and here.any():
