@@ -58,6 +58,9 @@ def _check_loss(config, dataset, ranks):
     elif dataset and not dataset.labelled and name != "reconstruction":
         raise InputError(f'train.loss: got "{config.train.loss}", but {dataset.path} has rows without targets; expected "reconstruction" with a '
                          "model such as autoencoder, or a data set that is packed with its labels")
+    elif name == "mse" and classes_of(config, dataset) > 1:
+        raise InputError(f'train.loss: got "mse", which is of numbers, but {dataset.path} has {len(dataset.classes)} classes; '
+                         'expected "cross_entropy"')
     elif dataset and not config.model.factory:
         _check_values(name, config, dataset)
     if config.train.label_smoothing and name != "cross_entropy":

@@ -83,7 +83,8 @@ class Train(Table):
     warmup_lr: Annotated[float, Field(ge=0)] | None = None  # that it begins with; default: lr before scaling
     schedule: Literal["cosine", "polynomial", "step", "constant"] = "cosine"
     power: Annotated[float, Field(gt=0)] = 2.0  # of schedule = polynomial
-    milestones: list[float] = Field([1 / 3, 2 / 3, 8 / 9])  # of schedule = step: where the rate falls, as shares of the epochs
+    # of schedule = step: where the rate falls, as shares of the epochs
+    milestones: list[Annotated[float, Field(gt=0, lt=1)]] = Field([1 / 3, 2 / 3, 8 / 9])
     gamma: Annotated[float, Field(gt=0, le=1)] = 0.1
     ramp_batch: Count | None = None  # global batch of the first epoch, which grows to the whole one ...
     ramp_epochs: Annotated[float, Field(ge=0)] = 0.0  # ... over so many epochs

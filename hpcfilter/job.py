@@ -94,7 +94,7 @@ Feature = Annotated[str, _Short, form(_one_of(r".&|*()\[\]-"), "names of feature
 Dependency = Annotated[str, _Short, form(_one_of(r".,:+@?()\[\]ƒ-"), "a dependency as the scheduler writes it, such as afterok:1234")]
 JobName = Annotated[str, StringConstraints(max_length=64), form(_one_of(".+-"), "one word of letters, digits and _ . + -")]
 LogFolder = Annotated[Here, AfterValidator(_folder), form(r"""[^-"'\\$`#;:%^{}][^"'\\$`#;:%^{}]*""",
-                                          "the name of a folder without quotes and \\ $ ` # ; : % ^ { }, which mean something to schedulers")]
+                                          "a folder without quotes, semicolons and \\ $ ` # : % ^ { } (they mean something to schedulers)")]
 Walltime = Annotated[int, BeforeValidator(_seconds)]  # seconds
 Positive = Annotated[int, Field(ge=1, le=1_000_000)]
 

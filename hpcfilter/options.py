@@ -40,7 +40,7 @@ class Parser(argparse.ArgumentParser):
 def path(text):
     """The type of every option that is a path: `~` and variables are expanded, a slash at the end stays. An empty one is refused."""
     try:
-        if not text:
+        if not (text and expanded(text)):
             raise ValueError("expected a path; is a variable in it empty?")
         return expanded(text)
     except ValueError as error:

@@ -39,11 +39,12 @@ def expanded(text):
     return path
 
 
-def check_output(path, sources=(), where="--output"):
-    """Refuse, before any work is done, an output that cannot be written, or that would destroy what it is made from.
+def check_output(path, sources=(), where="--output", mine=None, what=""):
+    """Refuse, before any work is done, an output that cannot be written, or that would destroy what it is made from, or what something else has made.
 
     path: as the user gave it, of a file; it may exist. sources: paths of the files that the work reads; those that are missing do not count.
-    where: the option, for the error. Raises InputError.
+    where: the option, for the error. mine: (path) -> whether a file that is there is one of those that this work makes, called `what`; None: any may
+    be overwritten. Raises InputError.
     """
     path, parent = os.fspath(path), Path(path).parent
     if path.endswith("/") or os.path.isdir(path):
@@ -54,6 +55,8 @@ def check_output(path, sources=(), where="--output"):
     for source in sources:
         if os.path.exists(path) and os.path.exists(source) and os.path.samefile(path, source):
             raise InputError(f"{path}: the output would overwrite {source}, which it is made from; give another {where}")
+    if mine and os.path.exists(path) and os.path.getsize(path) and not mine(path):
+        raise InputError(f"{path}: is there already and is no {what}; give another {where}, or remove it first")
 
 
 def check_folder(path, where="--run-dir"):

@@ -110,8 +110,14 @@ class Record:
         if not self.speaks or not self.path.exists():
             return
         kept = []
-        for line in self.path.read_text().split("\n")[:-1]:  # behind the last line end: nothing, or what a killed run did not finish
-            there = json.loads(line)
+        for number, text in enumerate(self.path.read_bytes().split(b"\n")[:-1], 1):  # behind the last line end: what a killed run did not finish
+            try:
+                line = text.decode()
+                there = json.loads(line)
+                there["kind"]
+            except (ValueError, KeyError, TypeError):
+                raise InputError(f"{self.path}, line {number}: is no row of a run, the file is damaged; take the line out, or move the file "
+                                 "away") from None
             if there["kind"] in ("run", "stop") or there.get("epoch", epoch) < epoch:
                 kept.append(line)
                 row = None if there["kind"] == "epoch" and there["epoch"] == epoch - 1 else row

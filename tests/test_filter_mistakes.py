@@ -151,10 +151,11 @@ def test_nothing_is_lost_silently():
     """Observations that do not come, or looks that nobody takes, are warned of once."""
     of = sampler("infobatch")
     list(of)
-    with pytest.warns(RuntimeWarning, match="epoch 0: only 0 samples came to `loss`; the others keep the scores they had"):
+    with pytest.warns(RuntimeWarning, match="epoch 0: no batch came to `loss`; call it in the place of the mean"):
         of.set_epoch(1)
     list(of)
-    of.set_epoch(2)
+    with pytest.raises(InputError, match="epoch 1 is over, and no batch came to `loss`"):
+        of.set_epoch(2)
     of = sampler("kakurenbo", tau=0.0)
     for epoch in range(2):
         of.set_epoch(epoch)

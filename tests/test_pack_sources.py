@@ -253,7 +253,9 @@ def test_sets_of_idx_files_in_one_folder_are_told_apart(tmp_path):
         packed(source, tmp_path)
     data, said = packed(source / "emnist-digits-train-images-idx3-ubyte.gz", tmp_path)[2:]
     assert np.array_equal(data.test.images, 255 - X[30:]) and "4 idx files of other sets" in said
-    write_idx(source / "emnist-digits-train-images-idx3-ubyte", X)
+    write_idx(source / "emnist-digits-train-images-idx3-ubyte", 255 - X[:30])  # unpacked beside its .gz: the same file
+    assert np.array_equal(packed(source / "emnist-digits-train-images-idx3-ubyte.gz", tmp_path)[2].train.images, data.train.images)
+    write_idx(source / "emnist-digits-train-images.idx3-ubyte", X)
     with pytest.raises(InputError, match="may both be the images of train"):
         packed(source / "emnist-digits-train-images-idx3-ubyte.gz", tmp_path)
 

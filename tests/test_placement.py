@@ -65,8 +65,10 @@ def test_a_launcher_that_mpi_knows_nothing_of(variables, said, first):
 
 @pytest.mark.parametrize("variables, said", [
     ({"SLURM_PROCID": "0", "SLURM_NTASKS": "8"}, "SLURM_NTASKS is 8"),
-    ({**STEP, "SLURM_PROCID": "0", "SLURM_STEP_NUM_TASKS": "1", "SLURM_NTASKS": "8"}, "SLURM_NTASKS is 8"),  # the shell of salloc
-    ({**STEP, "SLURM_PROCID": "0", "SLURM_STEP_NUM_TASKS": "1", "SLURM_NTASKS": "1"}, ""),  # srun -n 1
+    ({**STEP, "SLURM_STEP_ID": "4294967290", "SLURM_PROCID": "0", "SLURM_STEP_NUM_TASKS": "1", "SLURM_NTASKS": "8"}, "SLURM_NTASKS is 8"),  # salloc
+    ({**STEP, "SLURM_PROCID": "0", "SLURM_STEP_NUM_TASKS": "1", "SLURM_NTASKS": "1", "SLURM_NNODES": "4"}, ""),  # srun -n 1 on one of four nodes
+    ({"SLURM_JOB_ID": "1", "SLURM_JOB_NUM_NODES": "4"}, "SLURM_JOB_NUM_NODES is 4"), ({"SLURM_NNODES": "1"}, ""),
+    ({"PBS_NUM_NODES": "2"}, "PBS_NUM_NODES is 2"),
     ({"SLURM_NTASKS": "1"}, ""),
     ({"SLURM_NTASKS": "8", "OMPI_COMM_WORLD_RANK": "0", "OMPI_COMM_WORLD_SIZE": "1"}, ""),  # mpirun -n 1
     ({"WORLD_SIZE": "4"}, "WORLD_SIZE is 4"), ({"WORLD_SIZE": "1"}, ""), ({"HOROVOD_SIZE": "2"}, "HOROVOD_SIZE is 2"),

@@ -58,7 +58,7 @@ def test_a_policy_of_the_users_own():
 
 @pytest.mark.parametrize("parameters, message", [
     ({"fraction": 1.0}, r"filter.fraction: .*less than 1, got 1.0"),
-    ({"fraction": -0.1}, r"filter.fraction: .*greater than or equal to 0, got -0.1"),
+    ({"fraction": -0.1}, r"filter.fraction: expected 0 or more, got -0.1"),
     ({"fractoin": 0.1}, r"filter.fractoin: unknown key; known: epochs, fraction, tau"),
     ({"tau": "high"}, r"filter.tau: .*number"),
 ])

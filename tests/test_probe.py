@@ -14,7 +14,7 @@ from hpcfilter.comm import SerialComm
 from hpcfilter.comm.threads import run as play
 from hpcfilter.config import Train
 from hpcfilter.data import read_probe, write_probe
-from hpcfilter.errors import InputError
+from hpcfilter.errors import InputError, Interrupted
 from hpcfilter.landscape import Options, probe
 from hpcfilter.landscape.loss import Loss, batch_of
 from hpcfilter.landscape.sets import chosen
@@ -146,7 +146,7 @@ def test_a_killed_probe_goes_on_where_it_was(trained, tmp_path, monkeypatch):
 
     monkeypatch.setattr(Loss, "alone", dies)
     for _ in range(3):
-        with pytest.raises(KeyboardInterrupt):
+        with pytest.raises(Interrupted, match="p.h5 has what was measured; the same command goes on with it"):
             probe(trained("a"), SerialComm(), output=tmp_path / "p.h5", options=options)
         assert np.isnan(read_probe(tmp_path / "p.h5").sets["full"]["slice1d"]["loss"]).sum() in (2, 0)
     probe(trained("a"), SerialComm(), output=tmp_path / "p.h5", options=options)
@@ -179,7 +179,7 @@ def test_a_probe_goes_on_with_another_number_of_ranks(trained, tmp_path, monkeyp
                 raise KeyboardInterrupt
             return do(*words)
 
-        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        with monkeypatch.context() as patch, pytest.raises(Interrupted):
             patch.setattr(Loss, name, dies)
             play(ranks, lambda comm: probe(trained("a"), comm, output=tmp_path / "p.h5", options=options))
     found = probe(trained("a"), SerialComm(), output=tmp_path / "p.h5", options=options)[1]

@@ -41,7 +41,7 @@ def check_not_left_out(comm, way_out=START):
 
     way_out: what to do then. HPCFILTER_ALONE=1 says that one process is meant.
     """
-    if comm.size == 1 and not os.environ.get(ALONE) and (said := left_out()):
+    if comm.size == 1 and os.environ.get(ALONE, "0") in ("", "0") and (said := left_out()):
         raise InputError(f"comm: {said}, but there is MPI for 1; {way_out}; where one process is meant, set {ALONE}=1")
 
 

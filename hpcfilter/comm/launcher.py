@@ -24,6 +24,10 @@ LAUNCHERS = (
     Launcher("flux run", "FLUX_TASK_RANK", "FLUX_JOB_SIZE", ("FLUX_TASK_LOCAL_ID",)),
 )
 
+SALLOC = "4294967290"  # the step that salloc's shell is, of one task, whatever was allocated
+# What a batch job says of its tasks and nodes, in the shell where nothing was launched
+MORE = ("SLURM_NTASKS", "SLURM_NPROCS", "SLURM_JOB_NUM_NODES", "SLURM_NNODES", "PBS_NUM_NODES", "FLUX_JOB_NNODES", "NHOSTS", "COBALT_JOBSIZE")
+
 # What starts several processes that MPI knows nothing of: torchrun (and those that do as it does: accelerate, deepspeed), and horovodrun with Gloo.
 STRANGERS = (Launcher("torchrun", "RANK", "WORLD_SIZE", ("LOCAL_RANK",)),
              Launcher("horovodrun", "HOROVOD_RANK", "HOROVOD_SIZE", ("HOROVOD_LOCAL_RANK",)))
@@ -78,9 +82,9 @@ def left_out(environ=os.environ):
     In the shell of a batch job, or of salloc, one process is right for much, but a training was to use the whole of it. Slots of LSF and PBS may be
     the threads of one process; hosts cannot.
     """
-    if [place for place in launchers(environ) if place[0].name != "srun" or place[2] > 1]:  # salloc's shell may be a step of one task
+    if [place for place in launchers(environ) if place[0].name != "srun" or environ.get("SLURM_STEP_ID") != SALLOC]:
         return ""
-    for name in ("SLURM_NTASKS", *(one.size for one in STRANGERS)):
+    for name in (*MORE, *(one.size for one in STRANGERS)):
         if (_number(environ, name) or 0) > 1:
             return f"{name} is {environ[name]}"
     for name in ("LSB_DJOB_HOSTFILE", "PBS_NODEFILE"):

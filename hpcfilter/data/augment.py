@@ -81,4 +81,7 @@ def augmentation(name, dataset, pad=None):
     if not dataset.layout or not dataset.classes:
         raise InputError(f"data.augment: '{name}' is for images with class labels; {dataset.path} has rows of shape "
                          f"{dataset.train.images.shape[1:]} and {dataset.target}; give none or package.module:function")
+    height = dataset.train.images.shape[1] if dataset else None
+    if height and pad is not None and pad >= height:
+        raise InputError(f"data.shift: got {pad} pixels for images of height {height}, expected fewer than that")
     return partial(function, pad=dataset.train.images.shape[1] // 8 if pad is None else pad)

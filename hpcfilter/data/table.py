@@ -53,6 +53,15 @@ def write_table(path, rows, columns, about):
             os.remove(temporary)
 
 
+def is_table(path):
+    """Whether a file is a table that hpcfilter has made, whole or damaged."""
+    try:
+        with open_hdf5(str(path)) as file:
+            return "data" in file.attrs and not set(OTHERS) & set(file.attrs)
+    except InputError:
+        return False
+
+
 def read_table(path, owned=None, part=(0, 1), blocks=None):
     """Read a table. Returns (columns: name -> array, attributes: dict, rows in the file).
 

@@ -21,11 +21,11 @@ from hpcfilter.comm import surroundings
 from hpcfilter.data import edges, read_given, shard
 from hpcfilter.errors import InputError, on_all
 from hpcfilter.filter import state as states
-from hpcfilter.filter.arguments import choices, count, in_call_words, own_columns, own_labels
+from hpcfilter.filter.arguments import checksum, choices, count, in_call_words, own_columns, own_labels
 from hpcfilter.filter.deal import Hand
 from hpcfilter.filter.indexed import Indexed
 from hpcfilter.filter.seen import Seen, indices, shown
-from hpcfilter.filter.walk import ENDED_EARLY, MOST_MISSING, Walk, say_unfinished
+from hpcfilter.filter.walk import Walk, say_unfinished
 from hpcfilter.policies import find_policy
 from hpcfilter.sampler import deliver, table_digest
 from hpcfilter.scores import Scores
@@ -57,6 +57,7 @@ class Filter:
             self._policy, bound, score, self._deal, (path, columns) = choices(policy, parameters, order, score, epochs, labels is not None,
                                                                                 given or ())
             owned = shard(total, comm.rank, comm.size)
+            whole = {name: checksum(array) for name, array in {"labels": labels, **(given if isinstance(given, dict) else {})}.items()}
             labels = None if labels is None else own_labels(labels, owned, total)
             given = own_columns(given or {}, owned, total)
             if given and not (set(columns[:1]) <= set(given) <= set(columns)):
@@ -71,12 +72,13 @@ class Filter:
         self._identity = {"samples": total, "policy": policy, "parameters": json.dumps(plain, default=str, sort_keys=True), "score": score.identity(),
                           "seed": int(seed), "order": order}
         self._epochs, self._training = bound.get("epochs"), epochs
-        states.check_equal({**self._identity, "epochs": self._epochs, "labels": labels is not None, "given": sorted(given),
-                            "partial": bool(partial)}, comm)
+        states.check_equal({**self._identity, "epochs": self._epochs, "given": sorted(given),
+                            "partial": bool(partial), **{f"{name} (checksum)": value for name, value in whole.items()}}, comm)
         classes = 0 if labels is None else int(comm.max(labels.max())) + 1
         self._identity["given"] = table_digest({**given, **({} if labels is None else {"labels": labels})}, owned, comm)
         self.scores = Scores(owned, total, score, labels, classes, given)
         self._shards, self._seed, self._order = edges(total, comm.size), int(seed), order
+        self._learns = policy not in ("none", "random", "static")  # from the losses that come
         self._needs_classes = score.needs_classes or getattr(function, "needs_classes", False)
         self._trained, self._looked = Seen(score.needs_batches), Seen()
         self._walk = Walk(total, bool(partial))
@@ -264,7 +266,7 @@ class Filter:
             self._walk.read()
         index, columns = self._trained.settle(self.comm)
         looked, looks = self._looked.settle(self.comm)
-        self._check_whole(len(index), self._walk.missing)
+        self._check_whole(len(index), self._walk.missing, self._drawn and self._learns)
         bad = np.count_nonzero(~np.isfinite(columns["value"]))
         counts = np.array([len(index), bad, np.count_nonzero(self._wants_a_look()), len(looked)], np.int64)
         seen, bad, wanted, looked_at = (int(count) for count in self.comm.sum(counts))
@@ -280,14 +282,15 @@ class Filter:
         self._trained.clear()
         self._looked.clear()
 
-    def _check_whole(self, came, missing):
-        """Warn when samples of the epoch did not come to `loss`, refuse it when many did not. came, missing: samples of this rank."""
-        came, missing, dealt = (int(number) for number in self.comm.sum(np.array([came, missing, len(self._hand.index)], np.int64)))
-        dealt += self._hand.first - self._hand.stand_ins
-        cause = "" if self._walk.partial else f"; {ENDED_EARLY}"
-        if came and cause and missing > MOST_MISSING * dealt:
-            raise on_all(f"Filter: epoch {self.epoch} is over, and only {came} of its {dealt} samples came to `loss`{cause}")
-        self._warn("left out", missing, f"only {came} samples came to `loss`; the others keep the scores they had{cause}")
+    def _check_whole(self, came, missing, wanted=False):
+        """Warn when samples of the epoch did not come to `loss`, refuse it when many did not. came, missing: samples of this rank. wanted: whether
+        it has drawn some that had to come.
+        """
+        came, missing, dealt, wanted = (int(number) for number in self.comm.sum(np.array([came, missing, len(self._hand.index), wanted], np.int64)))
+        problem, fatal = self._walk.problem(came, missing, dealt + self._hand.first - self._hand.stand_ins, wanted)
+        if fatal:
+            raise on_all(f"Filter: epoch {self.epoch} is over, and {problem}")
+        self._warn("left out", problem, problem)
 
     def _warn(self, kind, condition, message):
         """Warn once of each kind, from rank 0."""

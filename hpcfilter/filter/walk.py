@@ -26,7 +26,7 @@ class Walk:
     """One rank's way through the epochs. total: samples of the data set. partial: whether batches may be left out."""
 
     def __init__(self, total, partial):
-        self._total, self.partial = total, partial
+        self._total, self.partial, self.silent = total, partial, 0  # silent: epochs in a row of which no batch came
 
     def begin(self, hand, epoch):
         """A new hand is dealt."""
@@ -80,6 +80,22 @@ class Walk:
         """How many of this rank's samples did not come, but for a last batch, which drop_last leaves out."""
         tail = len(self.hand.index) - self.cursor
         return self.skipped + (tail if tail >= max(1, self.longest) else 0)
+
+    def problem(self, came, missing, dealt, wanted):
+        """What is wrong with an epoch that is over: (in words or "", whether it must be refused). Numbers are samples of all ranks.
+
+        wanted: whether batches were drawn for a policy that learns from their losses. An epoch without a single one may be a look at the sampler; two
+        in a row are a script that never calls `loss`.
+        """
+        self.silent = self.silent + 1 if wanted and not came and not self.partial else 0
+        if self.silent:
+            return "no batch came to `loss`; call it in the place of the mean: loss = filter.loss(losses, index, output, target)", self.silent > 1
+        if not missing:
+            return "", False
+        cause = "" if self.partial else f"; {ENDED_EARLY}"
+        if came and cause and missing > MOST_MISSING * dealt:
+            return f"only {came} of its {dealt} samples came to `loss`{cause}", True
+        return f"only {came} samples came to `loss`; the others keep the scores they had{cause}", False
 
     def _out_of_order(self, index, cursor):
         """The InputError for a batch that should not stand at the cursor."""

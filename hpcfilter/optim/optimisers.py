@@ -46,10 +46,12 @@ def make_optimizer(model, train):
 
 
 def unused(train):
-    """Which keys of [train] that some optimisers have this one has not. Returns key -> why."""
+    """Which keys of [train] that some optimisers have this one has not. Returns key -> why. Raises InputError for options that it does not know."""
     keys = "momentum", "trust", "weight_decay", "optimizer_options"
     made = _find(train.optimizer)
     if _is_kind(made):
+        _check_kind(made)
+        _options(made, train)
         taken = {"optimizer_options", *inspect.signature(made).parameters}
     else:
         taken = LARGE.get(train.optimizer, keys)  # a factory of the user's own may read them all

@@ -9,10 +9,8 @@ import numpy as np
 
 from hpcfilter.data.distrust import check_declared, damage
 from hpcfilter.errors import InputError
-from hpcfilter.pack.names import in_order, listed, pairs, words
+from hpcfilter.pack.names import in_order, listed, meaning, pairs
 from hpcfilter.pack.source import Part, Words, check_type
-
-MARKS = (("images", "labels"), ("x", "y"), ("data", "target"), ("features", "labels"))  # what stands in the names of two files that belong together
 
 
 def read_npz(path, notes, images=None, labels=None):
@@ -33,30 +31,31 @@ def read_npz(path, notes, images=None, labels=None):
 
 
 def read_npy(path, notes, images=None, labels=None):
-    """Rows in an .npy file, and their labels in another one beside it: split -> Part. path: of the rows, or the folder of both."""
+    """Rows in .npy files, and their labels in others beside them: split -> Part. path: of one of them, or the folder of all.
+
+    labels: the file with the labels, or its name. Raises InputError.
+    """
     folder = path if path.is_dir() else path.parent
-    beside = {file.name: file for file in in_order(folder.iterdir()) if file.suffix == ".npy"}
+    beside = {file.name: file for file in in_order(folder.iterdir()) if file.suffix == ".npy" and file.is_file()}
+    if labels and Path(labels).is_file():
+        beside[Path(labels).name] = Path(labels)
+        labels = Path(labels).name
     if path.is_file():
-        own = {path.name, _labels_beside(path, beside, labels)}
-        beside = {name: file for name, file in beside.items() if name in own}
-    found, unused = pairs(beside, path, images, labels)
-    if path.is_file() and not any("images" in split for split in found.values()):
-        found = {"": {"images": path.name, **({"labels": name} if (name := _labels_beside(path, beside, labels)) else {})}}
-        unused = []
+        beside = {name: file for name, file in beside.items() if name in (path.name, labels) or _belong_together(path, name)}
+        found, unused = {}, []
+        for name in beside:
+            split, role = meaning(path.name if name == labels else name).split, "labels" if name == labels else meaning(name).role or "images"
+            if (other := found.setdefault(split, {}).setdefault(role, name)) != name:
+                raise InputError(f"{path}: both '{other}' and '{name}' may be its {role}; say which: --{role} NAME")
+    else:
+        found, unused = pairs(beside, path, images, labels)
     return parts_of(found, unused, path, notes, lambda name, role: _array(beside[name], role))
 
 
-def _labels_beside(path, beside, labels):
-    """The name of the file with the labels of the rows in `path`, or None."""
-    if labels:
-        return Path(labels).name
-    own = words(path.stem)
-    for rows, marks in MARKS:
-        changed = [marks if word == rows else word for word in own]
-        for name in beside:
-            if changed != own and words(Path(name).stem) == changed:
-                return name
-    return None
+def _belong_together(path, name):
+    """Whether an .npy file is of the set that `path` is of: the same words but for those of split and role. Other rows of its split are not."""
+    own, other = meaning(path.name), meaning(name)
+    return bool(own.role and other.role) and own.rest == other.rest and not (own.split, own.role) == (other.split, other.role)
 
 
 def parts_of(found, unused, where, notes, read):

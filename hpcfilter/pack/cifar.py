@@ -5,6 +5,7 @@ Rows of both are 3,072 bytes, channel by channel. A pickle can run programs, so 
 
 import os
 import pickle
+import re
 
 import numpy as np
 
@@ -14,6 +15,7 @@ from hpcfilter.pack.source import Part, Source, join
 
 PIXELS, SIDE = 3072, 32
 FIVE = [f"data_batch_{number}" for number in range(1, 6)]
+LABEL_NAMES = "fine_label_names.txt", "coarse_label_names.txt"
 LABELS = ("fine_labels", "labels")  # of CIFAR-100, of CIFAR-10
 _ALLOWED = {("numpy.core.multiarray", "_reconstruct"), ("numpy._core.multiarray", "_reconstruct"), ("numpy", "ndarray"), ("numpy", "dtype"),
             ("_codecs", "encode"), ("numpy.core.multiarray", "scalar"), ("numpy._core.multiarray", "scalar")}
@@ -23,7 +25,9 @@ def cifar_batches(folder):
     """The files of a folder that are called as CIFAR's are: name -> split. {} where there are none."""
     names = [entry.name for entry in in_order(folder.iterdir()) if entry.is_file()]
     batches = {name: "test" if name.startswith("test") else "train" for name in names
-               if name.removesuffix(".bin") == "test_batch" or name.removesuffix(".bin").rpartition("_")[0] == "data_batch"}
+               if re.fullmatch(r"(data_batch_[1-9]|test_batch)([.]bin)?", name)}
+    plain = {name: split for name, split in batches.items() if not name.endswith(".bin")}
+    batches = plain or batches  # both forms beside each other hold the same rows
     if batches or ("meta" not in names and "fine_label_names.txt" not in names):
         return batches
     return {name: split_of(name.removesuffix(".bin")) for name in names if name.removesuffix(".bin") in ("train", "test")}

@@ -24,9 +24,9 @@ def drop_damaged(parts, values, dropped, allowed, opened):
         for name, found in values[split].items():
             wrong = {row: why for row, why in found.wrong.items() if row not in dropped[split]}
             if wrong:
-                first = min(wrong)
-                lines.append(f"{part.where}: {len(wrong)} rows of the {name} cannot be trained on, the first is {_named(part, first)}: "
-                             f"{wrong[first]}")
+                first, rows = min(wrong), listed((_named(part, row).removeprefix("row ") for row in sorted(wrong)), 20)
+                lines.append(f"{part.where}: {len(wrong)} rows of the {name} cannot be trained on, row {rows}: {wrong[first]}"
+                             f"{' in the first' * (len(wrong) > 1)}")
             dropped[split].update(wrong)
             new = new or bool(wrong)
         new = new or bool(files)

@@ -4,15 +4,14 @@ import os
 from collections import Counter
 from pathlib import Path
 
-import numpy as np
-
 from hpcfilter.errors import InputError
 from hpcfilter.pack.images import ImageFiles
-from hpcfilter.pack.names import listed, meaning
+from hpcfilter.pack.names import listed, meaning, split_of, words
 from hpcfilter.pack.pictures import SUFFIXES
-from hpcfilter.pack.source import Part, Source
+from hpcfilter.pack.source import Part, Source, Words
 
 TOOLS = {"__macosx", "__pycache__", "lost+found", "@eadir", "$recycle.bin", "system volume information", "thumbs.db", "desktop.ini", "icon\r"}
+PARTS = {"images", "image", "imgs", "labels", "masks", "mask", "annotations", "labels_txt", "segmentation"}  # of data sets for detection and the like
 
 
 def is_hidden(name):
@@ -27,15 +26,15 @@ def is_image(name):
 
 class Tree:
     """What lies in a folder, at any depth. images: list of Path. others: suffix -> how many files are no images. hidden: how many were passed over.
-
-    Links are followed, each folder once.
+    again: links to folders that were walked before, since each is walked once.
     """
 
     def __init__(self, folder):
-        self.images, self.others, self.hidden = [], Counter(), 0
+        self.images, self.others, self.hidden, self.again = [], Counter(), 0, []
         seen = set()
         for place, folders, files in os.walk(folder, followlinks=True, onerror=_refuse):
             if (real := os.path.realpath(place)) in seen:
+                self.again.append(place)
                 folders.clear()
                 continue
             seen.add(real)
@@ -53,13 +52,15 @@ def _refuse(error):
 
 
 class ClassFolders:
-    """The class folders of one split. folder: that they lie in. trees: name -> Tree."""
+    """The class folders of one split. folder: that they lie in. inside: the folder in each of them that has the images of the split, or "".
+    trees: name -> Tree. loose: names of the files beside the class folders.
+    """
 
-    def __init__(self, folder):
+    def __init__(self, folder, inside=""):
         entries = sorted(folder.iterdir())
-        self.folder = folder
-        self.trees = {entry.name: Tree(entry) for entry in entries if entry.is_dir() and not is_hidden(entry.name)}
-        self.loose = [entry.name for entry in entries if not entry.is_dir() and is_image(entry.name) and not is_hidden(entry.name)]
+        self.folder, self.name = folder, f"{folder.name}/*/{inside}/" if inside else f"{folder.name}/"
+        self.trees = {entry.name: Tree(entry / inside) for entry in entries if entry.is_dir() and not is_hidden(entry.name)}
+        self.loose = [entry.name for entry in entries if not entry.is_dir() and not is_hidden(entry.name)]
         self.hidden = sum(is_hidden(entry.name) for entry in entries) + sum(tree.hidden for tree in self.trees.values())
 
     @property
@@ -78,11 +79,11 @@ def image_folder(folder, size, first_frame=False):
 
     Raises InputError when there are none, or a split has other classes than the training rows.
     """
-    source = Source(folder.name, {})
+    source = Source(folder.absolute().name, {})
     top = _descend(folder)
     if top != folder:
         source.notes.said.append(f"the class folders are those in {top}")
-    splits = _splits(top, source.notes) or {"": ClassFolders(top)}
+    splits = _splits(top, source.notes) or _splits_inside(top) or {"": ClassFolders(top)}
     train = splits.get("train", splits.get(""))
     if train is None:
         raise InputError(f"{top}: found folders for {' and '.join(splits)} and none for training; expected train/CLASS/*.png")
@@ -91,10 +92,14 @@ def image_folder(folder, size, first_frame=False):
         raise InputError(f"{train.folder}: found no folders of images; expected one folder per class with image files in it "
                          f"({', '.join(sorted(SUFFIXES))})" + (f"; there are {others}" if others else ""))
     source.classes = [name for name, tree in train.trees.items() if tree.images]
+    _refuse_no_classes(train, source.classes)
     _say_numbers(source)
     for split, found in splits.items():
         source.parts[split or "train"] = _part(found, source, size, first_frame)
-    hidden = sum(found.hidden for found in splits.values()) + ("" not in splits) * sum(is_hidden(entry.name) for entry in top.iterdir())
+    hidden = sum(found.hidden for found in splits.values())
+    if all(found.folder != top for found in splits.values()):
+        hidden += sum(is_hidden(entry.name) for entry in top.iterdir())
+        _say_loose([entry.name for entry in sorted(top.iterdir()) if entry.is_file() and not is_hidden(entry.name)], f"{top.name}/", source.notes)
     if hidden:
         source.notes.left_out.append(f"{hidden} hidden or system files and folders")
     return source
@@ -125,13 +130,19 @@ def _splits(top, notes):
     folders, named = _folders(top), {}
     for folder in folders:
         found = meaning(folder.name)
-        if found.split and found.role in ("", "images") and not _holds_images(folder):
+        if found.split and found.role in ("", "images") and not {"tr", "te"} & set(words(folder.name)) and not _holds_images(folder):
             named.setdefault(found.rest, {}).setdefault(found.split, []).append(folder)
     named = max(named.values(), key=lambda splits: ("train" in splits, len(splits)), default={})
     others = [folder for folder in folders if not any(folder in found for found in named.values())]
+    if len({split for folder in folders if (split := split_of(folder.name)) and _holds_images(folder)}) == len(folders) > 1:
+        raise InputError(f"{top}: the folders {listed(f'{folder.name}/' for folder in folders)} are named after splits and hold images, but no class "
+                         "folders; expected train/CLASS/*.png, or a table (.csv) of the images' names and labels")
     certain = len({*named, *(meaning(folder.name).split for folder in others)} - {""}) > 1  # no two classes are called train and test
     if not named or (others and "train" not in named) or (not certain and any(map(_holds_images, others))):
         return {}
+    if not certain and any(Tree(folder).images for folder in others):
+        raise InputError(f"{top}: {named['train'][0].name}/ may be the training rows, or a class beside "
+                         f"{listed(f'{folder.name}/' for folder in others)}; give {named['train'][0]} alone, or another name to the folder")
     for split, found in named.items():
         if len(found) > 1:
             raise InputError(f"{top}: both {found[0].name}/ and {found[1].name}/ may be the {split} split; move one of them away")
@@ -141,16 +152,42 @@ def _splits(top, notes):
     return {split: ClassFolders(_descend(found[0], split)) for split, found in named.items()}
 
 
+def _splits_inside(top):
+    """split -> ClassFolders, where it is the class folders that hold train/ and test/; {} where they do not."""
+    inside = [{split_of(folder.name): folder.name for folder in _folders(one) if split_of(folder.name)} for one in _folders(top)]
+    if not inside or not all("train" in names and len(names) > 1 for names in inside) or any(map(_holds_images, _folders(top))):
+        return {}
+    if any(names != inside[0] for names in inside):
+        raise InputError(f"{top}: its class folders hold folders for splits, but not the same in each; expected such as CLASS/train and CLASS/test")
+    return {split: ClassFolders(top, name) for split, name in inside[0].items()}
+
+
+def _refuse_no_classes(train, classes):
+    """Raise InputError for folders that are the parts of another kind of data set."""
+    if len(classes) > 1 and set(classes) <= PARTS:
+        raise InputError(f"{train.folder}: holds {listed(f'{name}/' for name in classes)}, which are no classes; expected one folder per class, or "
+                         "arrays of images and masks (.npz, HDF5)")
+
+
+def _say_loose(names, where, notes):
+    """A word on files beside the class folders."""
+    if images := [name for name in names if is_image(name)]:
+        notes.left_out.append(f"{len(images)} images beside the class folders of {where}, which have no class: {listed(images)}")
+    if others := [name for name in names if not is_image(name)]:
+        notes.left_out.append(f"{len(others)} files beside the class folders of {where} that are no images: {listed(others)}")
+
+
 def _part(found, source, size, first_frame):
     """The images of one split as a Part, and a word on what is passed over in it."""
-    classes, notes, where = source.classes, source.notes, f"{found.folder.name}/"
+    classes, notes, where = source.classes, source.notes, found.name
     unknown = [name for name, tree in found.trees.items() if name not in classes and tree.images]
     if unknown:
         raise InputError(f"{found.folder}: class folder '{unknown[0]}' is not among the training classes: {listed(classes)}")
     if empty := [name for name, tree in found.trees.items() if not tree.images and name not in classes]:
         notes.left_out.append(f"{len(empty)} folders without an image, which are no class: {listed(where + name for name in empty)}")
-    if found.loose:
-        notes.left_out.append(f"{len(found.loose)} images beside the class folders of {where}, which have no class: {listed(found.loose)}")
+    _say_loose(found.loose, where, notes)
+    if again := [place for tree in found.trees.values() for place in tree.again]:
+        notes.left_out.append(f"{len(again)} links to folders that are there already: {listed(again)}")
     if found.others:
         notes.left_out.append(f"{found.others.total()} files in the class folders of {where} that are no images: "
                               f"{listed(f'{count} {suffix}' for suffix, count in found.others.most_common())}")
@@ -158,7 +195,7 @@ def _part(found, source, size, first_frame):
     files = [(file, label[name]) for name, tree in found.trees.items() for file in tree.images]
     if not files:
         raise InputError(f"{found.folder}: found no image in its class folders, expected some or no such folder")
-    return Part(ImageFiles([file for file, _ in files], size, first_frame), np.array([label for _, label in files], np.int64), where)
+    return Part(ImageFiles([file for file, _ in files], size, first_frame), Words([label for _, label in files], classes), where)
 
 
 def _say_numbers(source):

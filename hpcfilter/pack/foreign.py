@@ -39,7 +39,7 @@ def open_foreign(path, notes, images=None, labels=None):
     """
     with tempfile.TemporaryDirectory() as folder:
         name, classes, words = _apart(path, folder, images, labels)
-        words = {array: Words(np.load(Path(folder, file)), names) for array, (file, names) in words.items()}
+        words = {array: Words(np.load(Path(folder, file), allow_pickle=False), names) for array, (file, names) in words.items()}
     file = hold_hdf5(path)
     return parts(file, words, notes, images, labels), name, classes
 

@@ -23,7 +23,7 @@ def describe(opened, parts, plan, values, options):
     for part in parts.values():
         opened.notes.said += getattr(part.images, "notes", list)()
     return {"splits": {split: _origin(parts, plan, split, options) for split in plan.place},
-            "images": {"type": str(array.dtype), "shape": list(array.shape[1:]), **images, "layout": plan.layout or "none"},
+            "images": {"type": str(array.dtype.newbyteorder("=")), "shape": list(array.shape[1:]), **images, "layout": plan.layout or "none"},
             "labels": _labels(plan, counts, values),
             "left_out": [plain_text(note) for note in opened.notes.left_out], "said": [plain_text(note) for note in opened.notes.said]}
 
@@ -53,7 +53,8 @@ def _counts(plan):
 def _labels(plan, counts, values):
     if counts is None:
         label = plan.labels["train"]
-        return {"classes": 0, "type": str(label.dtype), "shape": list(label.shape[1:]), **_range([found["labels"] for found in values.values()])}
+        return {"classes": 0, "type": str(label.dtype.newbyteorder("=")), "shape": list(label.shape[1:]),
+                **_range([found["labels"] for found in values.values()])}
     total, trained = sum(counts.values()), counts["train"]
     there = np.flatnonzero(total)
     least, most = there[total[there].argmin()], there[total[there].argmax()]

@@ -3,6 +3,7 @@
 import gzip
 import math
 import os
+import re
 import struct
 
 import numpy as np
@@ -16,9 +17,14 @@ from hpcfilter.pack.source import Part
 _TYPES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 
 
+def is_idx(name):
+    """Whether a file is called as idx files are."""
+    return bool(re.search(r"idx[1-9]|ubyte|[.]idx([.]gz)?$", name))
+
+
 def idx_files(folder):
     """The idx files in a folder, by name."""
-    called = [file for file in in_order(folder.iterdir()) if "idx" in file.name or "ubyte" in file.name]
+    called = [file for file in in_order(folder.iterdir()) if is_idx(file.name)]
     return [file for file in called if file.is_file() and not is_hidden(file.name)]
 
 
@@ -41,6 +47,9 @@ def read_idx(path, notes):
     files = sets.get(chosen) if chosen is not None else next(iter(named.values()), {})
     parts = {}
     for (split, role), found in files.items():
+        plain = [file for file in found if file.suffix != ".gz"]
+        if len(plain) == 1 and {file.name.removesuffix(".gz") for file in found} == {plain[0].name}:
+            found[:] = plain  # unpacked beside its .gz
         if len(found) > 1:
             raise InputError(f"{found[0]}: and {found[1].name} may both be the {role}{split and ' of ' + split}; leave one of them here")
         if role == "images":

@@ -1,5 +1,6 @@
 """Image files as rows. Their form is guessed from the first one; when all are read, `settle` knows better."""
 
+import os
 from collections import Counter
 from pathlib import Path
 
@@ -66,6 +67,8 @@ class ImageFiles:
         return ImageFiles(files, *several[0]._how, read=lambda number: owner[number][0]._bytes(owner[number][1]))
 
     def _file(self, number):
+        if not os.path.isfile(self.files[number]):  # a pipe would be waited for
+            raise InputError(f"{self.files[number]}: is no file")
         with open(self.files[number], "rb") as file:
             return file.read()
 

@@ -8,15 +8,16 @@ from dataclasses import dataclass
 
 from hpcfilter.errors import InputError
 
-SPLITS = {"train": ("train", "training", "tr"),
-          "val": ("val", "valid", "validation", "dev"),
-          "test": ("test", "testing", "te", "tst", "t10k")}
+SPLITS = {"train": ("train", "training", "tr", "trn"),
+          "val": ("val", "valid", "validation", "validate", "dev", "eval", "evaluation"),
+          "test": ("test", "testing", "te", "tst", "t10k", "holdout")}
 ROLES = {"images": ("x", "image", "images", "img", "imgs", "input", "inputs", "feature", "features", "sample", "samples", "pixels", "rows"),
          "labels": ("y", "label", "labels", "target", "targets", "class")}
-FILLERS = {"data", "dataset", "set", "array", "idx1", "idx2", "idx3", "idx4", "ubyte", "gz", "npy", "npz", "h5", "hdf5"}
+FILLERS = {"data", "dataset", "set", "array", "idx1", "idx2", "idx3", "idx4", "ubyte", "int", "gz", "npy", "npz", "h5", "hdf5"}
 
 _SPLIT = {word: split for split, words in SPLITS.items() for word in words}
 _ROLE = {word: role for role, words in ROLES.items() for word in words}
+_SET = re.compile(f"({'|'.join(sorted(_SPLIT, key=len, reverse=True))})(set|data)?[0-9]*")  # trainset, val2017
 _GLUED = {glued: (role, split) for role in "xy" for split in _SPLIT for glued in (f"{role}{split}", f"{split}{role}")}
 
 
@@ -32,7 +33,8 @@ class Meaning:
 def words(name):
     """The words of a name, in lower case: at each change from small to capital letters, and at everything that is no letter or digit."""
     apart = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", str(name)).lower()
-    return [word for word in re.split(r"[^a-z0-9]+", apart) if word]
+    found = [word for word in re.split(r"[^a-z0-9]+", apart) if word]
+    return [part for word in found for part in (_SET.fullmatch(word).groups() if _SET.fullmatch(word) else [word]) if part]
 
 
 def meaning(name):
@@ -54,8 +56,8 @@ def meaning(name):
 
 
 def split_of(name):
-    """The split that a folder or file is named after, and by nothing else: "train", "val", "test", or "". """
-    found = meaning(name)
+    """The split that a folder or file is named after, and by nothing else: "train", "val", "test", or "". Two letters are no name of a folder."""
+    found = meaning(name) if not {"tr", "te"} & set(words(name)) else Meaning("", "", ())
     return found.split if found.split and not found.rest and found.role in ("", "images") else ""
 
 

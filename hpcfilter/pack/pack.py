@@ -24,11 +24,11 @@ from hpcfilter.pack.damaged import drop_damaged
 from hpcfilter.pack.found import describe, plain_text
 from hpcfilter.pack.images import ImageFiles
 from hpcfilter.pack.layout import layout_of
-from hpcfilter.pack.source import check_type
+from hpcfilter.pack.source import check_type, mean_the_same
 from hpcfilter.pack.sources import Reading, open_source, paths_of
 from hpcfilter.pack.splits import count_held, places
 from hpcfilter.pack.targets import make_targets
-from hpcfilter.pack.values import Moments, Values
+from hpcfilter.pack.values import Moments, Values, say_precision
 from hpcfilter.paths import check_output
 from hpcfilter.record import progress
 
@@ -64,13 +64,13 @@ class Plan:
         return int(self.place[split][1].max(initial=-1)) + 1
 
 
-def pack(source, target, seed=0, test_fraction=0.2, size=None, regression=False, layout=None, replace=False, *, kind=None, renumber=False,
-         by_class=True, test_split=None, images=None, labels=None, first_frame=False, skip_damaged=0, allow_compression=None):
+def pack(source, target, seed=0, test_fraction=None, size=None, regression=False, layout=None, replace=False, *, kind=None, renumber=False,
+         by_class=None, test_split=None, images=None, labels=None, first_frame=False, skip_damaged=0, allow_compression=None):
     """Pack a source. Returns the file's own description (dict: name, classes, layout, mean, std, rows, found, ...).
 
     source: path, pattern or list of paths; see pack/sources.py. target: path of the .h5 file. seed: of the shuffle.
-    test_fraction: share split off when the source has no test rows; by_class: from each class alike. test_split: "test" or "val", the rows to test
-    with where the source has both; default test. size: (height, width) for image files.
+    test_fraction: share split off when the source has no test rows (default 0.2); by_class: from each class alike (default). test_split: "test" or
+    "val", the rows to test with where the source has both; default test. size: (height, width) for image files.
     regression: keep integer targets as numbers; or kind: "classes", "numbers" or "one-hot". renumber: number the classes anew.
     layout: "HW", "HWC" or "" (default: guessed where it is certain). images, labels: names of arrays or columns that are not the usual ones.
     first_frame: take the first picture of files that hold several. skip_damaged: most rows that may be left out since they are damaged or not finite.
@@ -84,8 +84,11 @@ def pack(source, target, seed=0, test_fraction=0.2, size=None, regression=False,
         with allowing(allow_compression), damage(f"{_named(source)} to {target}"), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of Pillow, on images that it reads all the same
             opened = open_source(source, Reading(size, images, labels, first_frame))
-            options = Options(seed, test_fraction, by_class, "numbers" if regression else kind or opened.kind, renumber, layout)
-            about = _pack(opened, _chosen(opened, test_split), temporary, options, skip_damaged, source)
+            parts = _chosen(opened, test_split)
+            _refuse_idle(opened, parts, {"--size": size, "--first-frame": first_frame}, {"--test-fraction": test_fraction, "--split": by_class})
+            options = Options(seed, 0.2 if test_fraction is None else test_fraction, by_class is not False,
+                              "numbers" if regression else kind or opened.kind, renumber, layout)
+            about = _pack(opened, parts, temporary, options, skip_damaged, source)
             seal(temporary)
         _prove(temporary)
         os.replace(temporary, target)
@@ -120,6 +123,17 @@ def _chosen(opened, test_split):
     return {"train": parts["train"], **({"test": parts[chosen]} if chosen else {})}
 
 
+def _refuse_idle(opened, parts, of_images, of_split):
+    """Raise InputError for options that would come to nothing. of_images, of_split: option -> its value."""
+    arrays = not any(isinstance(part.images, ImageFiles) for part in parts.values())
+    for option, value in of_images.items():
+        if value and arrays:
+            raise InputError(f"{option}: is for image files, and {opened.name} holds arrays; leave it out")
+    for option, value in of_split.items():
+        if value is not None and "test" in parts:
+            raise InputError(f"{option}: is for a source without test rows, and {opened.name} has some ({parts['test'].where}); leave it out")
+
+
 def _pack(opened, parts, path, options, skip_damaged, source):
     """Fill the file, again when reading has shown that it must be planned anew. Returns its description."""
     dropped, said = {split: {} for split in parts}, list(opened.notes.said)
@@ -133,6 +147,7 @@ def _pack(opened, parts, path, options, skip_damaged, source):
             break
     mean, std = moments.mean_std(each=plan.layout == "HWC" or len(parts["train"].images.shape) == 2)
     rows = {split: plan.rows(split) for split in plan.place}
+    say_precision(moments, values["train"]["labels"], opened.notes)
     about = {"name": plain_text(opened.name), "classes": [plain_text(name) for name in plan.classes], "layout": plan.layout, "mean": mean, "std": std,
              "seed": options.seed, "source": plain_text(_named(source)), "rows": rows, **({"targets": "none"} if plan.none else {}),
              "found": describe(opened, parts, plan, values, options)}
@@ -157,8 +172,7 @@ def _plan(opened, parts, dropped, options):
         if 0 in part.images.shape[1:]:
             raise InputError(f"{opened.name}: {part.where}: got rows of shape {part.images.shape[1:]}, which hold nothing")
         check_type(f"{opened.name}: {part.where}", part.images.dtype)
-        if part.images.shape[1:] != parts["train"].images.shape[1:]:
-            raise InputError(f"{opened.name}: test rows of shape {part.images.shape[1:]}, expected {parts['train'].images.shape[1:]} as in training")
+        _check_alike(opened, parts["train"], part)
     targets = make_targets(parts, opened.classes, options.kind, options.renumber, opened.name, opened.notes)
     rows = parts["train"].images.shape[0]
     gone = {split: np.array(sorted(found), np.int64) for split, found in dropped.items()}
@@ -176,6 +190,19 @@ def _plan(opened, parts, dropped, options):
             raise InputError(f"{opened.name}: no {split} row is left; every class has one row only, or all rows are left out; "
                              "give --split random, or --regression when the labels are numbers")
     return plan
+
+
+def _check_alike(opened, train, part):
+    """Raise InputError unless the rows of a split are of the shape and the kind of numbers that the training rows are of."""
+    shape, expected = part.images.shape[1:], train.images.shape[1:]
+    way_out = "; give --size HEIGHTxWIDTH to bring all to one" if isinstance(part.images, ImageFiles) else ""
+    if shape != expected:
+        raise InputError(f"{opened.name}: test rows of shape {shape} ({part.where}), expected {expected} as in training{way_out}")
+    if not shape:
+        raise InputError(f"{opened.name}: {part.where}: got rows of a single number each; expected shape (n, 1)")
+    if not mean_the_same(part.images.dtype, train.images.dtype):
+        raise InputError(f"{opened.name}: got test rows of type {part.images.dtype} ({part.where}), expected {train.images.dtype} as in training: "
+                         "their values do not mean the same; bring both to one type")
 
 
 def _stored(array, classes=None):

@@ -12,14 +12,15 @@ SUFFIXES = {".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".dib", "
             ".avif", ".jp2", ".j2k", ".mpo"}
 # Whatever the file is called: others start programs (EPS) or read other files
 FORMATS = ("PNG", "JPEG", "MPO", "BMP", "DIB", "GIF", "TIFF", "PPM", "WEBP", "AVIF", "JPEG2000")
-ORIENTATION, BITS, SAMPLE_FORMAT, SIGNED = 0x0112, 258, 339, 2  # tags of EXIF and TIFF, and a value of the last
+ORIENTATION, BITS, SAMPLES, SAMPLE_FORMAT, SIGNED, WHITE_IS_ZERO = 0x0112, 258, 277, 339, 2, 262  # tags of EXIF and TIFF, a value of one
 # kind of the rows -> (type, bands, in words). A kind is named as Pillow's modes are.
 KINDS = {"L": (np.uint8, 1, "grey"), "RGB": (np.uint8, 3, "colour"), "RGBA": (np.uint8, 4, "colour with transparency"),
          "I;16": (np.uint16, 1, "16-bit grey"), "I": (np.int32, 1, "32-bit whole numbers"), "F": (np.float32, 1, "floating-point numbers")}
 # Pillow's mode -> the kind it becomes; the first three keep every value
 _BECOMES = {"1": "L", "P": "RGB", "PA": "RGBA", "L": "L", "LA": "RGBA", "La": "RGBA", "RGB": "RGB", "RGBX": "RGB", "RGBA": "RGBA", "RGBa": "RGBA",
             "CMYK": "RGB", "YCbCr": "RGB", "I;16": "I;16", "I;16B": "I;16", "I;16L": "I;16", "I;16N": "I;16", "I": "I", "F": "F"}
-_CHANGES = {"CMYK": "were CMYK and became RGB by Pillow's plain formula, without their colour profile", "YCbCr": "were YCbCr and became RGB"}
+_CHANGES = {"RGBa": "were premultiplied by their transparency, which was undone", "La": "were premultiplied by their transparency, which was undone",
+            "CMYK": "were CMYK and became RGB by Pillow's plain formula, without their colour profile", "YCbCr": "were YCbCr and became RGB"}
 TURNED, FIRST = "were turned upright, as their EXIF orientation says", "hold several pictures, of which the first was taken"
 
 
@@ -44,7 +45,7 @@ def read_picture(data, where, size=None, first_frame=False):
         kind = _BECOMES.get(image.mode)
         if kind is None:
             raise InputError(f"{where}: holds colours of the kind {image.mode}, expected grey, RGB or CMYK; convert it first")
-        changes += filter(None, [_CHANGES.get(image.mode)])
+        changes += filter(None, [_CHANGES.get(image.mode), _spread(image, data)])
         upright, kind = _as_kind(upright, kind)
         if size:
             upright = upright.resize(size[::-1])
@@ -89,6 +90,8 @@ def _refuse_lossy(image, data, where):
     deep = deep or (image.format == "PPM" and image.mode == "RGB" and _most(data) > 255)
     if deep:
         raise InputError(f"{where}: holds colours of 16 bits, of which Pillow reads 8; save the rows as .npz or HDF5, or as images of 8 bits")
+    if image.format == "TIFF" and tags.get(SAMPLES, 1) > len(image.getbands()):
+        raise InputError(f"{where}: holds {tags[SAMPLES]} bands, of which Pillow reads {len(image.getbands())}; save the rows as .npz or HDF5")
     if image.format == "TIFF" and max(bits) == 64:
         raise InputError(f"{where}: holds numbers of 64 bits, of which Pillow reads 32; save the rows as .npz or HDF5")
     if image.format == "TIFF" and image.mode == "L" and form[0] == SIGNED:
@@ -98,9 +101,19 @@ def _refuse_lossy(image, data, where):
 
 
 def _most(data):
-    """The largest value that a PNM file declares: the fourth word of its head, comments left out."""
+    """The largest value that a PNM file declares: the fourth word of its head, comments left out. That of floating-point ones counts as 255."""
     lines = [line.partition(b"#")[0] for line in data[:4096].splitlines()]
-    return int(b" ".join(lines).split()[3])
+    words = b" ".join(lines).split()
+    return int(words[3]) if words[0] in (b"P2", b"P3", b"P5", b"P6") and words[3].isdigit() else 255
+
+
+def _spread(image, data):
+    """What Pillow does to grey values of fewer than 8 bits, and to those that count from white, in words, or None."""
+    if image.format == "PNG" and data[24] < 8 and data[25] == 0 and image.mode == "L":
+        return f"of {data[24]} bits were spread from 0 to {2 ** data[24] - 1} to 0 to 255"
+    if image.format == "TIFF" and image.mode in ("1", "L") and (getattr(image, "tag_v2", None) or {}).get(WHITE_IS_ZERO) == 0:
+        return "count from white, and were turned to count from black"
+    return None
 
 
 def _is_turned(image):

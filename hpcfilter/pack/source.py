@@ -6,6 +6,7 @@ import numpy as np
 
 from hpcfilter.errors import InputError
 from hpcfilter.pack.images import ImageFiles
+from hpcfilter.pack.names import listed
 
 KINDS = "uifb"  # numpy's letters: unsigned, signed, floating-point, truth values
 
@@ -35,6 +36,7 @@ class Part:
     images: object
     labels: object
     where: str = ""
+    columns: tuple | None = None  # of a table: the label, then the others
 
 
 @dataclass
@@ -66,10 +68,12 @@ class Joined:
         for array, where in zip(arrays, wheres, strict=True):
             if array.shape[1:] != first.shape[1:]:
                 raise InputError(f"{where}: got rows of shape {array.shape[1:]}, expected {first.shape[1:]} as in {wheres[0]}")
-            if array.dtype != first.dtype and {array.dtype.kind, first.dtype.kind} != {"i", "u"} and array.dtype.kind != first.dtype.kind:
-                raise InputError(f"{where}: got values of type {array.dtype}, expected {first.dtype} as in {wheres[0]}")
+            if not mean_the_same(array.dtype, first.dtype):
+                raise InputError(f"{where}: got values of type {array.dtype}, expected {first.dtype} as in {wheres[0]}; bring all to one type")
         self._arrays, self._ends = arrays, np.cumsum([0, *(array.shape[0] for array in arrays)]).tolist()
         self.shape, self.dtype = (self._ends[-1], *first.shape[1:]), np.result_type(*(array.dtype for array in arrays))
+        if self.dtype.kind == "f" and all(array.dtype.kind in "iu" for array in arrays):
+            self.dtype = np.dtype(np.int64)  # of uint64 beside int64 numpy would make floating-point numbers
         self.chunk_rows = max(getattr(array, "chunk_rows", 1) for array in arrays)
 
     def __getitem__(self, rows):
@@ -83,6 +87,10 @@ def join(parts):
     """Several Parts of one split as one. Raises InputError when their rows are of other shapes or types, or only some have labels."""
     if len(parts) == 1:
         return parts[0]
+    for part in parts:
+        if part.columns != parts[0].columns:
+            raise InputError(f"{part.where}: has the columns {listed(part.columns)}, expected {listed(parts[0].columns)} as {parts[0].where}; "
+                             "write them under one name and in one order, the label first here")
     wheres, labels = [part.where for part in parts], [part.labels for part in parts]
     if any(label is None for label in labels) != all(label is None for label in labels):
         raise InputError(f"{wheres[[label is None for label in labels].index(True)]}: has no labels, expected some as in the other files")
@@ -94,7 +102,7 @@ def join(parts):
         labels = None
     images = [part.images for part in parts]
     images = ImageFiles.joined(images) if all(isinstance(one, ImageFiles) for one in images) else Joined(images, wheres)
-    return Part(images, labels, f"{len(parts)} files, {wheres[0]} to {wheres[-1]}")
+    return Part(images, labels, columns=parts[0].columns, where=f"{len(parts)} files, {wheres[0]} to {wheres[-1]}")
 
 
 def _join_words(labels, wheres):
@@ -103,6 +111,13 @@ def _join_words(labels, wheres):
     names = sorted({name for label in labels for name in label.names})
     place = {name: code for code, name in enumerate(names)}
     return Words(np.concatenate([np.array([place[name] for name in label.names], np.int64)[label.codes] for label in labels]), names)
+
+
+def mean_the_same(one, other):
+    """Whether numbers of two types may stand in one array: bytes and floating-point numbers, or bytes and 16 bits, have other scales."""
+    wide = {dtype for dtype in (one, other) if dtype.kind in "iu" and dtype.itemsize >= 4}
+    floats = {dtype for dtype in (one, other) if dtype.kind == "f"}
+    return one == other or one.newbyteorder("=") == other.newbyteorder("=") or wide | floats == {one, other}
 
 
 def check_type(where, dtype):

@@ -1,6 +1,7 @@
 """What `pack` can read, found by what stands at the path. Of HDF5, .npy and images no more than a slice is ever in memory."""
 
 import glob
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,16 +9,16 @@ import numpy as np
 
 from hpcfilter.data.distrust import damage
 from hpcfilter.data.hdf5 import is_hdf5
-from hpcfilter.data.packed import is_packed, open_packed
+from hpcfilter.data.packed import check_labels, is_packed, open_packed
 from hpcfilter.errors import InputError
 from hpcfilter.pack.arrays import read_npy, read_npz
-from hpcfilter.pack.cifar import cifar_batches, read_cifar
+from hpcfilter.pack.cifar import LABEL_NAMES, cifar_batches, read_cifar
 from hpcfilter.pack.folders import image_folder, is_hidden
 from hpcfilter.pack.foreign import open_foreign
-from hpcfilter.pack.idx import idx_files, read_idx
+from hpcfilter.pack.idx import idx_files, is_idx, read_idx
 from hpcfilter.pack.names import in_order, listed, meaning
 from hpcfilter.pack.pictures import SUFFIXES as PICTURES
-from hpcfilter.pack.source import Notes, Part, Source, join
+from hpcfilter.pack.source import Notes, Part, Source, Words, join
 from hpcfilter.pack.tables import SUFFIXES as TABLES
 from hpcfilter.pack.tables import read_table
 
@@ -43,9 +44,12 @@ class Reading:
 def open_source(source, reading=Reading()):  # noqa: B008  it is never changed
     """Open what stands at `source`: a path, a pattern such as 'part-*.h5', or a list of paths. Returns Source. Raises InputError."""
     if str(source) == "digits":
-        return _digits()
+        return _digits(reading)
     found = paths_of(source)
-    opened = _open(found[0], reading) if len(found) == 1 else _shards(found, reading, found[0].parent.absolute().name)
+    for number, path in enumerate(found):
+        if any(path.samefile(other) for other in found[:number]):
+            raise InputError(f"{path}: is given twice, expected each file once")
+    opened = _open(found[0], reading) if len(found) == 1 else _shards(found, reading, found[0].absolute().parent.name)
     return _with_training_rows(opened, source if len(found) == 1 else found[0].parent)
 
 
@@ -92,7 +96,8 @@ def _open(path, reading):
             source.parts = read_npy(path, source.notes, reading.images, reading.labels)
         elif suffix in TABLES:
             source.parts, source.classes = read_table(path, source.notes, reading.size, reading.images, reading.labels, reading.first_frame)
-        elif "idx" in path.name or "ubyte" in path.name:
+        elif is_idx(path.name):
+            _refuse_names(reading, path)
             source.parts, source.name = read_idx(path, source.notes), path.absolute().parent.name
         else:
             raise InputError(f"{path}: {_refusal(path, suffix)}")
@@ -113,33 +118,59 @@ def _refusal(path, suffix):
 
 
 def _folder(folder, reading):
-    """What lies in a folder, decided by the files in it."""
+    """What lies in a folder, decided by the files in it; in the one folder that it holds, where that is all there is."""
     entries = [entry for entry in in_order(folder.iterdir()) if not is_hidden(entry.name)]
-    if cifar_batches(folder):
-        return read_cifar(folder, reading.labels)
-    if idx_files(folder):
-        source = Source(folder.absolute().name, {})
+    files = [entry for entry in entries if entry.is_file()]
+    folders = [entry for entry in entries if entry.is_dir()]
+    name = folder.absolute().name
+    if batches := cifar_batches(folder):
+        _refuse_names(reading, "a folder of CIFAR batches", labels=False)
+        source, used = read_cifar(folder, reading.labels), {*batches, "batches.meta", "meta", "batches.meta.txt", *LABEL_NAMES}
+    elif idx := idx_files(folder):
+        _refuse_names(reading, "a folder of idx files")
+        source, used = Source(name, {}), {file.name for file in idx}
         source.parts = read_idx(folder, source.notes)
-        return source
-    kinds = {}
-    for entry in entries:
-        if entry.is_file() and entry.suffix.lower() in {".npz", ".npy"} | HDF5 | TABLES:
-            kinds.setdefault("HDF5" if entry.suffix.lower() in HDF5 else entry.suffix.lower(), []).append(entry)
-    if not kinds or any(entry.is_dir() for entry in entries):
-        return image_folder(folder, reading.size, reading.first_frame)
-    if len(kinds) > 1:
-        raise InputError(f"{folder}: holds files of several kinds: {listed(f'{len(files)} {kind}' for kind, files in kinds.items())}; "
-                         f"say which, by their names or by a pattern such as '{folder}/*{next(iter(kinds.values()))[0].suffix}'")
-    kind, files = next(iter(kinds.items()))
-    source = Source(folder.absolute().name, {})
-    if kind == ".npy":
-        source.parts = read_npy(folder, source.notes, reading.images, reading.labels)
+    elif kinds := _kinds(files, folders):
+        if len(kinds) > 1:
+            raise InputError(f"{folder}: holds files of several kinds: {listed(f'{len(files)} {kind}' for kind, files in kinds.items())}; "
+                             f"say which, by their names or by a pattern such as '{folder}/*{next(iter(kinds.values()))[0].suffix}'")
+        kind, found = next(iter(kinds.items()))
+        used = {file.name for file in found} | {entry.name for entry in files if kind in TABLES and entry.suffix.lower() in PICTURES}
+        source = Source(name, {})
+        if kind == ".npy":
+            source.parts = read_npy(folder, source.notes, reading.images, reading.labels)
+        else:
+            source = _shards(found, reading, name)
+    elif len(folders) == 1 and _has_data(folders[0]):
+        source, used = _folder(folders[0], reading), {folders[0].name}
+        source.notes.said.insert(0, f"the data set is taken from {folders[0]}")
     else:
-        source = _shards(files, reading, source.name)
-    others = [entry.name for entry in entries if entry not in files and not (kind in TABLES and entry.suffix.lower() in PICTURES)]
+        _refuse_names(reading, "a folder of images by class")
+        return image_folder(folder, reading.size, reading.first_frame)
+    others = [f"{entry.name}/" if entry.is_dir() else entry.name for entry in entries if entry.name not in used]
     if others:
-        source.notes.left_out.append(f"{len(others)} files that are no {kind}: {listed(others)}")
+        source.notes.left_out.append(f"{len(others)} other files and folders of {folder.name}/: {listed(others)}")
+    if hidden := sum(is_hidden(entry.name) for entry in folder.iterdir()):
+        source.notes.left_out.append(f"{hidden} hidden or system files and folders")
     return source
+
+
+def _kinds(files, folders):
+    """The files that hold arrays or tables, by kind; {} where folders of images lie beside them."""
+    kinds = {}
+    for file in files:
+        if file.suffix.lower() in {".npz", ".npy"} | HDF5 | TABLES:
+            kinds.setdefault("HDF5" if file.suffix.lower() in HDF5 else file.suffix.lower(), []).append(file)
+    pictures = any(os.path.splitext(name)[1].lower() in PICTURES for folder in folders for _, _, names in os.walk(folder) for name in names)
+    return {} if pictures and not set(kinds) & TABLES else kinds
+
+
+def _has_data(folder):
+    """Whether a folder holds files of a data set other than images by class, or nothing but one folder that does."""
+    entries = [entry for entry in folder.iterdir() if not is_hidden(entry.name)]
+    folders = [entry for entry in entries if entry.is_dir()]
+    return bool(cifar_batches(folder) or idx_files(folder) or _kinds([entry for entry in entries if entry.is_file()], [])
+                or (len(folders) == 1 and _has_data(folders[0])))
 
 
 def _shards(files, reading, name):
@@ -150,15 +181,36 @@ def _shards(files, reading, name):
     source, parts, kinds = Source(name, {}), {}, {file.suffix.lower() for file in files}
     if ".npy" in kinds or any(file.is_dir() for file in files):
         raise InputError(f"{files[0]}: got {len(files)} paths, of which not all are shards; expected .npz, .h5, .csv or .parquet files, or one path")
-    for file in files:
-        opened = _open(file, reading)
-        source.classes, source.layout = source.classes or opened.classes, source.layout or opened.layout
-        source.notes.left_out += [f"{file.name}: {note}" for note in opened.notes.left_out]
-        source.notes.said += [f"{file.name}: {note}" for note in opened.notes.said]
-        for split, part in opened.parts.items():
-            parts.setdefault(split or meaning(file.stem).split, []).append(part)
+    opened = [_open(file, reading) for file in files]
+    _agree_on_classes(opened)
+    columns = {part.columns for one, file in zip(opened, files, strict=True) for part in one.parts.values() if meaning(file.stem).split == "train"}
+    for file, one in zip(files, opened, strict=True):
+        source.notes.left_out += [f"{file.name}: {note}" for note in one.notes.left_out]
+        source.notes.said += [f"{file.name}: {note}" for note in one.notes.said]
+        for own, part in one.parts.items():
+            split = own or meaning(file.stem).split
+            if split in ("val", "test") and part.columns and len(columns) == 1 and next(iter(columns))[0] not in part.columns:
+                source.notes.left_out.append(f"the {part.images.shape[0]} rows of {file.name}, which have no column {next(iter(columns))[0]}")
+            else:
+                parts.setdefault(split, []).append(part)
     source.parts = {split: join(found) for split, found in parts.items()}
+    source.classes, source.layout = opened[0].classes, next((one.layout for one in opened if one.layout is not None), None)
+    source.kind = next((one.kind for one in opened if one.kind), None)
     return source
+
+
+def _agree_on_classes(opened):
+    """Where the shards name other classes, or in another order, let their labels be the names. Raises InputError where only some have names."""
+    if all(one.classes == opened[0].classes for one in opened):
+        return
+    for one in opened:
+        if one.classes is None:
+            raise InputError(f"{next(iter(one.parts.values())).where}: names no classes, expected names as the other files have")
+        for part in one.parts.values():
+            if not isinstance(part.labels, Words):
+                check_labels(np.asarray(part.labels[:]).reshape(-1), len(one.classes), part.where)
+                part.labels = Words(np.asarray(part.labels[:]).reshape(-1), one.classes)
+        one.classes = None
 
 
 def _hdf5(path, source, reading):
@@ -175,7 +227,15 @@ def _hdf5(path, source, reading):
     return source
 
 
-def _digits():
+def _refuse_names(reading, what, images=True, labels=True):
+    """Raise InputError for --images and --labels where rows and labels have no names to choose from. what: the source, in words."""
+    for option, given in (("--images", images and reading.images), ("--labels", labels and reading.labels)):
+        if given:
+            raise InputError(f"{option}: got {given}, but {what} has no arrays or columns to choose from; leave it out")
+
+
+def _digits(reading):
+    _refuse_names(reading, "digits")
     try:
         from sklearn.datasets import load_digits
     except ImportError:

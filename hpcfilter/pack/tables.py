@@ -10,7 +10,7 @@ import numpy as np
 
 from hpcfilter.errors import InputError
 from hpcfilter.pack.images import ImageFiles
-from hpcfilter.pack.names import ROLES, SPLITS, listed, split_of, words
+from hpcfilter.pack.names import FILLERS, ROLES, SPLITS, listed, split_of, words
 from hpcfilter.pack.source import Part, Words
 
 SUFFIXES = {".csv", ".tsv", ".parquet"}
@@ -31,17 +31,22 @@ def read_table(path, notes, size=None, images=None, labels=None, first_frame=Fal
     if not table.num_rows:
         raise InputError(f"{path}: holds no rows")
     label = _column(path, names, labels, "labels") if labels else _label(path, names, notes)
-    split = next((name for name in names if set(words(name)) <= SPLIT and words(name) and _is_text(table[name]) and name != label), None)
+    named = [name for name in names if name != label and (said := set(words(name)) - FILLERS - {"is"}) and said <= SPLIT | {"train", "test"}]
+    split = next((name for name in named if _is_text(table[name])), None)
     pictures = _column(path, names, images, "images") if images else _pictures(path, table, (label, split))
     kept = [name for name in names if name not in (label, split, pictures)]
+    if split is None and named and not pictures:
+        notes.said.append(f"the column {named[0]} is packed like the others; one that says the split has the words train, val and test")
     whole = _labels(path, table, label)
     rows = _image_files(path, table, pictures, size, first_frame) if pictures else _numbers(path, table, kept)
     if pictures and kept:
         notes.left_out.append(f"{len(kept)} columns beside the images and their labels: {listed(kept)}")
     _say_counters(table, kept if not pictures else [], notes)
-    where, classes = f"{path.name}: {f'column {pictures}' if pictures else f'{len(kept)} columns'}, labels {label}", _class_names(table, label)
+    empty = [f"{name} ({table[name].null_count})" for name in (*kept, label) if table[name].null_count and not pictures]
+    where = f"{path.name}: {f'column {pictures}' if pictures else f'{len(kept)} columns'}, labels {label}"
+    where, classes = where + (f", empty cells in {listed(empty)}" if empty else ""), _class_names(table, label)
     if split is None:
-        return {"": Part(rows, whole, where)}, classes
+        return {"": Part(rows, whole, where, None if pictures else (label, *kept))}, classes
     return _by_split(path, table[split].to_pylist(), rows, whole, f"{where}, column {split}"), classes
 
 
@@ -69,27 +74,55 @@ def _read(path):
     except ImportError:
         raise InputError(f"{path}: tables need pyarrow: pip install 'hpcfilter[tables]'") from None
     try:
-        if path.suffix == ".parquet":
-            return pyarrow.parquet.read_table(path)
+        if path.suffix.lower() == ".parquet":
+            return _checked(path, pyarrow.parquet.read_table(path))
         delimiter, header = _form(path)
-        return pyarrow.csv.read_csv(path, pyarrow.csv.ReadOptions(autogenerate_column_names=not header),
-                                    pyarrow.csv.ParseOptions(delimiter=delimiter), pyarrow.csv.ConvertOptions(strings_can_be_null=True))
+        return _checked(path, pyarrow.csv.read_csv(path, pyarrow.csv.ReadOptions(autogenerate_column_names=not header),
+                                    pyarrow.csv.ParseOptions(delimiter=delimiter), pyarrow.csv.ConvertOptions()))
     except pyarrow.ArrowException as error:
-        kind = "Parquet" if path.suffix == ".parquet" else "CSV"
+        kind = "Parquet" if path.suffix.lower() == ".parquet" else "CSV"
         uneven = "; its lines have unequal numbers of columns" if "columns, got" in str(error) else "; it is truncated, damaged or of another kind"
         raise InputError(f"{path}: cannot be read as {kind}{uneven}") from None
+
+
+def _checked(path, table):
+    """A table, whose columns have names of their own and whose texts are texts."""
+    from pyarrow import types
+
+    names = table.column_names
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise InputError(f"{path}: has several columns of the name {listed(twice)}, expected a name for each")
+    if path.suffix.lower() != ".parquet" and (odd := [name for name in names if types.is_binary(table[name].type)]):
+        raise InputError(f"{path}: column {odd[0]}: holds text that is not UTF-8; convert the file")
+    return table
 
 
 def _form(path):
     """(delimiter, whether the first line has the names of the columns) of a CSV file."""
     with open(path, encoding="utf-8-sig", errors="replace", newline="") as file:
-        lines = file.read(SNIFFED).splitlines()
-    first = next((line for line in lines if line.strip()), "")
-    delimiter = max("\t;,|", key=first.count) if any(mark in first for mark in "\t;,|") else ","
-    cells = next(csv.reader([first], delimiter=delimiter), [])
-    if any(_is_number(cell) for cell in cells) or any(cell and (path.parent / cell).is_file() for cell in cells):
-        return delimiter, False
-    return delimiter, True
+        lines = [line for line in file.read(SNIFFED).splitlines() if line.strip()]
+    first = next(iter(lines), "")
+    delimiter = max("\t;,|", key=first.count) if any(mark in first for mark in "\t;,|") else " " if " " in first.strip() else ","
+    names, cells = [*csv.reader(lines[:2], delimiter=delimiter), [], []][:2]
+    return delimiter, _is_head(names, cells, path.parent)
+
+
+def _is_head(names, cells, folder):
+    """Whether a first line has names: a word above a number, numbers that only count the columns, or words alone that are no files."""
+    above = [(name, cell) for name, cell in zip(names, cells, strict=False) if name]
+    if any(_is_number(cell) and not _is_number(name) for name, cell in above):
+        return True
+    numbers = [float(name) for name in names if name and _is_number(name)]
+    if numbers:
+        return len(numbers) > 1 and numbers == list(range(len(numbers)))
+    return not any(_is_file(folder, name) for name in names)
+
+
+def _is_file(folder, name):
+    try:
+        return bool(name) and (folder / name).is_file()
+    except (OSError, ValueError):  # too long, or with bytes that no name has
+        return False
 
 
 def _is_number(text):
@@ -104,7 +137,7 @@ def _is_text(column):
     from pyarrow import types
 
     kind = column.type
-    return types.is_string(kind) or types.is_large_string(kind) or types.is_dictionary(kind)
+    return types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind) or types.is_dictionary(kind)
 
 
 def _column(path, names, wanted, option):
@@ -133,7 +166,7 @@ def _pictures(path, table, others):
             return name
         if name not in others and _is_text(table[name]):
             first = next((text for text in table[name].to_pylist() if text), "")
-            if set(words(name)) & FILES or (path.parent / first).is_file():
+            if set(words(name)) & FILES or _is_file(path.parent, first):
                 return name
     return None
 
@@ -155,9 +188,9 @@ def _refuse_missing(path, table, name):
 
 def _labels(path, table, name):
     """The labels as an array (n,), or Words."""
-    _refuse_missing(path, table, name)
     if not _is_text(table[name]):
         return _array(path, table, name)
+    _refuse_missing(path, table, name)
     return Words.of(np.array(table[name].to_pylist(), dtype=str))
 
 
@@ -166,6 +199,11 @@ def _numbers(path, table, names):
     if not names:
         raise InputError(f"{path}: has no column beside the labels; expected numbers, or names of images")
     columns = [_array(path, table, name) for name in names]
+    for name, column in zip(names, columns, strict=True):
+        large = column.dtype.kind in "iu" and len(column) and max(abs(int(column.max())), abs(int(column.min()))) > 2**53
+        if large and np.result_type(*(one.dtype for one in columns)).kind == "f":
+            raise InputError(f"{path}: column {name}: holds whole numbers up to {column.max()}, which lose digits beside columns of floating-point "
+                             "numbers; leave it out, or bring it to another scale")
     if len(columns) == 1:
         return columns[0] if columns[0].ndim > 1 else columns[0][:, None]
     return np.stack(columns, axis=1) if all(column.ndim == 1 for column in columns) else np.concatenate(
@@ -191,8 +229,12 @@ def _array(path, table, name):
 def _plain(path, name, column):
     from pyarrow import types
 
+    if types.is_decimal(column.type):
+        column = column.cast("float64")
     kind = column.type
-    if not (types.is_integer(kind) or types.is_floating(kind) or types.is_boolean(kind)) or column.null_count:
+    if types.is_boolean(kind) and column.null_count:
+        _refuse_missing(path, {name: column}, name)
+    if not (types.is_integer(kind) or types.is_floating(kind) or types.is_boolean(kind)):
         word = next((str(text) for text in column.to_pylist() if not _is_number(str(text))), "nothing")
         raise InputError(f"{path}: column {name}: holds {kind} such as '{' '.join(word.split())[:40]}', expected numbers; leave the column out, "
                          "or write what it says as numbers")
@@ -208,8 +250,10 @@ def _image_files(path, table, name, size, first_frame):
 
         data = compute.struct_field(column, "bytes") if hasattr(column.type, "get_field_index") else column
         return ImageFiles([f"{path}: {name} in row {row}" for row in range(len(column))], size, first_frame, lambda row: data[row].as_py() or b"")
+    if not _is_text(column):
+        raise InputError(f"{path}: column {name}: holds {column.type}, expected images or names of images (--images)")
     files = [path.parent / text for text in column.to_pylist()]
-    missing = [str(file) for file in files if not file.is_file()]
+    missing = [str(file) for file in files if not _is_file(path.parent, file)]
     if missing:
         raise InputError(f"{path}: column {name}: {len(missing)} of {len(files)} files are not there: {listed(missing)}; "
                          f"expected paths from {path.parent} on")

@@ -1,5 +1,7 @@
 """Labels become classes, or stay numbers."""
 
+import re
+
 import numpy as np
 
 from hpcfilter.data.packed import check_labels
@@ -7,6 +9,7 @@ from hpcfilter.errors import InputError
 from hpcfilter.pack.names import listed
 from hpcfilter.pack.source import Words, check_type
 
+_NUMBER = re.compile(r"-?[0-9]+([.][0-9]+)?")
 MANY = 1000  # classes from which on labels that are nearly all different are no classes
 KINDS = "classes", "numbers", "one-hot"
 
@@ -36,6 +39,7 @@ def make_targets(parts, names, kind, renumber, where, notes):
             check_type(parts[split].where, label.dtype)
     if any(isinstance(label, Words) for label in labels.values()):
         return _of_words(labels, names, kind, where)
+    _check_alike(parts, kind, where)
     if kind == "one-hot" or (kind is None and all(map(_is_one_hot, labels.values()))):
         return _of_one_hot(parts, labels, names, kind, where)
     if kind == "numbers" or any(np.prod(label.shape[1:]) != 1 for label in labels.values()):
@@ -47,7 +51,22 @@ def make_targets(parts, names, kind, renumber, where, notes):
     return _of_integers({split: np.asarray(label[:]).reshape(-1) for split, label in labels.items()}, names, renumber, where, notes)
 
 
+def _check_alike(parts, kind, where):
+    """Raise InputError when the labels of two splits are of other shapes, or whole numbers in one and floating-point numbers in the other."""
+    (first, one), *others = parts.items()
+    for split, part in others:
+        shapes = [tuple(side for side in labels.shape[1:] if side != 1) for labels in (one.labels, part.labels)]
+        if shapes[0] != shapes[1]:
+            raise InputError(f"{where}: got {split} labels of shape {part.labels.shape} ({part.where}) and {first} labels of shape "
+                             f"{one.labels.shape}, expected rows alike")
+        if kind is None and (one.labels.dtype.kind == "f") != (part.labels.dtype.kind == "f"):
+            raise InputError(f"{where}: got {split} labels of type {part.labels.dtype} ({part.where}) and {first} labels of type {one.labels.dtype}; "
+                             "bring them to one type, or give --classes or --regression")
+
+
 def _of_words(labels, names, kind, where):
+    if kind == "numbers" and all(_NUMBER.fullmatch(name) for label in labels.values() for name in label.names):
+        return Targets({split: np.array([float(name) for name in label.names])[label.codes] for split, label in labels.items()})
     if kind in ("numbers", "one-hot"):
         raise InputError(f"{where}: the labels are words, such as '{next(iter(labels.values())).names[0]}', expected numbers")
     if not all(isinstance(label, Words) for label in labels.values()):
@@ -58,7 +77,7 @@ def _of_words(labels, names, kind, where):
         raise InputError(f"{where}: got {len(found)} different words as labels of {rows} rows, such as '{found[0]}'; expected the names of classes")
     if any(not name.strip() for name in found):
         raise InputError(f"{where}: some labels are empty words; expected a class for every row")
-    if all(name.lstrip("-").isdecimal() for name in found):
+    if all(re.fullmatch(r"-?[0-9]+", name) for name in found):
         found.sort(key=int)
     if names and set(found) <= set(names):
         found = names
@@ -111,7 +130,11 @@ def _of_integers(labels, names, renumber, where, notes):
     values = np.concatenate(list(labels.values()))
     if renumber:
         found = np.unique(values)
-        return Targets({split: np.searchsorted(found, label).astype(np.int64) for split, label in labels.items()}, names or map(str, found))
+        if names:
+            for label in labels.values():
+                check_labels(label, len(names), where)
+        called = [names[label] for label in found] if names else map(str, found)
+        return Targets({split: np.searchsorted(found, label).astype(np.int64) for split, label in labels.items()}, called)
     most, least = int(values.max()), int(values.min())
     if names is None and most >= len(values):
         raise InputError(f"{where}: got labels up to {most} in {len(values)} rows, expected classes 0, 1, 2, ...; give --regression when they are "

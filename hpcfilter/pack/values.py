@@ -4,6 +4,7 @@ import numpy as np
 
 LARGEST = float(np.finfo(np.float32).max)  # training is in float32
 BLOCK = 2**17  # values that are looked at together, few enough for a processor's cache
+FEW = 2**17  # times its spread that a value may be, so that float32 tells at least a hundred values within the spread apart
 EXACT = 2**24  # up to which float32 has every whole number
 
 
@@ -70,3 +71,17 @@ class Moments:
         if not each:
             mean, variance = mean.mean(keepdims=True), variance.mean(keepdims=True) + mean.var(keepdims=True)
         return mean.tolist(), np.sqrt(np.where(variance > 0, variance, 1)).tolist()
+
+
+def say_precision(moments, labels, notes):
+    """A word on numbers so large, beside their spread, that float32 tells few of them apart. moments: Moments of the rows. labels: Values."""
+    mean, std = (np.array(part) for part in moments.mean_std(each=True))
+    lost = np.flatnonzero((np.abs(mean) > std * FEW) & (moments.squares > 0))
+    if lost.size:
+        notes.said.append(f"images: values around {mean[lost[0]]:.6g} that differ by {std[lost[0]]:.3g}, in column {lost[0]} of the last axis"
+                          f"{f' and {lost.size - 1} more' * (lost.size > 1)}: training is in float32, which tells few of them apart; subtract a "
+                          "constant first")
+    spread = 0 if labels.lowest is None else labels.highest - labels.lowest
+    if spread and max(abs(labels.lowest), abs(labels.highest)) > FEW * spread:
+        notes.said.append(f"labels: values of {labels.lowest:.10g} to {labels.highest:.10g}: training is in float32, which tells few of them apart; "
+                          "subtract a constant first")

@@ -22,7 +22,7 @@ def add(parser):
     rows.add_argument("--layout", choices=["HW", "HWC", "none"],
                       help="axes of a row: grey images, colour images with channels last, or neither; default: guessed where it is certain")
     rows.add_argument("--first-frame", action="store_true", help="take the first picture of image files that hold several")
-    rows.add_argument("--skip-damaged", type=number, default=0, metavar="N",
+    rows.add_argument("--skip-damaged", type=_none_or_more, default=0, metavar="N",
                       help="leave out up to N rows that cannot be read or hold values that are not finite (default 0)")
     rows.add_argument("--allow-compression", type=number, metavar="N",
                       help="let a file become up to N times its stored bytes (default 200): for honest data that compress well")
@@ -37,8 +37,8 @@ def add(parser):
 
     split = parser.add_argument_group("training and test rows")
     split.add_argument("--seed", type=whole, default=0, help="of the shuffle (default 0)")
-    split.add_argument("--test-fraction", type=real, default=0.2, help="split off for testing when the source has no test rows (default 0.2)")
-    split.add_argument("--split", choices=["by-class", "random"], default="by-class", help="how: from each class alike (default), or any rows")
+    split.add_argument("--test-fraction", type=real, help="split off for testing when the source has no test rows (default 0.2)")
+    split.add_argument("--split", choices=["by-class", "random"], help="how: from each class alike (default), or any rows")
     split.add_argument("--test-split", choices=["test", "val"], help="which rows to test with when the source has both (default test)")
     parser.set_defaults(run=run)
 
@@ -49,6 +49,10 @@ def _size(text):
     return int(match[1]), int(match[2])
 
 
+def _none_or_more(text):
+    return 0 if text == "0" else number(text)
+
+
 def run(words, comm):
     """Pack on rank 0, and say what the file holds."""
     from hpcfilter.pack.found import plain_text, table, warnings_of
@@ -57,9 +61,9 @@ def run(words, comm):
     def do():
         source = words.source[0] if len(words.source) == 1 else words.source
         return pack(source, words.output, words.seed, words.test_fraction, words.size, layout={"none": ""}.get(words.layout, words.layout),
-                    replace=words.replace, kind=words.kind, renumber=words.renumber, by_class=words.split == "by-class", test_split=words.test_split,
-                    images=words.images, labels=words.labels, first_frame=words.first_frame, skip_damaged=words.skip_damaged,
-                    allow_compression=words.allow_compression)
+                    replace=words.replace, kind=words.kind, renumber=words.renumber, by_class={"by-class": True, "random": False}.get(words.split),
+                    test_split=words.test_split, images=words.images, labels=words.labels, first_frame=words.first_frame,
+                    skip_damaged=words.skip_damaged, allow_compression=words.allow_compression)
 
     about = comm.on_first(do)
     if comm.rank == 0:

@@ -37,11 +37,12 @@ class Selection:
     streak: np.ndarray = None
 
     def __post_init__(self):
-        if self.weight is None:
-            self.weight = np.ones(len(self.keep), np.float32)
+        self.keep = np.asarray(self.keep)
+        self.weight = np.ones(len(self.keep), np.float32) if self.weight is None else np.asarray(self.weight)
         for name in ("moved_back", "refresh", "hard"):
             if getattr(self, name) is None:
                 setattr(self, name, np.zeros(len(self.keep), bool))
+            setattr(self, name, np.asarray(getattr(self, name)))
 
     def columns(self):
         """The arrays by name, as a table stores them (truth values as uint8)."""
@@ -61,7 +62,7 @@ class Selection:
 
     def check(self, samples, name):
         """Raise InputError unless every own sample has a truth value and a weight that is a number of at least 0. name: of the policy."""
-        for column, kind in (("keep", bool), ("weight", np.float32)):
+        for column, kind in (("keep", bool), ("weight", np.float32), ("moved_back", bool), ("refresh", bool), ("hard", bool)):
             array = getattr(self, column)
             if array.shape != (samples,) or array.dtype != kind:
                 raise InputError(f"filter.policy: {name}: {column}: got {array.dtype} of shape {array.shape}, "

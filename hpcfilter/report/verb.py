@@ -18,6 +18,7 @@ from hpcfilter.report.scaling import tables
 from hpcfilter.report.study import find_runs, study
 
 OF_A_RUN = ("metrics.jsonl", "config.toml")  # files that are read
+MADE = (".html", ".txt", ".md", ".csv", ".tsv", ".png", ".svg", ".pdf")  # endings of what a report may be written over
 OF_A_PROPOSAL = ("machine", "walltime", "epochs", "trainings")  # options
 
 
@@ -47,7 +48,7 @@ def _check_outputs(words):
     files = [file for path in words.paths for folder in [Path(path), *find_runs(path)] for file in (folder, *(folder / name for name in OF_A_RUN))]
     outputs = {f"--{name}": path for name in ("output", "picture", "proposal") if (path := getattr(words, name))}
     for number, (where, path) in enumerate(outputs.items()):
-        check_output(path, [*files, *([words.allreduce] if words.allreduce else [])], where)
+        check_output(path, [*files, *([words.allreduce] if words.allreduce else [])], where, _is_report, "report, table or picture by its name")
         for other in list(outputs)[:number]:
             if Path(path).absolute() == Path(outputs[other]).absolute():
                 raise InputError(f"{path}: is to be written by {other} and by {where}; expected two files")
@@ -123,3 +124,7 @@ def _write(path, text):
         replace_text(Path(path), text)
     except OSError as error:
         raise InputError(f"{path}: cannot be written: {trouble(error)}") from None
+
+
+def _is_report(path):
+    return str(path).lower().endswith(MADE)

@@ -4,7 +4,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from hpcfilter.own import code
+from hpcfilter.errors import OwnCode
+from hpcfilter.own import code, place
 from hpcfilter.scores.score import Score
 
 
@@ -58,7 +59,11 @@ class Scores:
         position, value = position[finite], value[finite]
         memory = {name: array[position] for name, array in self.memory.items()}
         with code(f"score.name: {self.score.name} fails to remember", ":" in self.score.name, self.score):
-            self.importance[position] = self.score.remember(memory, value)
+            remembered = np.asarray(self.score.remember(memory, value))
+        if remembered.shape != value.shape or remembered.dtype.kind not in "fiub":
+            raise OwnCode(f"score.name: {self.score.name}: remember gives {remembered.dtype} of shape {remembered.shape}, expected one number per "
+                          f"sample, {value.shape}{place(self.score)}")
+        self.importance[position] = remembered
         for name, array in memory.items():
             self.memory[name][position] = array
 

@@ -6,6 +6,7 @@ import numpy as np
 
 from hpcfilter import checkpoint
 from hpcfilter.data import open_packed, shard
+from hpcfilter.data.table import is_table
 from hpcfilter.errors import on_all
 from hpcfilter.network import Network
 from hpcfilter.paths import check_output
@@ -27,7 +28,7 @@ def score(run_dir, comm, settings=(), epoch=None, output=None):
     """
     path, stamp, config = checkpoint.of_run(run_dir, comm, settings, epoch)
     output = output or Path(run_dir) / "scores.h5"
-    comm.on_first(lambda: check_output(output, checkpoint.sources(run_dir, config)))
+    comm.on_first(lambda: check_output(output, checkpoint.sources(run_dir, config), mine=is_table, what="table of hpcfilter"))
     with watching(comm, config.stop.stall_seconds):
         return _score(config, path, stamp, Path(output), comm)
 

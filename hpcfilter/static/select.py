@@ -6,6 +6,7 @@ import numpy as np
 
 from hpcfilter.config import share
 from hpcfilter.data import read_table
+from hpcfilter.data.table import is_table
 from hpcfilter.errors import InputError, on_all
 from hpcfilter.paths import check_output
 from hpcfilter.static.tables import write
@@ -20,7 +21,7 @@ def select(scores_path, comm, fraction, output=None, highest=0.0):
     table. Returns (path, description: dict). Raises InputError on all ranks.
     """
     output = output or Path(scores_path).with_name("selection.h5")
-    comm.on_first(lambda: check_output(output, [scores_path]))
+    comm.on_first(lambda: check_output(output, [scores_path], mine=is_table, what="table of hpcfilter"))
     output = Path(output)
     with comm.together():
         for name, value in (("fraction", fraction), ("highest", highest), ("fraction and highest together", fraction + highest)):

@@ -1,6 +1,7 @@
 """Writing a per-sample table from the rows of all ranks."""
 
 from hpcfilter.data import write_table
+from hpcfilter.data.table import is_table
 from hpcfilter.errors import Failure
 from hpcfilter.paths import check_output, trouble
 
@@ -10,7 +11,7 @@ def write(path, rows, columns, about, comm):
 
     Raises InputError on all ranks when the folder is not there, Failure on rank 0 when the disk refuses; what stood at `path` is then untouched.
     """
-    comm.on_first(lambda: check_output(path))
+    comm.on_first(lambda: check_output(path, mine=is_table, what="table of hpcfilter"))
     gathered = {name: (array.dtype, comm.gather(array)) for name, array in columns.items()}
     if comm.rank == 0:
         try:

@@ -169,6 +169,11 @@ class Run:
         self.record.restart(self.work.epoch, self.last_row)
         self.record.run(self.config, self.comm, data=self.dataset.digest, samples=self.scores.total, global_batch=self.global_batch,
                         device=str(self.network.device), threads=torch.get_num_threads(), first_epoch=self.work.epoch, first_step=self.work.step)
+        moved = {id(part) for group in self.optimizer.param_groups for part in group["params"]}
+        trained = [part for part in self.network.model.parameters() if part.requires_grad]
+        if still := sum(id(part) not in moved for part in trained):
+            self.record.say(f"train.optimizer: has {len(trained) - still} of the {len(trained)} parameters that can be trained; the others stay "
+                            "as they are")
         if min(self.ratios) < 1:
             self.record.say(f"learning rate: its parameter groups get {', '.join(f'{ratio:.3g}' for ratio in self.ratios)} times the scheduled rate")
         place = f"epoch {self.work.epoch}" + (f", step {self.work.step}" if self.work.step else "")
