@@ -14,7 +14,7 @@ from hpcfilter.comm import SerialComm
 from hpcfilter.comm.threads import run as play
 from hpcfilter.config import load
 from hpcfilter.data import read_probe
-from hpcfilter.errors import InputError
+from hpcfilter.errors import InputError, Interrupted
 from hpcfilter.landscape import Options, lanczos, probe
 from hpcfilter.landscape.curvature import TOLERANCE, eigenvalues, hutchinson, signs
 from hpcfilter.landscape.lanczos import largest
@@ -159,7 +159,7 @@ def test_a_curvature_that_was_killed_goes_on_where_it_was(trained, tmp_path, mon
     monkeypatch.setattr(Loss, "curve", dies)
     monkeypatch.setattr(Loss, "product", lambda loss, vector: (next(products), product(loss, vector))[1])
     for left in (4, 2):
-        with pytest.raises(KeyboardInterrupt):
+        with pytest.raises(Interrupted):
             probe(trained("a"), SerialComm(), output=tmp_path / "p.h5", options=options)
         found = read_probe(tmp_path / "p.h5").sets["full"]
         assert np.array_equal(found["eigenvalues"], whole.sets["full"]["eigenvalues"])

@@ -37,7 +37,7 @@ def in_this_process(path):
 foreign.SECONDS = 2
 OPENERS = {
     "source in this process": in_this_process,
-    "source": lambda path: pack(path, f"{path}.packed", test_fraction=0.5),
+    "source": lambda path: pack(path, f"{path}.packed"),
     "packed": lambda path: open_packed(path).check(0, 1, verify=True),
     "table": read_table,
     "packed, not verified": lambda path: open_packed(path).check(0, 1, verify=False),

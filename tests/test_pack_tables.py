@@ -54,7 +54,7 @@ def test_columns_of_lists(tmp_path):
 
 
 @pytest.mark.parametrize("text, message", [
-    ("a,b,label\n1,2,x\n3,,y\n", "column b: 1 cells are empty, the first in row 1"),
+    ("a,b,label\n1,2,0\n3,4,\n", "column label: 1 cells are empty, the first in row 1"),
     ("a,b,label\n1,red,x\n3,blue,y\n", "column b: holds string such as 'red', expected numbers; leave the column out"),
     ("a,b,label\n1,2,x\n3,y\n", "unequal numbers of columns"),
     ("a,b,label\n", "holds no rows"),

@@ -10,15 +10,16 @@ import zlib
 import numpy as np
 
 from hpcfilter.data.hdf5 import FILTERS
+from hpcfilter.errors import InputError
 
 
 class Chunked:
-    """Array-like with shape, dtype and slices along the first axis. data: chunked, found by `find_array`. Slices raise what DAMAGE lists."""
+    """Array-like with shape, dtype and slices along the first axis. data: chunked, found by `find_array`. Damaged chunks are InputErrors."""
 
     def __init__(self, data):
         creation = data.id.get_create_plist()
         self.shape, self.dtype, self.chunk_rows = data.shape, data.dtype, data.chunks[0]
-        self._data, self._sides = data.id, data.chunks
+        self._data, self._sides, self._where = data.id, data.chunks, f"{data.file.filename}: {data.name[1:]}"
         self._last = None, None  # corner and array of the chunk that was decoded last: a chunk of labels is wanted by many slices in a row
         self._filters = [FILTERS[creation.get_filter(number)[0]] for number in range(creation.get_nfilters())]
 
@@ -37,7 +38,11 @@ class Chunked:
     def _chunk(self, corner):
         """The chunk that begins at the index `corner`, in its full size."""
         if self._last[0] != corner:
-            self._last = corner, self._decode(corner)
+            try:
+                self._last = corner, self._decode(corner)
+            except (ValueError, IndexError, zlib.error) as error:
+                said = str(error) if type(error) is ValueError else "a damaged stream"
+                raise InputError(f"{self._where}: the chunk at {corner}: {said}; the file is damaged") from error
         return self._last[1]
 
     def _decode(self, corner):
@@ -48,7 +53,7 @@ class Chunked:
             if not skipped >> number & 1:  # a filter may have been left out of this chunk, as one that would not shrink it
                 data = _DECODERS[name](data, expected + 4, self.dtype.itemsize)  # 4: perhaps with the sum of fletcher32
         if len(data) != expected:
-            raise ValueError(f"the chunk at {corner} holds {len(data)} bytes, expected {expected}")
+            raise ValueError(f"holds {len(data)} bytes, expected {expected}")
         return np.frombuffer(data, self.dtype).reshape(self._sides)
 
 

@@ -156,13 +156,13 @@ def _folder(folder, reading):
 
 
 def _kinds(files, folders):
-    """The files that hold arrays or tables, by kind; {} where folders of images lie beside them."""
+    """The files that hold arrays or tables, by kind; {} where folders of images lie beside them, but for a table beside one folder of its images."""
     kinds = {}
     for file in files:
         if file.suffix.lower() in {".npz", ".npy"} | HDF5 | TABLES:
             kinds.setdefault("HDF5" if file.suffix.lower() in HDF5 else file.suffix.lower(), []).append(file)
-    pictures = any(os.path.splitext(name)[1].lower() in PICTURES for folder in folders for _, _, names in os.walk(folder) for name in names)
-    return {} if pictures and not set(kinds) & TABLES else kinds
+    pictures = sum(any(os.path.splitext(name)[1].lower() in PICTURES for _, _, names in os.walk(folder) for name in names) for folder in folders)
+    return {} if pictures > 1 or (pictures and not set(kinds) & TABLES) else kinds
 
 
 def _has_data(folder):

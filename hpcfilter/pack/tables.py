@@ -77,8 +77,8 @@ def _read(path):
         if path.suffix.lower() == ".parquet":
             return _checked(path, pyarrow.parquet.read_table(path))
         delimiter, header = _form(path)
-        return _checked(path, pyarrow.csv.read_csv(path, pyarrow.csv.ReadOptions(autogenerate_column_names=not header),
-                                    pyarrow.csv.ParseOptions(delimiter=delimiter), pyarrow.csv.ConvertOptions()))
+        reading = pyarrow.csv.ReadOptions(autogenerate_column_names=not header)
+        return _checked(path, pyarrow.csv.read_csv(path, reading, pyarrow.csv.ParseOptions(delimiter=delimiter)))
     except pyarrow.ArrowException as error:
         kind = "Parquet" if path.suffix.lower() == ".parquet" else "CSV"
         uneven = "; its lines have unequal numbers of columns" if "columns, got" in str(error) else "; it is truncated, damaged or of another kind"
@@ -188,9 +188,9 @@ def _refuse_missing(path, table, name):
 
 def _labels(path, table, name):
     """The labels as an array (n,), or Words."""
+    _refuse_missing(path, table, name)
     if not _is_text(table[name]):
         return _array(path, table, name)
-    _refuse_missing(path, table, name)
     return Words.of(np.array(table[name].to_pylist(), dtype=str))
 
 
@@ -211,10 +211,9 @@ def _numbers(path, table, names):
 
 
 def _array(path, table, name):
-    """One column of numbers, or of lists of equally many numbers."""
+    """One column of numbers, NaN where a cell is empty, or of lists of equally many numbers."""
     from pyarrow import types
 
-    _refuse_missing(path, table, name)
     column = table[name].combine_chunks()
     kind = column.type
     if types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind):
