@@ -106,11 +106,13 @@ def image_folder(folder, size, first_frame=False):
 
 
 def _folders(place):
-    return [entry for entry in sorted(place.iterdir()) if entry.is_dir() and not is_hidden(entry.name)]
+    with os.scandir(place) as entries:
+        return [place / name for name in sorted(entry.name for entry in entries if entry.is_dir() and not is_hidden(entry.name))]
 
 
 def _holds_images(folder):
-    return any(is_image(entry.name) and not is_hidden(entry.name) for entry in folder.iterdir() if not entry.is_dir())
+    with os.scandir(folder) as entries:
+        return any(is_image(entry.name) and not is_hidden(entry.name) and not entry.is_dir() for entry in entries)
 
 
 def _descend(folder, split=None):

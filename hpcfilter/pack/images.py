@@ -67,9 +67,7 @@ class ImageFiles:
         return ImageFiles(files, *several[0]._how, read=lambda number: owner[number][0]._bytes(owner[number][1]))
 
     def _file(self, number):
-        if not os.path.isfile(self.files[number]):  # a pipe would be waited for
-            raise InputError(f"{self.files[number]}: is no file")
-        with open(self.files[number], "rb") as file:
+        with open(self.files[number], "rb", opener=_at_once) as file:
             return file.read()
 
     def _read(self, number):
@@ -130,6 +128,11 @@ class ImageFiles:
 
     def _listed_kinds(self):
         return listed(f"{count} {KINDS[kind][2]}" for kind, (count, _) in self._counted(0).items())
+
+
+def _at_once(path, flags):
+    """Open a file without waiting, as one would for a pipe that nobody writes to."""
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def _widened(image, bands):

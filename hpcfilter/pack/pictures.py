@@ -109,6 +109,8 @@ def _most(data):
 
 def _spread(image, data):
     """What Pillow does to grey values of fewer than 8 bits, and to those that count from white, in words, or None."""
+    if image.format not in ("PNG", "TIFF"):
+        return None
     if image.format == "PNG" and data[24] < 8 and data[25] == 0 and image.mode == "L":
         return f"of {data[24]} bits were spread from 0 to {2 ** data[24] - 1} to 0 to 255"
     if image.format == "TIFF" and image.mode in ("1", "L") and (getattr(image, "tag_v2", None) or {}).get(WHITE_IS_ZERO) == 0:
