@@ -4,6 +4,7 @@ No row is read and no model made. What comes with hpcfilter needs no torch for i
 """
 
 import math
+from pathlib import Path
 
 from hpcfilter.config import choose
 from hpcfilter.data import augmentation, read_given, shard
@@ -147,7 +148,12 @@ def loss_name(train, classes):
 def policy_of(config, dataset):
     """The policy of a run config and its own parameters, as policies.policy_function gives them. Raises InputError."""
     classes = classes_of(config, dataset)
-    return policy_function(config.filter.policy, config.filter.model_extra, classes, classes, _target(dataset), epochs=config.train.epochs)
+    policy, values = policy_function(config.filter.policy, config.filter.model_extra, classes, classes, _target(dataset), epochs=config.train.epochs)
+    for key, value in values.items():
+        if isinstance(value, Path):  # as data.path is: the run folder's config must mean the same file from anywhere
+            values[key] = value.absolute()
+            config.filter.model_extra[key] = str(values[key])
+    return policy, values
 
 
 def score_of(config, dataset):

@@ -112,7 +112,10 @@ def check_model(name, factory, parameters, inputs=None, outputs=None):
     if not callable(function):
         raise OwnCode(f"model.factory: got {a(function)}, expected {FACTORY}")
     values, smallest = bind(function, parameters, "model"), getattr(function, "smallest", None)
-    if inputs and smallest and (len(inputs) != 3 or min(inputs[1:]) < smallest):
+    if inputs and smallest and len(inputs) != 3:
+        raise InputError(f"model: {function.__name__} cannot be made for inputs {inputs} and {outputs} outputs: expected images (channels, height, "
+                         "width); if the rows are images, pack them with --layout HW or HWC")
+    if inputs and smallest and min(inputs[1:]) < smallest:
         raise InputError(f"model: {function.__name__} cannot be made for inputs {inputs} and {outputs} outputs: "
                          f"expected images of at least {smallest} x {smallest}")
     return function, values

@@ -101,3 +101,14 @@ def checksum(array):
     array = np.ascontiguousarray(array)
     values = array.astype(np.float64).tobytes() if array.dtype.kind in "biuf" else repr(array).encode()
     return zlib.crc32(f"{array.shape}".encode(), zlib.crc32(values))
+
+
+def whole_epoch(epoch):
+    """An epoch as int. Raises InputError unless it is a whole number from 0 on."""
+    try:
+        number = operator.index(epoch)
+    except TypeError:
+        raise InputError(f"Filter: set_epoch: got {type(epoch).__name__} {epoch!r}, expected a whole number from 0 on") from None
+    if number < 0:
+        raise InputError(f"Filter: set_epoch: got {number}, expected a whole number from 0 on")
+    return number

@@ -21,7 +21,7 @@ from hpcfilter.comm import surroundings
 from hpcfilter.data import edges, read_given, shard
 from hpcfilter.errors import InputError, on_all
 from hpcfilter.filter import state as states
-from hpcfilter.filter.arguments import checksum, choices, count, in_call_words, own_columns, own_labels
+from hpcfilter.filter.arguments import checksum, choices, count, in_call_words, own_columns, own_labels, whole_epoch
 from hpcfilter.filter.deal import Hand
 from hpcfilter.filter.indexed import Indexed
 from hpcfilter.filter.seen import Seen, indices, shown
@@ -94,6 +94,7 @@ class Filter:
         Does nothing in an epoch that has only just begun, or been resumed. Raises InputError for an epoch that is under way, or not the same on all
         ranks, when the policy keeps nothing, when too little of the last epoch came to `loss`, or when the network has diverged.
         """
+        epoch = whole_epoch(epoch)
         begun, drawn, last, first = self.comm.max(np.array([self._walk.cursor, self._drawn or self._hand.first, epoch, -epoch], np.int64))
         if last != -first:
             raise on_all(f"Filter: set_epoch: got epochs from {-first} to {last}, expected the same on all ranks")

@@ -50,11 +50,21 @@ def _forward_and_back(network, images, labels):
     with code(f"model: fails in training on {len(x)} samples of shape {tuple(x.shape[1:])}"):
         output, losses = network.forward(x, y)
         check_losses(network.loss, losses, len(x))
+        _check_finite(network, x, output, losses)
         if not losses.requires_grad:
             whose, thing = ("train.loss: its values", network.loss) if output.requires_grad else ("model: its outputs", type(network.model).forward)
             raise OwnCode(f"{whose} do not depend on the weights; expected no detach(), no_grad() or plain numbers in between{place(thing)}")
         trained = [parameter for parameter in network.model.parameters() if parameter.requires_grad]
         torch.autograd.grad(losses.sum(), trained, allow_unused=True)
+
+
+def _check_finite(network, x, output, losses):
+    """Raise OwnCode when not one loss is a finite number, naming where the first such values come from. The packed rows are all finite."""
+    if torch.isfinite(losses).any():
+        return
+    key, thing = next((key, thing) for key, thing, values in (("data.augment", None, x), ("model", type(network.model).forward, output),
+                                                              ("train.loss", network.loss, losses)) if not torch.isfinite(values).all())
+    raise OwnCode(f"{key}: gives values that are not finite, before anything is trained; expected numbers{place(thing) if thing else ''}")
 
 
 @contextmanager
