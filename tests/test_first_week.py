@@ -101,14 +101,17 @@ def test_an_empty_variable_is_no_folder(said, digits, config, monkeypatch, tmp_p
 
 def test_parameters_that_an_optimiser_leaves_out_are_said(digits, config, tmp_path, monkeypatch, capsys):
     monkeypatch.syspath_prepend(tmp_path)
-    (tmp_path / "mine.py").write_text("import torch\ndef some(model, train):\n    return torch.optim.SGD(list(model.parameters())[:3], lr=0.1)")
+    code = "import torch\ndef some(model, train):\n    return torch.optim.SGD(list(model.parameters())[:3], lr=0.1)"
+    (tmp_path / "mine.py").write_text(code)
     assert main(["train", str(config(digits, train={"epochs": 1, "optimizer": "mine:some"})), "--run-dir", str(tmp_path / "run")]) == 0
     assert "train.optimizer: has 3 of the 11 parameters that can be trained; the others stay as they are" in capsys.readouterr().out
     sys.modules.pop("mine", None)
 
 
-@pytest.mark.parametrize("remembered, message", [(lambda value: value[:1], r"float32 of shape \(1,\)"), (lambda value: value.mean(), r"of shape \(\)"),
-                                                 (lambda value: None, "object of shape"), (lambda value: value * 1j, "complex")])
+@pytest.mark.parametrize("remembered, message", [
+    (lambda value: value[:1], r"float32 of shape \(1,\)"), (lambda value: value.mean(), r"of shape \(\)"),
+    (lambda value: None, "object of shape"), (lambda value: value * 1j, "complex"),
+])
 def test_a_score_of_ones_own_remembers_one_number_per_sample(remembered, message):
     class Own(Score):
         def remember(self, memory, value):
