@@ -50,7 +50,7 @@ REFUSED = [  # data set, tables of the run config -> what both say, behind the p
     ("digits", {"model": {"factory": "nowhere_at_all:net"}}, "model.factory: cannot import 'nowhere_at_all:net': ModuleNotFoundError"),
     ("digits", {"model": {"factory": "custom:nothing"}}, "model.factory: cannot import 'custom:nothing': AttributeError"),
     ("digits", {"model": {"factory": "custom:perceptron", "name": None, "width": None, "hiden": 3}}, "model.hiden: unknown key; known: hidden"),
-    ("regression", {"model": {"name": "cnn"}}, "model: cnn cannot be made for inputs (6,) and 2 outputs: expected images of at least 8 x 8"),
+    ("regression", {"model": {"name": "cnn"}}, "model: cnn cannot be made for inputs (6,) and 2 outputs: expected images (channels, height, width)"),
     ("regression", {"model": {"name": "resnet18"}}, "model: resnet18 cannot be made for inputs (6,) and 2 outputs: expected images"),
     ("digits", {"model": {"name": "autoencoder"}}, "train.loss: cross_entropy takes 10 values per sample, and the model autoencoder gives 64"),
     ("digits", {"train": {"loss": "reconstruction"}}, "train.loss: reconstruction takes 64 values per sample, and the model cnn gives 1"),
