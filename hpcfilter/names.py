@@ -6,7 +6,7 @@ import difflib
 def meant(name, known):
     """"; did you mean 'X'?" for the known name that is most like `name`, else "". known: iterable of strings."""
     folded = {each.casefold(): each for each in known}
-    found = difflib.get_close_matches(str(name).casefold(), list(folded), n=1, cutoff=0.65)
+    found = difflib.get_close_matches(str(name).casefold(), list(folded), n=1, cutoff=0.67)
     return f"; did you mean '{folded[found[0]]}'?" if found else ""
 
 

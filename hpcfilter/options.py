@@ -34,7 +34,8 @@ class Parser(argparse.ArgumentParser):
 
     def _check_value(self, action, value):
         if action.choices is not None and value not in action.choices:
-            raise argparse.ArgumentError(action, f"invalid choice: {value!r}; known: {', '.join(action.choices)}{meant(value, action.choices)}")
+            raise argparse.ArgumentError(action, f"invalid choice: {value!r}; known: {', '.join(action.choices)}"
+                                         f"{meant(f'--{value}', self._option_string_actions) or meant(value, action.choices)}")
 
 
 def path(text):
