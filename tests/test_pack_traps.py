@@ -147,6 +147,8 @@ def test_files_beside_the_data_are_said(tmp_path):
     (tmp_path / "shards" / "._part1.npz").write_text("x")
     said = packed(tmp_path / "shards", tmp_path)[3]
     assert "1 other files and folders of shards/: more/" in said and "1 hidden" in said
+    (tmp_path / "shards" / "README.md").write_text("x")
+    assert "1 documents: README.md" in packed(tmp_path / "shards", tmp_path)[3]
 
 
 # ---- images that Pillow would cut down, or has changed

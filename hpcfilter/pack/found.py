@@ -1,5 +1,7 @@
 """What `pack` has found, as a dict for the file and as a table for a person."""
 
+import re
+
 import numpy as np
 
 from hpcfilter.pack.targets import say_empty
@@ -89,9 +91,9 @@ def _span(found):
 
 
 def warnings_of(about):
-    """What a person should look at: what was left out beside hidden files, and what was guessed, changed or is odd. Yields str."""
+    """What a person should look at: what was left out beside hidden files and documents, and what was guessed, changed or is odd. Yields str."""
     for note in about["found"]["left_out"]:
-        if "hidden or system files" not in note:
+        if not re.match(r"[0-9]+ (hidden or system files|documents)", note):
             yield f"left out: {note}"
     yield from about["found"]["said"]
 

@@ -2,6 +2,7 @@
 
 import glob
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +28,7 @@ HDF5 = {".h5", ".hdf5", ".hdf", ".he5"}
 PICKLE = "a pickle of Python, which can run programs"
 OTHERS = {".pt": "a file of torch", ".pth": "a file of torch", ".pkl": PICKLE, ".pickle": PICKLE, ".mat": "a file of MATLAB",
           ".tfrecord": "a file of TensorFlow"}
+DOCUMENT = re.compile(r"(readme|licen[cs]e|citation|changelog|copying|notice|authors).*|.*[.](md|html|rst|pdf|bib)")
 ARCHIVES = {".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar", ".zst"}
 
 
@@ -46,9 +48,11 @@ def open_source(source, reading=Reading()):  # noqa: B008  it is never changed
     if str(source) == "digits":
         return _digits(reading)
     found = paths_of(source)
-    for number, path in enumerate(found):
-        if any(path.samefile(other) for other in found[:number]):
+    seen = set()
+    for path in found:
+        if (same := (path.stat().st_dev, path.stat().st_ino)) in seen:
             raise InputError(f"{path}: is given twice, expected each file once")
+        seen.add(same)
     opened = _open(found[0], reading) if len(found) == 1 else _shards(found, reading, found[0].absolute().parent.name)
     return _with_training_rows(opened, source if len(found) == 1 else found[0].parent)
 
@@ -147,7 +151,10 @@ def _folder(folder, reading):
     else:
         _refuse_names(reading, "a folder of images by class")
         return image_folder(folder, reading.size, reading.first_frame)
-    others = [f"{entry.name}/" if entry.is_dir() else entry.name for entry in entries if entry.name not in used]
+    documents = [entry.name for entry in files if DOCUMENT.fullmatch(entry.name.lower()) and entry.name not in used]
+    others = [f"{entry.name}/" if entry.is_dir() else entry.name for entry in entries if entry.name not in {*used, *documents}]
+    if documents:
+        source.notes.left_out.append(f"{len(documents)} documents: {listed(documents)}")
     if others:
         source.notes.left_out.append(f"{len(others)} other files and folders of {folder.name}/: {listed(others)}")
     if hidden := sum(is_hidden(entry.name) for entry in folder.iterdir()):
