@@ -137,6 +137,22 @@ def test_masks_and_labels_that_differ_between_ranks_are_refused(make, message):
     play(2, script)
 
 
+@pytest.mark.parametrize("labels, message", [
+    (np.array(["cat"] * 8), r"got <U3 of shape \(8,\), expected an integer from 0 for each sample; words: numpy.unique"),
+    (np.zeros((8, 3), int), r"got int64 of shape \(8, 3\)"), (np.zeros(8), "got float64"), (np.arange(8) - 1, "got int64 from -1"),
+])
+def test_labels_are_integers_from_0(labels, message):
+    with pytest.raises(InputError, match=f"labels: {message}"):
+        Filter(8, "infobatch", epochs=3, labels=labels)
+
+
+def test_a_rate_that_a_policy_sets_itself_is_not_ignored(said, digits, config, tmp_path):
+    (tmp_path / "mine.py").write_text("import numpy as np\nfrom hpcfilter.policies import Selection\ndef policy(scores, epoch, seed, comm):\n"
+                                      "    return Selection(np.ones(len(scores.owned), bool), lr_scale=2.0)\n")
+    done, line = said("train", config(digits, filter={"policy": "mine:policy"}), "--run-dir", "run")
+    assert done == 2 and "sets lr_scale = 2.0, which would be ignored: it is made from lr_rule" in line and "mine.py, line 3" in line
+
+
 @pytest.mark.parametrize("epoch, message", [(-1, "got -1"), (1.0, "got float 1.0"), ("1", "got str '1'")])
 def test_an_epoch_is_a_whole_number(epoch, message):
     of = Filter(8, "none")

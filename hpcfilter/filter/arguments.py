@@ -89,7 +89,10 @@ def own_columns(given, owned, total):
 def own_labels(labels, owned, total):
     """This rank's labels as int64 (n_local,). Raises InputError unless they are integers from 0."""
     labels = own_rows("labels", labels, owned, total)
-    if labels.dtype.kind not in "iu" or labels.min() < 0:
+    if labels.dtype.kind not in "iu" or labels.ndim != 1:
+        raise InputError(f"Filter: labels: got {labels.dtype} of shape {(total, *labels.shape[1:])}, expected an integer from 0 for each sample; "
+                         "words: numpy.unique(labels, return_inverse=True)[1]")
+    if labels.min() < 0:
         raise InputError(f"Filter: labels: got {labels.dtype} from {labels.min()}, expected integers from 0")
     return labels.astype(np.int64)
 

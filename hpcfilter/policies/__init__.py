@@ -110,6 +110,9 @@ def _own_policy(function, values):
             selection = function(scores, epoch, seed, comm, **values)
         if not isinstance(selection, Selection):
             raise OwnCode(f"filter.policy: {name_of(function)} returned {a(selection)}, expected a hpcfilter.policies.Selection{place(function)}")
+        if selection.lr_scale != 1:
+            raise OwnCode(f"filter.policy: {name_of(function)} sets lr_scale = {selection.lr_scale}, which would be ignored: it is made from "
+                          f'lr_rule, "none", "kept" or "effective"{place(function)}')
         return selection
 
     policy.__name__ = name_of(function)
