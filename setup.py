@@ -4,8 +4,8 @@ All else stands there."""
 from setuptools import find_packages, setup
 
 setup(
-    packages=[*find_packages(include=["hpcfilter*"]), "hpcfilter.jobs"],
-    package_dir={"hpcfilter.jobs": "jobs"},
-    package_data={"hpcfilter.report": ["page.html", "page.css", "page.js"],
-                  "hpcfilter.jobs": ["README.md", "build_horovod.sh", "templates/*", "machines/*", "runs/*", "examples/*"]},
+    packages=[*find_packages(include=["hpcfilter*"]), "hpcfilter.jobs.files"],
+    package_dir={"hpcfilter.jobs.files": "jobs"},
+    package_data={"hpcfilter.study.report": ["page.html", "page.css", "page.js"],
+                  "hpcfilter.jobs.files": ["README.md", "build_horovod.sh", "templates/*", "machines/*", "runs/*"]},
 )

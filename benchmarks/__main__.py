@@ -3,8 +3,8 @@
 import importlib
 import sys
 
-from hpcfilter.errors import InputError
-from hpcfilter.names import meant
+from hpcfilter.base.errors import InputError
+from hpcfilter.base.names import meant
 
 CASES = {
     "demo": "train with and without a filter on two ranks; one table, one picture",

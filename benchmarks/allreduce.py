@@ -13,8 +13,8 @@ import torch
 
 from benchmarks.results import interleaved, on_ranks, write
 from hpcfilter.comm import world
-from hpcfilter.predict import Link, Step, epoch_seconds, fit, selection_seconds, ways
-from hpcfilter.report import fits, read_results
+from hpcfilter.study.predict import Link, Step, epoch_seconds, fit, selection_seconds, ways
+from hpcfilter.study.report import fits, read_results
 
 SIZES = [1 << power for power in range(10, 27)]  # bytes: 1 KiB to 64 MiB
 SCALES = (6, 48, 384, 3072, 6144, 12_288, 27_648)  # ranks, six to a node

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from benchmarks.demo import packed
 from benchmarks.results import train, write
-from hpcfilter.checkpoint import generations, young_daly
+from hpcfilter.train.checkpoint import generations, young_daly
 
 RUN = Path(__file__).parent.parent / "jobs" / "runs" / "fashion_mnist.toml"
 TIMEOUT = 1800  # seconds for one run

@@ -6,7 +6,7 @@ import sys
 import traceback
 from pathlib import Path
 
-from hpcfilter.policies import POLICIES
+from hpcfilter.select.policies import POLICIES
 
 
 def main(words):

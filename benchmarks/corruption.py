@@ -22,10 +22,10 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.results import train, write
-from hpcfilter.checkpoint import ends_epoch, generations, read_stamp
+from hpcfilter.base.errors import InputError
 from hpcfilter.data import open_packed, read_given, write_table
-from hpcfilter.errors import InputError
 from hpcfilter.pack.pack import pack
+from hpcfilter.train.checkpoint import ends_epoch, generations, read_stamp
 
 OUTCOMES = ("detected", "silent", "crashed")
 ROWS = 400

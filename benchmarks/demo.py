@@ -5,12 +5,12 @@ import shutil
 from pathlib import Path
 
 from benchmarks.results import train
+from hpcfilter.base.errors import InputError
+from hpcfilter.base.files import replace_text
 from hpcfilter.data import is_packed, open_packed
-from hpcfilter.errors import InputError
-from hpcfilter.launch import run_local
+from hpcfilter.jobs import run_local
 from hpcfilter.pack.pack import pack
-from hpcfilter.record import replace_text
-from hpcfilter.report import compare, page, picture
+from hpcfilter.study.report import compare, page, picture
 
 RUNS = Path(__file__).parent.parent / "jobs" / "runs"
 TIMEOUT = 3600  # seconds for one training, or one probe

@@ -19,14 +19,14 @@ from benchmarks.evidence_plan import Plan, arms
 from benchmarks.evidence_table import evidence_tables
 from benchmarks.results import result, train
 from benchmarks.variants import packed
-from hpcfilter.config import load
+from hpcfilter.base.errors import InputError
+from hpcfilter.base.files import replace_text
+from hpcfilter.base.settings import Source
 from hpcfilter.data import read_probe
-from hpcfilter.errors import InputError
-from hpcfilter.launch import run_local
-from hpcfilter.record import replace_text
-from hpcfilter.report import read_run
-from hpcfilter.report.runs import read_rows
-from hpcfilter.settings import Source
+from hpcfilter.jobs import run_local
+from hpcfilter.study.report import read_run
+from hpcfilter.study.report.runs import read_rows
+from hpcfilter.train.config import load
 
 LOOK = 1 / 3  # of a training pass: forward without backward
 SHAPE = "loss", "eigenvalue", "trace", "sharpness", "minima", "roughness"  # of the landscape

@@ -4,7 +4,7 @@ from typing import Annotated, Any, NamedTuple
 
 from pydantic import Field
 
-from hpcfilter.settings import Table
+from hpcfilter.base.settings import Table
 
 
 class Batch(Table):

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from hpcfilter.report.form import Share, Table, number
-from hpcfilter.report.statistics import interval
+from hpcfilter.study.report.form import Share, Table, number
+from hpcfilter.study.report.statistics import interval
 
 HEAD = ["arm", "seeds", "accuracy", "to all data", "to random", "to short", "worst class", "passes", "compute", "seconds", "core s"]
 SHAPE = ["loss", "eigenvalue", "trace", "sharpness", "minima", "roughness"]

@@ -20,12 +20,12 @@ import numpy as np
 
 from benchmarks.demo import packed
 from benchmarks.results import write
-from hpcfilter import faults
-from hpcfilter.checkpoint import generations, read_stamp
+from hpcfilter.base.alive import faults
+from hpcfilter.base.errors import BrokenInvariant, InputError
 from hpcfilter.data import read_table
-from hpcfilter.errors import BrokenInvariant, InputError
-from hpcfilter.launch import ranks_of, started
-from hpcfilter.report import read_run
+from hpcfilter.jobs import ranks_of, started
+from hpcfilter.study.report import read_run
+from hpcfilter.train.checkpoint import generations, read_stamp
 
 CONFIG = """seed = 5
 [data]

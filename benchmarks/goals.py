@@ -7,9 +7,9 @@ import argparse
 from pathlib import Path
 
 from benchmarks.evidence_table import evidence_tables
-from hpcfilter.errors import InputError
-from hpcfilter.report import Table, read_results
-from hpcfilter.report.form import number
+from hpcfilter.base.errors import InputError
+from hpcfilter.study.report import Table, read_results
+from hpcfilter.study.report.form import number
 
 RESULTS = Path(__file__).parent / "results"
 LAST = "train.channels_last=true"

@@ -23,13 +23,13 @@ import psutil
 from scipy.optimize import nnls
 
 from benchmarks.results import interleaved, on_ranks, spread, write
+from hpcfilter.base.errors import BrokenInvariant
+from hpcfilter.base.randomness import uniform
+from hpcfilter.base.shard import shard
+from hpcfilter.base.shares import share
 from hpcfilter.comm import world
-from hpcfilter.config import share
-from hpcfilter.data import shard
-from hpcfilter.errors import BrokenInvariant
-from hpcfilter.predict import Fit, Link, fit, tree
-from hpcfilter.randomness import uniform
-from hpcfilter.threshold import cut, lowest
+from hpcfilter.select.threshold import cut, lowest
+from hpcfilter.study.predict import Fit, Link, fit, tree
 
 FRACTION, SEED = 0.3, 0
 PIECE = 1 << 16  # keys that are made at a time
@@ -114,7 +114,7 @@ def keys(block):
 
 def without_sample(function, *arguments):
     """Call a threshold as on more ranks than the sample has keys."""
-    with mock.patch.object(importlib.import_module("hpcfilter.threshold.lowest"), "SAMPLE", 0):
+    with mock.patch.object(importlib.import_module("hpcfilter.select.threshold.lowest"), "SAMPLE", 0):
         return function(*arguments)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from benchmarks.demo import packed
 from benchmarks.results import train, write
-from hpcfilter.errors import BrokenInvariant
+from hpcfilter.base.errors import BrokenInvariant
 
 RUN = Path(__file__).parent.parent / "jobs" / "runs" / "fashion_mnist.toml"
 

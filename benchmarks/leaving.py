@@ -14,9 +14,9 @@ from pathlib import Path
 
 from benchmarks.demo import packed
 from benchmarks.results import write
-from hpcfilter.checkpoint import generations
-from hpcfilter.errors import InputError
-from hpcfilter.launch import ranks_of, started
+from hpcfilter.base.errors import InputError
+from hpcfilter.jobs import ranks_of, started
+from hpcfilter.train.checkpoint import generations
 
 RUN = Path(__file__).parent.parent / "jobs" / "runs" / "fashion_mnist.toml"
 PHASES = {"select": "after_select", "step": "after_step", "score": "before_score", "evaluate": "before_evaluate", "save": "after_samples"}

@@ -10,9 +10,9 @@ import tempfile
 from pathlib import Path
 
 from benchmarks.results import spread, train, write
-from hpcfilter.config import load
-from hpcfilter.errors import InputError
-from hpcfilter.launch import run_local
+from hpcfilter.base.errors import InputError
+from hpcfilter.jobs import run_local
+from hpcfilter.train.config import load
 
 PHASES = "select", "rebalance", "train", "score"
 RUN = Path(__file__).parent.parent / "jobs" / "runs" / "fashion_mnist.toml"

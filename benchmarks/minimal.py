@@ -16,10 +16,10 @@ import torch  # isort: skip  behind mpi4py, as sites want it
 import horovod.torch as hvd
 from torch.nn.functional import cross_entropy
 
-from hpcfilter.config import load
 from hpcfilter.data import open_packed
-from hpcfilter.network import Network
-from hpcfilter.optim import make_optimizer
+from hpcfilter.train.config import load
+from hpcfilter.train.network import Network
+from hpcfilter.train.optim import make_optimizer
 
 
 def main(config_path, epochs):

@@ -7,9 +7,9 @@ import time
 import numpy as np
 
 from benchmarks.results import write
+from hpcfilter.base.randomness import Permutation
 from hpcfilter.comm import SerialComm
-from hpcfilter.kept import KeptSet
-from hpcfilter.randomness import Permutation
+from hpcfilter.select.kept import KeptSet
 
 
 def main(words):

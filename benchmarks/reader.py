@@ -22,10 +22,10 @@ import numpy as np
 
 from benchmarks.peers import by_sorted_batch, loader, one_by_one
 from benchmarks.results import interleaved, spread, write
+from hpcfilter.base.randomness import Permutation
 from hpcfilter.data import open_packed
 from hpcfilter.pack.chunked import Chunked
 from hpcfilter.pack.pack import pack
-from hpcfilter.randomness import Permutation
 
 BATCH = 256
 SHARE = 20  # the slow ways read one in so many of the batches

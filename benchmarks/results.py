@@ -7,10 +7,10 @@ import statistics
 import time
 from pathlib import Path
 
-from hpcfilter.errors import InputError
-from hpcfilter.launch import run_local
-from hpcfilter.record import commit, versions
-from hpcfilter.report import read_run
+from hpcfilter.base.errors import InputError
+from hpcfilter.jobs import run_local
+from hpcfilter.record.provenance import commit, versions
+from hpcfilter.study.report import read_run
 
 
 def result(case, parameters, **values):

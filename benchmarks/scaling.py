@@ -10,10 +10,10 @@ from pathlib import Path
 
 from benchmarks.loop import RUN
 from benchmarks.results import train, write
-from hpcfilter.config import load
-from hpcfilter.errors import InputError
-from hpcfilter.report import fits, read_results, scaling_tables, study
-from hpcfilter.report.study import bases
+from hpcfilter.base.errors import InputError
+from hpcfilter.study.report import fits, read_results, scaling_tables, study
+from hpcfilter.study.report.study import bases
+from hpcfilter.train.config import load
 
 
 def main(words):

@@ -11,11 +11,11 @@ import torch
 from benchmarks.loop import RUN
 from benchmarks.results import interleaved, on_ranks, spread, write
 from hpcfilter.comm import world
-from hpcfilter.config import load
 from hpcfilter.data import open_packed
-from hpcfilter.network import Network
-from hpcfilter.optim import make_optimizer
+from hpcfilter.train.config import load
 from hpcfilter.train.epoch import LOOK_FACTOR
+from hpcfilter.train.network import Network
+from hpcfilter.train.optim import make_optimizer
 
 LAST = {"channels_last": "true"}
 HALF = {**LAST, "precision": "bfloat16"}

@@ -15,8 +15,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from hpcfilter.errors import InputError
-from hpcfilter.report.page import page
+from hpcfilter.base.errors import InputError
+from hpcfilter.study.report.page import page
 
 COLOURS = 128  # a third of the bytes, for a picture that is kept
 SECONDS = 60  # for anything that the browser does

@@ -13,11 +13,11 @@ import tracemalloc
 import numpy as np
 
 from benchmarks.results import write
+from hpcfilter.base.errors import BrokenInvariant, InputError
+from hpcfilter.base.shard import shard
 from hpcfilter.comm import world
-from hpcfilter.data import shard
-from hpcfilter.errors import BrokenInvariant, InputError
-from hpcfilter.launch import run_local
-from hpcfilter.threshold import cut, lowest, lowest_by_group
+from hpcfilter.jobs import run_local
+from hpcfilter.select.threshold import cut, lowest, lowest_by_group
 
 FRACTION, CLASSES = 0.3, 1000
 

@@ -17,8 +17,8 @@ from benchmarks.results import train, write
 from hpcfilter.cli import main as hpcfilter
 from hpcfilter.comm import SerialComm
 from hpcfilter.data import read_table
-from hpcfilter.policies.kakurenbo import kakurenbo
-from hpcfilter.scores import Scores
+from hpcfilter.select.policies.kakurenbo import kakurenbo
+from hpcfilter.select.scores import Scores
 
 RUN = Path(__file__).parent.parent / "jobs" / "runs" / "fashion_mnist.toml"
 RULES = {"all": {}, "slice": {"refresh": "slice", "refresh_every": 4}, "near": {"refresh": "near", "refresh_every": 4}, "none": {"refresh": "none"}}

@@ -7,8 +7,8 @@ from pathlib import Path
 import h5py
 import numpy as np
 
+from hpcfilter.base.randomness import hash64
 from hpcfilter.pack.pack import pack
-from hpcfilter.randomness import hash64
 
 RAREST = 0.01  # of the commonest class, in a long tail
 WRONG = 0.4  # share of wrong labels

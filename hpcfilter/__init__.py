@@ -8,10 +8,10 @@
 import importlib
 
 __version__ = "0.1.0"
-__all__ = ["Filter", "lowest", "world"]
+__all__ = ["Filter", "Score", "Selection", "lowest", "world"]
 
-
-_HOMES = {"Filter": "filter", "lowest": "threshold", "world": "comm"}  # imported when asked for: numpy takes a while, and not every machine has torch
+# Imported when asked for: numpy takes a while, and not every machine has torch
+_HOMES = {"Filter": "filter", "Score": "select.scores", "Selection": "select.policies", "lowest": "select.threshold", "world": "comm"}
 
 
 def __getattr__(name):

@@ -6,10 +6,11 @@ import time
 import traceback
 from functools import partial
 
-from hpcfilter import __version__, faults, notice
+from hpcfilter import __version__
+from hpcfilter.base.alive import faults, notice
+from hpcfilter.base.errors import Failure, InputError, Interrupted, Refusal
+from hpcfilter.base.options import Parser, number, numbers, path, real, share, whole
 from hpcfilter.comm import SerialComm, speaks, world
-from hpcfilter.errors import Failure, InputError, Interrupted, Refusal
-from hpcfilter.options import Parser, number, numbers, path, real, share, whole
 from hpcfilter.pack import verb as pack_verb
 
 SITES_OWN = "torch", "mpi4py"  # which an installation of hpcfilter does not bring
@@ -194,13 +195,13 @@ def _add_settings(parser):
 
 
 def _train(words, comm):
-    from hpcfilter.train import train
+    from hpcfilter.train.run import train
 
     train(words.config, words.run_dir, comm, words.settings, words.resume)
 
 
 def _score(words, comm):
-    from hpcfilter.static.score import score
+    from hpcfilter.study.static.score import score
 
     path, columns = score(words.run_dir, comm, words.settings, words.epoch, words.output)
     if comm.rank == 0:
@@ -208,7 +209,7 @@ def _score(words, comm):
 
 
 def _select(words, comm):
-    from hpcfilter.static.select import select
+    from hpcfilter.study.static.select import select
 
     path, about = select(words.scores, comm, words.fraction, words.output, words.highest)
     if comm.rank == 0:
@@ -216,7 +217,7 @@ def _select(words, comm):
 
 
 def _probe(words, comm):
-    from hpcfilter.landscape import Options, probe, summary
+    from hpcfilter.study.landscape import Options, probe, summary
 
     with comm.together():
         options = Options(**{name: getattr(words, name) for name in Options.__annotations__})
@@ -235,7 +236,7 @@ def _shown(show, words):
 
 
 def _jobs(words, comm):
-    from hpcfilter.launch import verbs
+    from hpcfilter.jobs import verbs
 
     does = getattr(verbs, words.does)
     if words.does == "submit_jobs" and not words.dry_run:
@@ -245,7 +246,7 @@ def _jobs(words, comm):
 
 
 def _doctor(words, comm):
-    from hpcfilter.doctor import doctor
+    from hpcfilter.jobs.doctor import doctor
 
     problems = doctor(comm, words.folder)
     with comm.together():
@@ -254,6 +255,6 @@ def _doctor(words, comm):
 
 
 def _report(words, comm):
-    from hpcfilter.report import report
+    from hpcfilter.study.report import report
 
     comm.on_first(lambda: _shown(report, words))

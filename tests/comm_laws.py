@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from hpcfilter.errors import InputError
+from hpcfilter.base.errors import InputError
 
 
 def reductions(comm):

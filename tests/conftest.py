@@ -14,9 +14,9 @@ import pytest
 from fakes import SHORT, FakeScheduler, in_one_piece
 from slurm_cluster import SlurmCluster, Unavailable
 
-from hpcfilter import notice
-from hpcfilter.errors import InputError
-from hpcfilter.launch import mpirun, run_local
+from hpcfilter.base.alive import notice
+from hpcfilter.base.errors import InputError
+from hpcfilter.jobs import mpirun, run_local
 from hpcfilter.pack.pack import pack
 
 CHECKOUT = Path(__file__).parent.parent

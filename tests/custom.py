@@ -6,7 +6,7 @@ import numpy as np
 from torch import nn
 
 from hpcfilter.comm import placement
-from hpcfilter.policies import Selection
+from hpcfilter.select.policies import Selection
 
 
 def perceptron(inputs, outputs, *, hidden: int = 16):

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import psutil
 
-from hpcfilter.launch import mpirun, run_local
-from hpcfilter.report import read_run
+from hpcfilter.jobs import mpirun, run_local
+from hpcfilter.study.report import read_run
 
 FAKEBIN = Path(__file__).parent / "fakebin"
 TIMEOUT = 90  # seconds for a job, and for a command

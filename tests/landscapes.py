@@ -4,14 +4,14 @@ import numpy as np
 import torch
 from torch import nn
 
-from hpcfilter import checkpoint
 from hpcfilter.comm import SerialComm
-from hpcfilter.config import load
-from hpcfilter.landscape import Options
-from hpcfilter.landscape.curvature import TOLERANCE
-from hpcfilter.landscape.probe import _Probe
 from hpcfilter.pack.pack import pack
-from hpcfilter.train import train
+from hpcfilter.study.landscape import Options
+from hpcfilter.study.landscape.curvature import TOLERANCE
+from hpcfilter.study.landscape.probe import _Probe
+from hpcfilter.train import checkpoint
+from hpcfilter.train.config import load
+from hpcfilter.train.run import train
 
 QUICK = {"batch": 512, "samples": 150, "points": 5, "directions": 2, "grid": 3, "eigenvalues": 3, "probes": 4}
 

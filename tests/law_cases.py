@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
+from hpcfilter.base.randomness import hash64, uniform
 from hpcfilter.comm.threads import run
 from hpcfilter.filter import Filter
-from hpcfilter.randomness import hash64, uniform
 
 ORDERS = ("global", "shard")
 N, CLASSES, EPOCHS, SEED, GLOBAL_BATCH = 203, 6, 5, 11, 48

@@ -12,10 +12,10 @@ import torch
 from law_cases import CASES, DRAWS, EPOCHS, GIVEN, GLOBAL_BATCH, LABELS, MORE, NOTHING, SEED, STRONGEST, N, joined, make, network, play, train
 from torch.utils.data import DataLoader
 
+from hpcfilter.base.errors import InputError
 from hpcfilter.comm.threads import run
-from hpcfilter.errors import InputError
 from hpcfilter.filter import Filter
-from hpcfilter.policies import POLICIES
+from hpcfilter.select.policies import POLICIES
 
 RANKS = (1, 2, 3, 4, 8)
 

@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from hpcfilter.policies import Selection
-from hpcfilter.scores import Score
+from hpcfilter.select.policies import Selection
+from hpcfilter.select.scores import Score
 
 
 class Net(nn.Module):

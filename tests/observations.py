@@ -2,12 +2,12 @@
 
 import numpy as np
 
+from hpcfilter.base.shard import edges
 from hpcfilter.comm import SerialComm
 from hpcfilter.comm.threads import run
-from hpcfilter.data import edges
-from hpcfilter.policies.guards import guarded
-from hpcfilter.policies.none import none
-from hpcfilter.scores import Scores
+from hpcfilter.select.policies.guards import guarded
+from hpcfilter.select.policies.none import none
+from hpcfilter.select.scores import Scores
 
 N = 1000
 

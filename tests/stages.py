@@ -4,7 +4,7 @@ import os
 
 from hpcfilter.data import open_packed
 from hpcfilter.data.seal import read_seal
-from hpcfilter.data.stage import stage
+from hpcfilter.jobs.stage.stage import stage
 
 NODES, PER_NODE = 2, 2
 RANKS = NODES * PER_NODE

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 import torch
 
-from hpcfilter import checkpoint
-from hpcfilter.checkpoint import Interval, young_daly
-from hpcfilter.checkpoint.generation import FORMAT, writing
+from hpcfilter.base.errors import Failure, InputError
 from hpcfilter.comm import SerialComm
-from hpcfilter.errors import Failure, InputError
-from hpcfilter.network import Columns
-from hpcfilter.policies import Selection
+from hpcfilter.select.policies import Selection
+from hpcfilter.train import checkpoint
+from hpcfilter.train.checkpoint import Interval, young_daly
+from hpcfilter.train.checkpoint.generation import FORMAT, writing
+from hpcfilter.train.network import Columns
 
 
 def make(folder, epoch, step=None, keep=9, text="weights"):
@@ -129,7 +129,7 @@ def test_a_disk_that_does_not_answer_is_no_damage(tmp_path, monkeypatch):
     def busy(path):
         raise OSError(5, "Input/output error")
 
-    monkeypatch.setattr("hpcfilter.checkpoint.generation._sha256", busy)
+    monkeypatch.setattr("hpcfilter.train.checkpoint.generation._sha256", busy)
     with pytest.raises(Failure, match="epoch-00001: cannot be read: .*Input/output error"):
         checkpoint.newest(tmp_path, SerialComm(), lambda stamp: "")
 
@@ -157,7 +157,7 @@ def test_leftovers_under_hidden_names_are_in_nobodys_way(tmp_path, left):
 def test_buffers_of_every_kind_come_back():
     from types import SimpleNamespace
 
-    from hpcfilter.network import Network
+    from hpcfilter.train.network import Network
 
     model = torch.nn.BatchNorm1d(3)
     for name, buffer in (("mask", torch.tensor([True, False])), ("none", torch.zeros(0)), ("halves", torch.ones(2, dtype=torch.bfloat16)),
@@ -243,7 +243,7 @@ def test_nothing_is_ever_unpickled():
 
 
 def test_an_old_torch_does_not_read_weights(tmp_path, monkeypatch):
-    from hpcfilter.checkpoint.state import _read_model
+    from hpcfilter.train.checkpoint.state import _read_model
 
     torch.save({}, tmp_path / "model.pt")
     assert _read_model(tmp_path) == {}
@@ -254,7 +254,7 @@ def test_an_old_torch_does_not_read_weights(tmp_path, monkeypatch):
 
 
 def test_weights_with_code_in_them_are_refused(tmp_path):
-    from hpcfilter.checkpoint.state import _read_model
+    from hpcfilter.train.checkpoint.state import _read_model
 
     class Evil:
         def __reduce__(self):

@@ -10,10 +10,10 @@ import pytest
 from comm_laws import LAWS
 from conftest import CHECKOUT, RANKS, TIMEOUT
 
+from hpcfilter.base.errors import BrokenInvariant
 from hpcfilter.comm import SerialComm
 from hpcfilter.comm.threads import run
-from hpcfilter.errors import BrokenInvariant
-from hpcfilter.launch.local import environment, mpirun, run_local
+from hpcfilter.jobs.local import environment, mpirun, run_local
 
 
 @pytest.mark.parametrize("law", LAWS.values(), ids=LAWS)

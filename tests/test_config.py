@@ -4,8 +4,9 @@ import tomllib
 
 import pytest
 
-from hpcfilter.config import bind, load
-from hpcfilter.errors import InputError
+from hpcfilter.base.errors import InputError
+from hpcfilter.base.registry import bind
+from hpcfilter.train.config import load
 
 
 def written(tmp_path, text):

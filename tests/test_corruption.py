@@ -6,7 +6,7 @@ import pytest
 
 from benchmarks import corruption
 from benchmarks.corruption import Target, corrupt, main, targets
-from hpcfilter.errors import InputError
+from hpcfilter.base.errors import InputError
 
 
 def test_every_corruption_is_detected(tmp_path, capsys):

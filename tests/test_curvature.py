@@ -9,20 +9,21 @@ from landscapes import QUICK, same
 from scipy.sparse.linalg import ArpackError, eigsh
 from torch import nn
 
-from hpcfilter import checkpoint, cli
+from hpcfilter import cli
+from hpcfilter.base.errors import InputError, Interrupted
 from hpcfilter.comm import SerialComm
 from hpcfilter.comm.threads import run as play
-from hpcfilter.config import load
 from hpcfilter.data import read_probe
-from hpcfilter.errors import InputError, Interrupted
-from hpcfilter.landscape import Options, lanczos, probe
-from hpcfilter.landscape.curvature import TOLERANCE, eigenvalues, hutchinson, signs
-from hpcfilter.landscape.lanczos import largest
-from hpcfilter.landscape.loss import Loss
-from hpcfilter.landscape.probe import _Probe
-from hpcfilter.landscape.service import NOT_FINITE, served
-from hpcfilter.landscape.sharpness import sharpness
-from hpcfilter.network import Network
+from hpcfilter.study.landscape import Options, lanczos, probe
+from hpcfilter.study.landscape.curvature import TOLERANCE, eigenvalues, hutchinson, signs
+from hpcfilter.study.landscape.lanczos import largest
+from hpcfilter.study.landscape.loss import Loss
+from hpcfilter.study.landscape.probe import _Probe
+from hpcfilter.study.landscape.service import NOT_FINITE, served
+from hpcfilter.study.landscape.sharpness import sharpness
+from hpcfilter.train import checkpoint
+from hpcfilter.train.config import load
+from hpcfilter.train.network import Network
 
 
 def test_a_quadratic_loss_has_the_curvature_that_it_must_have(bench):
@@ -147,7 +148,7 @@ def test_a_curvature_that_was_killed_goes_on_where_it_was(trained, tmp_path, mon
     """Killed behind the eigenvalues, and again at the 3rd of 4 vectors: no product is made twice."""
     options = Options(**QUICK, what=("curvature",))
     whole = probe(trained("a"), SerialComm(), output=tmp_path / "whole.h5", options=options)[1]
-    monkeypatch.setattr("hpcfilter.landscape.file.EVERY", 0.0)
+    monkeypatch.setattr("hpcfilter.study.landscape.file.EVERY", 0.0)
     curve, curves, products = Loss.curve, itertools.count(1), itertools.count()
     product = Loss.product
 

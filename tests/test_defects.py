@@ -9,16 +9,16 @@ import torch
 from law_cases import N, make, network, play
 from torch.utils.data import DataLoader
 
+from hpcfilter.base.errors import InputError
+from hpcfilter.base.randomness import hash64
+from hpcfilter.base.shard import shard
 from hpcfilter.comm import SerialComm
 from hpcfilter.comm.threads import ThreadComm, run
-from hpcfilter.data import shard
-from hpcfilter.errors import InputError
 from hpcfilter.filter import Filter
-from hpcfilter.policies import POLICIES, policy_function
-from hpcfilter.randomness import hash64
-from hpcfilter.sampler import deliver
-from hpcfilter.scores import Scores, make_score
-from hpcfilter.threshold import lowest, mean
+from hpcfilter.select.policies import POLICIES, policy_function
+from hpcfilter.select.sampler import deliver
+from hpcfilter.select.scores import Scores, make_score
+from hpcfilter.select.threshold import lowest, mean
 
 
 def scores_of(importance, **columns):
@@ -63,9 +63,9 @@ def test_d4_padded_duplicates_are_not_summed(ranks):
 
 
 def test_d5_looking_leaves_batch_statistics_alone(digits, config):
-    from hpcfilter.config import load
     from hpcfilter.data import open_packed
-    from hpcfilter.network import Network
+    from hpcfilter.train.config import load
+    from hpcfilter.train.network import Network
 
     dataset = open_packed(digits)
     model = Network(load(config(digits)), dataset)

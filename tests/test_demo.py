@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from benchmarks.__main__ import main
-from hpcfilter.report import read_run
+from hpcfilter.study.report import read_run
 
 
 def own(folder):

@@ -11,15 +11,15 @@ import pytest
 import torch
 from conftest import TIMEOUT
 
-from hpcfilter import network
 from hpcfilter.comm import SerialComm
 from hpcfilter.comm.threads import run
 from hpcfilter.data import trial as disk
 from hpcfilter.data.table import write_table
-from hpcfilter.doctor import doctor, facts, report, trial
-from hpcfilter.doctor.notes import notes
-from hpcfilter.doctor.rules import problems
-from hpcfilter.launch import run_local
+from hpcfilter.jobs import run_local
+from hpcfilter.jobs.doctor import doctor, facts, report, trial
+from hpcfilter.jobs.doctor.notes import notes
+from hpcfilter.jobs.doctor.rules import problems
+from hpcfilter.train import network
 
 GIB = 1 << 30
 HEALTHY = {

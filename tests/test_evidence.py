@@ -11,8 +11,8 @@ from benchmarks.__main__ import main
 from benchmarks.evidence_plan import Plan, arms
 from benchmarks.evidence_table import against, at_equal_compute, evidence_tables
 from benchmarks.variants import packed
+from hpcfilter.base.settings import Source
 from hpcfilter.data import open_packed
-from hpcfilter.settings import Source
 
 PLANS = Path(__file__).parent.parent / "benchmarks" / "plans"
 PLAN = """

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from hpcfilter import faults
-from hpcfilter.errors import InputError
+from hpcfilter.base.alive import faults
+from hpcfilter.base.errors import InputError
 
 
 @pytest.fixture

@@ -11,10 +11,10 @@ from law_cases import N as SAMPLES
 from torch.utils.data import DataLoader
 
 import hpcfilter
+from hpcfilter.base.errors import InputError
 from hpcfilter.comm import SerialComm
 from hpcfilter.comm.threads import run
 from hpcfilter.data import write_table
-from hpcfilter.errors import InputError
 from hpcfilter.filter import Filter
 
 

@@ -8,7 +8,7 @@ import pytest
 from conftest import CHECKOUT, TIMEOUT
 
 from hpcfilter.comm import surroundings
-from hpcfilter.launch import run_local
+from hpcfilter.jobs import run_local
 
 
 def test_without_a_launcher_there_is_one_rank():
@@ -17,7 +17,7 @@ def test_without_a_launcher_there_is_one_rank():
 
 @pytest.mark.parametrize("name", ["horovod", "ddp"])
 def test_an_example_changes_five_lines(name):
-    plain, filtered = ((CHECKOUT / "jobs" / "examples" / f"{name}_{kind}.py").read_text().splitlines()[1:] for kind in ("plain", "filtered"))
+    plain, filtered = ((CHECKOUT / "examples" / f"{name}_{kind}.py").read_text().splitlines()[1:] for kind in ("plain", "filtered"))
     new = [line for line in difflib.ndiff(plain, filtered) if line.startswith("+ ") and line[2:].strip()]
     assert len(new) <= 5
 
@@ -42,7 +42,7 @@ def test_an_example_on_real_ranks(name, real_ranks, port):
     pytest.importorskip("sklearn")
     results = {}
     for kind in ("plain", "filtered"):
-        script = CHECKOUT / "jobs" / "examples" / f"{name}_{kind}.py"
+        script = CHECKOUT / "examples" / f"{name}_{kind}.py"
         words = [script] if name == "horovod" else [CHECKOUT / "tests" / "parallel" / "as_torchrun.py", port, script]
         results[kind] = accuracies(run_local(2, words, TIMEOUT, capture=True))
     (all_samples, plain), (kept, filtered) = results["plain"], results["filtered"]

@@ -7,8 +7,8 @@ from filters import sampler
 from law_cases import EPOCHS, SEED, network
 from law_cases import N as SAMPLES
 
+from hpcfilter.base.errors import InputError
 from hpcfilter.comm.threads import run
-from hpcfilter.errors import InputError
 from hpcfilter.filter import Filter
 
 

@@ -9,9 +9,9 @@ from filters import sampler, step
 from law_cases import EPOCHS, LABELS, SEED, make, train
 from law_cases import N as SAMPLES
 
+from hpcfilter.base.errors import InputError
 from hpcfilter.comm import SerialComm
 from hpcfilter.comm.threads import run
-from hpcfilter.errors import InputError
 from hpcfilter.filter import Filter
 
 

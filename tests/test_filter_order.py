@@ -12,9 +12,9 @@ from law_cases import EPOCHS, SEED
 from law_cases import N as SAMPLES
 from torch.utils.data import BatchSampler, DataLoader, DistributedSampler
 
+from hpcfilter.base.errors import InputError
 from hpcfilter.comm import SerialComm
 from hpcfilter.comm.threads import run
-from hpcfilter.errors import InputError
 from hpcfilter.filter import Filter
 
 FLAGS = ("use_distributed_sampler=False", "prepare()", "get_train_dataloader", "shuffle=True", "batch_sampler=", "ignore_data_skip=True")

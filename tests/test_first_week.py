@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 import torch
 
+from hpcfilter.base.errors import InputError
 from hpcfilter.cli import main
 from hpcfilter.comm.threads import run as play
-from hpcfilter.config import load
-from hpcfilter.errors import InputError
 from hpcfilter.filter import Filter
-from hpcfilter.scores import Scores
-from hpcfilter.scores.score import Score
+from hpcfilter.select.scores import Scores
+from hpcfilter.select.scores.score import Score
+from hpcfilter.train.config import load
 
 
 @pytest.fixture
@@ -147,7 +147,7 @@ def test_labels_are_integers_from_0(labels, message):
 
 
 def test_a_rate_that_a_policy_sets_itself_is_not_ignored(said, digits, config, tmp_path):
-    (tmp_path / "mine.py").write_text("import numpy as np\nfrom hpcfilter.policies import Selection\ndef policy(scores, epoch, seed, comm):\n"
+    (tmp_path / "mine.py").write_text("import numpy as np\nfrom hpcfilter.select.policies import Selection\ndef policy(scores, epoch, seed, comm):\n"
                                       "    return Selection(np.ones(len(scores.owned), bool), lr_scale=2.0)\n")
     done, line = said("train", config(digits, filter={"policy": "mine:policy"}), "--run-dir", "run")
     assert done == 2 and "sets lr_scale = 2.0, which would be ignored: it is made from lr_rule" in line and "mine.py, line 3" in line

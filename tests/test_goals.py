@@ -4,8 +4,8 @@ import pytest
 from conftest import CHECKOUT
 
 from benchmarks.goals import RESULTS, goals, parts, placed
-from hpcfilter.errors import InputError
-from hpcfilter.report import read_results
+from hpcfilter.base.errors import InputError
+from hpcfilter.study.report import read_results
 
 
 def test_the_readme_shows_the_results():

@@ -8,8 +8,8 @@ import pytest
 
 from benchmarks import growth
 from benchmarks.__main__ import main
+from hpcfilter.base.errors import BrokenInvariant
 from hpcfilter.comm import SerialComm
-from hpcfilter.errors import BrokenInvariant
 
 WAYS = {"sample", "no sample"}
 

@@ -5,12 +5,12 @@ import pytest
 from conftest import RANKS
 from observations import N, guard, observed, selections
 
-from hpcfilter.errors import InputError
-from hpcfilter.policies.guards import guarded
-from hpcfilter.policies.infobatch import infobatch
-from hpcfilter.policies.selection import Selection
-from hpcfilter.policies.static import static
-from hpcfilter.policies.two_sided import two_sided
+from hpcfilter.base.errors import InputError
+from hpcfilter.select.policies.guards import guarded
+from hpcfilter.select.policies.infobatch import infobatch
+from hpcfilter.select.policies.selection import Selection
+from hpcfilter.select.policies.static import static
+from hpcfilter.select.policies.two_sided import two_sided
 
 
 def test_noise_guard_hides_within_classes_and_spares_the_rare():

@@ -13,9 +13,9 @@ import hostile
 import numpy as np
 import pytest
 
+from hpcfilter.base.errors import InputError
 from hpcfilter.data import open_packed, read_table
 from hpcfilter.data.hdf5 import open_hdf5
-from hpcfilter.errors import InputError
 from hpcfilter.pack import foreign
 from hpcfilter.pack.pack import pack
 from hpcfilter.pack.source import Notes

@@ -15,12 +15,12 @@ import pydantic
 import pytest
 from conftest import TIMEOUT
 
-from hpcfilter.errors import BrokenInvariant, InputError
-from hpcfilter.job import VARIABLE, Job
-from hpcfilter.launch.plan import plan
-from hpcfilter.launch.render import render
-from hpcfilter.machine import Machine
-from hpcfilter.paths import expanded
+from hpcfilter.base.errors import BrokenInvariant, InputError
+from hpcfilter.base.paths import expanded
+from hpcfilter.jobs.machine import Machine
+from hpcfilter.jobs.plan import plan
+from hpcfilter.jobs.render import render
+from hpcfilter.jobs.schema import VARIABLE, Job
 
 VALUES = 10_000
 EXECUTED = 300  # of those that are not refused

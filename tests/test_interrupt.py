@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from hpcfilter import notice
+from hpcfilter.base.alive import notice
 from hpcfilter.cli import main
-from hpcfilter.launch import mpirun, ranks_of
-from hpcfilter.launch.local import environment
-from hpcfilter.report import read_run
+from hpcfilter.jobs import mpirun, ranks_of
+from hpcfilter.jobs.local import environment
+from hpcfilter.study.report import read_run
 
 KAKURENBO = {"policy": "kakurenbo", "fraction": 0.3, "tau": 0.2}
 
@@ -107,10 +107,10 @@ def test_in_the_background_it_stays_ignored(tmp_path, digits, config, ctrl_c):
 
 def test_the_other_verbs_leave_nothing_half_written(tmp_path, digits, config, ctrl_c, capsys, monkeypatch):
     from hpcfilter.data import table
-    from hpcfilter.doctor import facts
-    from hpcfilter.launch import verbs
+    from hpcfilter.jobs import verbs
+    from hpcfilter.jobs.doctor import facts
     from hpcfilter.pack import pack
-    from hpcfilter.report import verb
+    from hpcfilter.study.report import verb
 
     monkeypatch.chdir(tmp_path)
     path = config(digits, train={"epochs": 1})
@@ -128,7 +128,7 @@ def test_the_other_verbs_leave_nothing_half_written(tmp_path, digits, config, ct
 
 
 def test_a_probe_says_what_stands(trained, tmp_path, ctrl_c, capsys):
-    from hpcfilter.landscape import file
+    from hpcfilter.study.landscape import file
 
     words = ["probe", trained("everything"), "--what", "slices", "--points", "5", "--grid", "3", "-o", tmp_path / "p.h5"]
     ctrl_c(file, "write_probe", 2)
@@ -138,7 +138,7 @@ def test_a_probe_says_what_stands(trained, tmp_path, ctrl_c, capsys):
 
 
 def test_what_was_submitted_before_is_said(run, submitted, ctrl_c, capsys):
-    from hpcfilter.launch import verbs
+    from hpcfilter.jobs import verbs
 
     ctrl_c(verbs, "submit", 2)
     line = interrupted(["jobs", "submit", run, "--machine", "slurm-cpu", "--nodes", "1,2"], capsys)

@@ -6,11 +6,11 @@ import sys
 import pytest
 
 from hpcfilter.cli import main
-from hpcfilter.launch.layout import draw
-from hpcfilter.launch.plan import plan
-from hpcfilter.launch.render import render
-from hpcfilter.launch.submit import command
-from hpcfilter.report import read_run
+from hpcfilter.jobs.layout import draw
+from hpcfilter.jobs.plan import plan
+from hpcfilter.jobs.render import render
+from hpcfilter.jobs.submit import command
+from hpcfilter.study.report import read_run
 
 REFUSED = {  # words of the command line -> what the one line says
     "--machine nowhere": "job.machine: unknown 'nowhere'; known: alps, frontier,",

@@ -10,7 +10,7 @@ from conftest import CHECKOUT
 from test_real_ranks import ok
 
 from hpcfilter.cli import main
-from hpcfilter.report import read_run
+from hpcfilter.study.report import read_run
 
 WAYS = {
     "lars": {"optimizer": "lars", "trust": 0.05, "momentum": 0.5, "lr": 0.5},

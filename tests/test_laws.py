@@ -4,7 +4,7 @@ import pytest
 from law_cases import CASES, NOTHING, ORDERS
 from laws import LAWS
 
-from hpcfilter.policies import POLICIES
+from hpcfilter.select.policies import POLICIES
 
 
 @pytest.mark.parametrize("order", ORDERS)

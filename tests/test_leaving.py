@@ -9,11 +9,12 @@ import psutil
 import pytest
 from conftest import TIMEOUT
 
-from hpcfilter import checkpoint, notice
+from hpcfilter.base.alive import notice
+from hpcfilter.base.errors import InputError
 from hpcfilter.cli import main
-from hpcfilter.errors import InputError
-from hpcfilter.launch import ranks_of, started
-from hpcfilter.report import read_run
+from hpcfilter.jobs import ranks_of, started
+from hpcfilter.study.report import read_run
+from hpcfilter.train import checkpoint
 
 KAKURENBO = {"policy": "kakurenbo", "fraction": 0.3, "tau": 0.2}
 IN_TIME = 10  # seconds from the signal to the committed checkpoint

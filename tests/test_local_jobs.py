@@ -11,7 +11,7 @@ import pytest
 from conftest import TIMEOUT
 
 from hpcfilter.cli import main
-from hpcfilter.report import read_run
+from hpcfilter.study.report import read_run
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def script(run, tmp_path, monkeypatch):
 
     def start(**job):
         with monkeypatch.context() as context:
-            context.setattr("hpcfilter.launch.submit._run_here", lambda plan: None)
+            context.setattr("hpcfilter.jobs.submit._run_here", lambda plan: None)
             words = [word for key, value in {"train.epochs": 2000, "train.global_batch": 20, **job}.items() for word in ("--set", f"{key}={value}")]
             assert main(["jobs", "submit", str(run), "--machine", "local", "--run-dir", "run", *words]) == 0
         words = ["env", "--default-signal=INT", "bash", "run/job.sh"]  # tests that run in the background ignore it, and a shell cannot change that
@@ -74,7 +74,7 @@ def test_ending_the_shell_ends_the_ranks(script, tmp_path, name, code):
 
 
 def test_a_second_job_is_kept_out_of_the_run_folder(script, run, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("hpcfilter.record.LET_GO", 0.5)
+    monkeypatch.setattr("hpcfilter.record.record.LET_GO", 0.5)
     script()
     until((tmp_path / "run" / "metrics.jsonl").exists, "the first row")
     assert main(["train", str(run), "--run-dir", "run", "--resume", "--set", "train.epochs=2000", "--set", "train.global_batch=20"]) == 2

@@ -3,7 +3,7 @@
 import pytest
 from fakes import SHORT, WALLTIME, weights
 
-from hpcfilter.machine import files
+from hpcfilter.jobs.machine import files
 
 MODES = {"file": "FAKE_LSF_ARGUMENT_ONLY", "input": "FAKE_LSF_STDIN_ONLY"}  # how a site wants it -> what the fake then insists on
 

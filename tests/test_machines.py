@@ -8,11 +8,11 @@ import zipfile
 import pytest
 from conftest import CHECKOUT, TIMEOUT
 
-from hpcfilter import machine
+from hpcfilter.base.errors import InputError
 from hpcfilter.cli import main
-from hpcfilter.errors import InputError
-from hpcfilter.launch.plan import environment, plan
-from hpcfilter.launch.render import render
+from hpcfilter.jobs import machine
+from hpcfilter.jobs.plan import environment, plan
+from hpcfilter.jobs.render import render
 
 SHIPPED = sorted(path.stem for path in (CHECKOUT / "jobs" / "machines").glob("*.toml"))
 SMALL = """
@@ -137,4 +137,4 @@ def test_an_installation_brings_templates_and_machines(tmp_path):
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(tmp_path / "site")},
                           capture_output=True, text=True, timeout=TIMEOUT, check=True)
     assert str(tmp_path / "site") in done.stdout and all(name in done.stdout for name in SHIPPED)
-    assert (tmp_path / "site" / "hpcfilter" / "jobs" / "templates" / "slurm.sh.j2").exists()
+    assert (tmp_path / "site" / "hpcfilter" / "jobs" / "files" / "templates" / "slurm.sh.j2").exists()

@@ -8,7 +8,7 @@ import psutil
 import pytest
 from conftest import TIMEOUT
 
-from hpcfilter.launch import ranks_of, started
+from hpcfilter.jobs import ranks_of, started
 
 
 @pytest.mark.parametrize("ranks", [1, 2])

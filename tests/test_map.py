@@ -5,9 +5,9 @@ from landscapes import same
 
 from hpcfilter.comm import SerialComm
 from hpcfilter.data import open_packed, read_probe, read_table
-from hpcfilter.landscape import Options, probe
-from hpcfilter.landscape.samples import principal
-from hpcfilter.landscape.sets import chosen
+from hpcfilter.study.landscape import Options, probe
+from hpcfilter.study.landscape.samples import principal
+from hpcfilter.study.landscape.sets import chosen
 
 
 def test_the_map_holds_the_ends_of_the_importance_and_what_the_network_makes_of_the_samples(trained, digits, tmp_path):

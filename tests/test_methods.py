@@ -8,9 +8,9 @@ from law_cases import NOTHING
 
 from hpcfilter.cli import main
 from hpcfilter.data import read_table, write_table
-from hpcfilter.policies import POLICIES
-from hpcfilter.report import read_run
-from hpcfilter.scores import SCORES
+from hpcfilter.select.policies import POLICIES
+from hpcfilter.select.scores import SCORES
+from hpcfilter.study.report import read_run
 
 EPOCHS = 5
 TRAIN = {"epochs": EPOCHS, "global_batch": 60, "lr": 0.1}

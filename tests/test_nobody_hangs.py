@@ -11,11 +11,12 @@ import time
 import pytest
 from conftest import CHECKOUT, TIMEOUT
 
-from hpcfilter import checkpoint, pulse
+from hpcfilter.base.alive import pulse
+from hpcfilter.base.alive.watchdog import where
+from hpcfilter.base.spans import by_value
 from hpcfilter.comm import SerialComm
-from hpcfilter.launch import ranks_of, started
-from hpcfilter.spans import by_value
-from hpcfilter.watchdog import where
+from hpcfilter.jobs import ranks_of, started
+from hpcfilter.train import checkpoint
 
 ALL_DOWN = 5  # seconds from an exception on one rank to the end of the job
 KAKURENBO = {"policy": "kakurenbo", "fraction": 0.3, "tau": 0.2}
@@ -238,7 +239,7 @@ def test_where_a_thread_stands():
 def test_watching_ends_with_its_block_and_leaves_a_live_one_alone():
     import threading
 
-    from hpcfilter.watchdog import watching
+    from hpcfilter.base.alive.watchdog import watching
 
     with watching(SerialComm(), 0.3):
         for _ in range(10):

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from hpcfilter.config import Train
-from hpcfilter.errors import InputError
-from hpcfilter.optim import Extrapolation, NoiseScale, batch_size, learning_rate, make_optimizer, rate_ratios, set_rate
+from hpcfilter.base.errors import InputError
+from hpcfilter.train.config import Train
+from hpcfilter.train.optim import Extrapolation, NoiseScale, batch_size, learning_rate, make_optimizer, rate_ratios, set_rate
 
 
 def rates(*moments, global_batch=256, **keys):

@@ -12,17 +12,18 @@ import torch
 from test_large_batch import rows
 from test_real_ranks import ok
 
+from hpcfilter.base.errors import InputError
+from hpcfilter.base.shard import edges, shard
 from hpcfilter.cli import main
 from hpcfilter.comm.threads import run
-from hpcfilter.config import Train, load
-from hpcfilter.data import edges, open_packed, shard
-from hpcfilter.errors import InputError
-from hpcfilter.network import Network, try_training
-from hpcfilter.optim import make_optimizer
-from hpcfilter.optim.optimisers import TORCHS
-from hpcfilter.policies import Selection
-from hpcfilter.report import read_run
-from hpcfilter.sampler import global_plan, shard_plan, smallest_part
+from hpcfilter.data import open_packed
+from hpcfilter.select.policies import Selection
+from hpcfilter.select.sampler import global_plan, shard_plan, smallest_part
+from hpcfilter.study.report import read_run
+from hpcfilter.train.config import Train, load
+from hpcfilter.train.network import Network, try_training
+from hpcfilter.train.optim import make_optimizer
+from hpcfilter.train.optim.optimisers import TORCHS
 
 TIMEOUT = 90
 
@@ -90,7 +91,7 @@ OTHERS = [
     ("score.name", "MeanScore", "score.name: got values of shape (), expected one per sample, (2,)", None),
     ("score.name", "BrokenLook", "has no attribute 'nonsense'", "losses.nonsense"),
     ("score.name", "BrokenMemory", "fails to remember: KeyError: 'seen'", 'memory["seen"]'),
-    ("score.name", "a_number", "score.name: got an int, expected a class made from hpcfilter.scores.Score", None),
+    ("score.name", "a_number", "score.name: got an int, expected a class made from hpcfilter.Score", None),
 ]
 
 

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from hpcfilter.base.errors import InputError
 from hpcfilter.data import open_packed
 from hpcfilter.data.hdf5 import create_hdf5, find_array, open_hdf5, write_attribute
 from hpcfilter.data.seal import seal
-from hpcfilter.errors import InputError
 from hpcfilter.pack.chunked import Chunked
 from hpcfilter.pack.pack import pack
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from hpcfilter.base.errors import InputError
 from hpcfilter.data import open_packed
-from hpcfilter.errors import InputError
 from hpcfilter.pack.pack import pack
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (40, 8, 8), np.uint8)

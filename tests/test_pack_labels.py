@@ -4,8 +4,8 @@ import h5py
 import numpy as np
 import pytest
 
+from hpcfilter.base.errors import InputError
 from hpcfilter.data import open_packed
-from hpcfilter.errors import InputError
 from hpcfilter.pack.pack import pack
 from hpcfilter.pack.splits import places, taken
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from packs import packed
 
-from hpcfilter.errors import InputError
+from hpcfilter.base.errors import InputError
 from hpcfilter.pack.names import in_order, meaning
 from hpcfilter.pack.pack import pack
 

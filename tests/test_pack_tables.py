@@ -9,7 +9,7 @@ import pytest
 from packs import packed
 from PIL import Image
 
-from hpcfilter.errors import InputError
+from hpcfilter.base.errors import InputError
 
 pa = pytest.importorskip("pyarrow", reason="tables need pyarrow")
 csv, parquet = pytest.importorskip("pyarrow.csv"), pytest.importorskip("pyarrow.parquet")

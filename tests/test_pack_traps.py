@@ -8,7 +8,7 @@ import pytest
 from packs import packed
 from PIL import Image
 
-from hpcfilter.errors import InputError
+from hpcfilter.base.errors import InputError
 from hpcfilter.pack.pack import pack
 
 RNG = np.random.default_rng(0)

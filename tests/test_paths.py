@@ -8,15 +8,15 @@ from pathlib import Path
 import directives
 import pytest
 
-from hpcfilter import machine
+from hpcfilter.base.errors import InputError
+from hpcfilter.base.options import path as path_option
+from hpcfilter.base.paths import check_folder, check_output, expanded, kind
 from hpcfilter.cli import _parser, main
-from hpcfilter.config import load
-from hpcfilter.errors import InputError
-from hpcfilter.launch.plan import plan
-from hpcfilter.launch.render import render
-from hpcfilter.machine import load_machine
-from hpcfilter.options import path as path_option
-from hpcfilter.paths import check_folder, check_output, expanded, kind
+from hpcfilter.jobs import machine
+from hpcfilter.jobs.machine import load_machine
+from hpcfilter.jobs.plan import plan
+from hpcfilter.jobs.render import render
+from hpcfilter.train.config import load
 
 SCHEDULERS = {"slurm-cpu": "--output", "summit": "-o", "polaris": "-o", "tuolumne": "--output"}  # a machine of each -> the option of the log
 

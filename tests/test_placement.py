@@ -7,11 +7,11 @@ import sys
 import pytest
 from conftest import TIMEOUT
 
+from hpcfilter.base.errors import InputError
 from hpcfilter.cli import main
 from hpcfilter.comm import Placement, SerialComm, check_not_left_out, placement, surroundings, world
 from hpcfilter.comm.launcher import contradiction, left_out, speaks
 from hpcfilter.comm.visibility import show_own_gpu
-from hpcfilter.errors import InputError
 
 OPEN_MPI = {"OMPI_COMM_WORLD_RANK": "5", "OMPI_COMM_WORLD_SIZE": "8", "OMPI_COMM_WORLD_LOCAL_RANK": "1"}
 LIST = "CUDA_VISIBLE_DEVICES=3,2,1,0"

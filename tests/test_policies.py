@@ -5,24 +5,24 @@ import pytest
 from conftest import RANKS
 from observations import N, guard, observed, scores_of, select, selections
 
+from hpcfilter.base.errors import InputError
 from hpcfilter.comm import SerialComm
-from hpcfilter.errors import InputError
-from hpcfilter.policies import given_file
-from hpcfilter.policies.bls import bls
-from hpcfilter.policies.ccs import ccs, shares
-from hpcfilter.policies.dyn_unc import dyn_unc
-from hpcfilter.policies.es import es
-from hpcfilter.policies.forget import forget
-from hpcfilter.policies.guards import guarded
-from hpcfilter.policies.infobatch import infobatch
-from hpcfilter.policies.kakurenbo import kakurenbo
-from hpcfilter.policies.random import random
-from hpcfilter.policies.rho import rho
-from hpcfilter.policies.selective_backprop import selective_backprop
-from hpcfilter.policies.seta import kmeans, seta
-from hpcfilter.policies.static import static
-from hpcfilter.policies.two_sided import two_sided
-from hpcfilter.threshold import Cells
+from hpcfilter.select.policies import given_file
+from hpcfilter.select.policies.bls import bls
+from hpcfilter.select.policies.ccs import ccs, shares
+from hpcfilter.select.policies.dyn_unc import dyn_unc
+from hpcfilter.select.policies.es import es
+from hpcfilter.select.policies.forget import forget
+from hpcfilter.select.policies.guards import guarded
+from hpcfilter.select.policies.infobatch import infobatch
+from hpcfilter.select.policies.kakurenbo import kakurenbo
+from hpcfilter.select.policies.random import random
+from hpcfilter.select.policies.rho import rho
+from hpcfilter.select.policies.selective_backprop import selective_backprop
+from hpcfilter.select.policies.seta import kmeans, seta
+from hpcfilter.select.policies.static import static
+from hpcfilter.select.policies.two_sided import two_sided
+from hpcfilter.select.threshold import Cells
 
 AWKWARD = {
     "random": (random, {"fraction": 0.37}), "kakurenbo": (kakurenbo, {"fraction": 0.4, "tau": 0.5, "epochs": 9}),

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from observations import N, observed, scores_of
 
+from hpcfilter.base.errors import InputError
 from hpcfilter.comm import SerialComm
-from hpcfilter.errors import InputError
-from hpcfilter.policies import POLICIES, check_score, policy_function
-from hpcfilter.scores import make_score
+from hpcfilter.select.policies import POLICIES, check_score, policy_function
+from hpcfilter.select.scores import make_score
 
 
 def bound(name, parameters=None, classes=True, labels=True, epochs=9):

@@ -10,15 +10,15 @@ from landscapes import QUICK, same
 from test_real_ranks import ok
 
 from hpcfilter import cli
+from hpcfilter.base.errors import InputError, Interrupted
 from hpcfilter.comm import SerialComm
 from hpcfilter.comm.threads import run as play
-from hpcfilter.config import Train
 from hpcfilter.data import read_probe, write_probe
-from hpcfilter.errors import InputError, Interrupted
-from hpcfilter.landscape import Options, probe
-from hpcfilter.landscape.loss import Loss, batch_of
-from hpcfilter.landscape.sets import chosen
-from hpcfilter.report import read_run
+from hpcfilter.study.landscape import Options, probe
+from hpcfilter.study.landscape.loss import Loss, batch_of
+from hpcfilter.study.landscape.sets import chosen
+from hpcfilter.study.report import read_run
+from hpcfilter.train.config import Train
 
 # ---- the weights and the samples that it looks at
 
@@ -136,7 +136,7 @@ def test_a_killed_probe_goes_on_where_it_was(trained, tmp_path, monkeypatch):
     """Killed at its 9th, 14th and 40th look at a whole set, and once without a word between two parts: the same file as in one piece."""
     options = Options(**QUICK, other=str(trained("b")))
     whole = probe(trained("a"), SerialComm(), output=tmp_path / "whole.h5", options=options)[1]
-    monkeypatch.setattr("hpcfilter.landscape.file.EVERY", 0.0)
+    monkeypatch.setattr("hpcfilter.study.landscape.file.EVERY", 0.0)
     look, looks = Loss.alone, itertools.count(1)
 
     def dies(loss):
@@ -170,7 +170,7 @@ def test_what_a_killed_probe_has_left_goes_with_the_next(trained, tmp_path):
 def test_a_probe_goes_on_with_another_number_of_ranks(trained, tmp_path, monkeypatch):
     options = Options(**QUICK, what=("curvature", "slices"))
     whole = probe(trained("a"), SerialComm(), output=tmp_path / "whole.h5", options=options)[1]
-    monkeypatch.setattr("hpcfilter.landscape.file.EVERY", 0.0)
+    monkeypatch.setattr("hpcfilter.study.landscape.file.EVERY", 0.0)
     for ranks, name, deadly in ((3, "curve", 2), (2, "alone", 4)):
         do, calls = getattr(Loss, name), itertools.count(1)
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from hpcfilter.randomness import Permutation, digest, hash64, mix, uniform
+from hpcfilter.base.randomness import Permutation, digest, hash64, mix, uniform
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 5, 64, 97, 1438, 20000])

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from hpcfilter.data import read_table
-from hpcfilter.report import read_run
+from hpcfilter.study.report import read_run
 
 KAKURENBO = {"policy": "kakurenbo", "fraction": 0.3, "tau": 0.2}
 

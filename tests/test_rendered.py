@@ -11,11 +11,11 @@ import directives
 import pytest
 from fakes import toml
 
+from hpcfilter.base.errors import InputError
 from hpcfilter.cli import main
-from hpcfilter.errors import InputError
-from hpcfilter.launch import mpirun
-from hpcfilter.launch.layout import ONLY
-from hpcfilter.machine import files, load_machine
+from hpcfilter.jobs import mpirun
+from hpcfilter.jobs.layout import ONLY
+from hpcfilter.jobs.machine import files, load_machine
 
 GOLDEN = Path(__file__).parent / "golden"
 RENEW = "HPCFILTER_GOLDEN=1 pytest tests/test_rendered.py"

@@ -8,15 +8,15 @@ import sys
 import pytest
 from conftest import CHECKOUT
 
+from hpcfilter.base.errors import InputError
 from hpcfilter.cli import main
-from hpcfilter.errors import InputError
-from hpcfilter.machine import load_machine
-from hpcfilter.predict import Fit, Link
-from hpcfilter.report import Table, fits, proposal, read_results, results_tables, scaling_tables, study
-from hpcfilter.report.form import Interval, Share, number, word
-from hpcfilter.report.proposal import at_scale, node_hours, walltimes
-from hpcfilter.report.statistics import interval, quotient
-from hpcfilter.report.study import kind
+from hpcfilter.jobs.machine import load_machine
+from hpcfilter.study.predict import Fit, Link
+from hpcfilter.study.report import Table, fits, proposal, read_results, results_tables, scaling_tables, study
+from hpcfilter.study.report.form import Interval, Share, number, word
+from hpcfilter.study.report.proposal import at_scale, node_hours, walltimes
+from hpcfilter.study.report.statistics import interval, quotient
+from hpcfilter.study.report.study import kind
 
 PARTS = {"input": 0.001, "forward": 0.01, "backward": 0.02, "communication": 0.005, "optimiser": 0.002}
 

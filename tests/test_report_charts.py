@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from pages import invent_run, invent_samples
 
-from hpcfilter.report.charts import LONGEST, label, plain, short
-from hpcfilter.report.curves import curves
-from hpcfilter.report.embedding import embedding
-from hpcfilter.report.runs import read_record
-from hpcfilter.report.thumbnails import _uri, thumbnails
+from hpcfilter.study.report.charts import LONGEST, label, plain, short
+from hpcfilter.study.report.curves import curves
+from hpcfilter.study.report.embedding import embedding
+from hpcfilter.study.report.runs import read_record
+from hpcfilter.study.report.thumbnails import _uri, thumbnails
 
 
 def test_names_and_numbers_from_outside():

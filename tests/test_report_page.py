@@ -12,12 +12,12 @@ from pages import NASTY, Reader, check, invent_probe, invent_run
 
 from benchmarks import screenshot
 from benchmarks.__main__ import main as benchmarks
+from hpcfilter.base.errors import InputError
 from hpcfilter.cli import main
-from hpcfilter.errors import InputError
-from hpcfilter.report.charts import plain
-from hpcfilter.report.curves import MOST
-from hpcfilter.report.page import _template, page
-from hpcfilter.report.runs import read_record
+from hpcfilter.study.report.charts import plain
+from hpcfilter.study.report.curves import MOST
+from hpcfilter.study.report.page import _template, page
+from hpcfilter.study.report.runs import read_record
 
 
 @pytest.fixture(scope="module")

@@ -4,6 +4,7 @@ import ast
 import subprocess
 import sys
 import tomllib
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -11,39 +12,38 @@ import pytest
 import hpcfilter
 
 PACKAGE = Path(hpcfilter.__file__).parent
-FLOORS = (
-    {"errors", "names", "randomness", "pulse", "spans"},  # foundation
-    {"faults", "notice", "energy", "paths", "complaints", "own"},
-    {"settings", "options"},
-    {"job"},
-    {"config", "machine", "comm", "record", "watchdog"},
-    {"data", "threshold", "models", "kept"},
-    {"scores", "policies", "pack"},
-    {"sampler", "checkpoint", "optim", "predict", "resident", "histogram"},
-    {"checks"},
-    {"network"},
-    {"train", "static", "landscape", "launch", "report", "filter", "doctor"},
-    {"cli", "__init__"},  # roof
+FLOORS = (  # districts: who stands higher may import who stands lower
+    {"base"},
+    {"comm", "record"},
+    {"select", "data"},
+    {"pack"},
+    {"train"},
+    {"jobs"},
+    {"filter", "study"},
+    {"cli", "__init__"},
     {"__main__"},
 )
-FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
-SPEAKERS = {  # module -> the only rooms that import it
+FLOOR = {district: number for number, districts in enumerate(FLOORS) for district in districts}
+SCHEMA = "schema"  # a file of this name says which keys the tables of its district have; it imports `base` alone, so that anyone may import it
+SPEAKERS = {  # module -> the only districts, or rooms of them, that import it
     "mpi4py": {"comm"},
     "horovod": {"comm"},
     "h5py": {"data"},
-    "subprocess": {"launch", "pack"},
-    "torch": {"comm", "models", "scores", "checkpoint", "optim", "network", "resident", "train", "landscape", "filter", "doctor"},
+    "subprocess": {"jobs", "pack"},
+    "torch": {"comm", "select/scores", "data/resident", "train", "study/landscape", "filter", "jobs/doctor"},
 }
 FILES = sorted(PACKAGE.rglob("*.py"))
+EXPORTED = ("lowest", "world", "Filter", "Score", "Selection", "__version__")
 
 
-def room_of(path):
-    parts = path.relative_to(PACKAGE).parts
-    return parts[0].removesuffix(".py")
+def places(path):
+    """District, and room within it: "train", "train/optim"."""
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return parts[0], "/".join(parts[:2])
 
 
 def imported(path):
-    """(top-level module, second part) of everything a file imports, at any depth."""
+    """Dotted names of everything that a file imports, at any depth, as ("hpcfilter", "train", "optim", ...)."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
@@ -52,22 +52,36 @@ def imported(path):
             names = [f"{node.module}.{alias.name}" for alias in node.names]
         else:
             continue
-        for name in names:
-            top, _, rest = name.partition(".")
-            yield top, rest.partition(".")[0]
+        yield from (tuple(name.split(".")) for name in names)
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_imports_go_down_only(path):
-    room = room_of(path)
-    for top, part in imported(path):
-        if top == "hpcfilter" and part != room and part not in ("lowest", "world", "Filter", "__version__"):
-            assert FLOOR[part] < FLOOR[room], f"{room} (floor {FLOOR[room]}) imports {part} (floor {FLOOR[part]})"
-        assert room in SPEAKERS.get(top, {room}), f"{room} imports {top}, which only {SPEAKERS[top]} may"
+    district, room = places(path)
+    for top, *rest in imported(path):
+        if top == "hpcfilter" and rest[0] != district and rest[0] not in EXPORTED and SCHEMA not in rest:
+            assert FLOOR[rest[0]] < FLOOR[district], f"{district} (floor {FLOOR[district]}) imports {'.'.join(rest)} (floor {FLOOR[rest[0]]})"
+        assert {district, room} & SPEAKERS.get(top, {district}), f"{room} imports {top}, which only {SPEAKERS[top]} may"
 
 
-def test_every_room_is_in_the_plan():
-    assert {room_of(path) for path in FILES} == set(FLOOR)
+def test_schemas_import_the_foundation_alone():
+    for path in (path for path in FILES if path.stem == SCHEMA):
+        assert {rest[0] for top, *rest in imported(path) if top == "hpcfilter"} <= {"base"}, path
+
+
+def test_rooms_of_a_district_do_not_import_each_other_in_a_circle():
+    arrows, rooms = {}, {places(path)[1] for path in FILES} - set(FLOOR)
+    for path in FILES:
+        _, room = places(path)
+        for top, *rest in imported(path):
+            other = "/".join(rest[:2])
+            if top == "hpcfilter" and SCHEMA not in rest and other != room and other in rooms:
+                arrows.setdefault(room, set()).add(other)
+    TopologicalSorter(arrows).prepare()  # raises CycleError
+
+
+def test_every_district_is_in_the_plan():
+    assert {places(path)[0] for path in FILES} == set(FLOOR)
 
 
 def test_files_are_small():
@@ -75,8 +89,9 @@ def test_files_are_small():
     assert {str(path): n for path in [*FILES, *others] if (n := len(path.read_text().splitlines())) > 300} == {}
 
 
-@pytest.mark.parametrize("module", ["hpcfilter.cli", "hpcfilter.report", "hpcfilter.launch.verbs", "hpcfilter.static.select", "hpcfilter.policies",
-                                    "hpcfilter.checks", "hpcfilter.models", "hpcfilter.scores", "hpcfilter.checkpoint"])
+@pytest.mark.parametrize("module", ["hpcfilter.cli", "hpcfilter.study.report", "hpcfilter.jobs.verbs", "hpcfilter.study.static.select",
+                                    "hpcfilter.select.policies",
+                                    "hpcfilter.train.checks", "hpcfilter.train.models", "hpcfilter.select.scores", "hpcfilter.train.checkpoint"])
 def test_login_node_modules_need_neither_torch_nor_mpi(module):
     code = f"import sys, {module}; print([m for m in ('torch', 'mpi4py', 'horovod') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)

@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 from conftest import RANKS
 
+from hpcfilter.base.errors import BrokenInvariant, InputError
+from hpcfilter.base.shard import edges, shard
 from hpcfilter.comm import SerialComm
 from hpcfilter.comm.threads import run
-from hpcfilter.data import edges, shard
-from hpcfilter.errors import BrokenInvariant, InputError
-from hpcfilter.kept import KeptSet
-from hpcfilter.policies import Selection
-from hpcfilter.sampler import Plan, check_steps, deliver, fetch, global_plan, selection_digest, shard_plan
+from hpcfilter.select.kept import KeptSet
+from hpcfilter.select.policies import Selection
+from hpcfilter.select.sampler import Plan, check_steps, deliver, fetch, global_plan, selection_digest, shard_plan
 
 N = 1003
 

@@ -4,13 +4,14 @@ import numpy as np
 import pytest
 import torch
 
+from hpcfilter.base.errors import InputError
+from hpcfilter.base.shard import shard
 from hpcfilter.comm.threads import run
-from hpcfilter.config import load
-from hpcfilter.data import open_packed, shard
-from hpcfilter.errors import InputError
-from hpcfilter.network import Network
-from hpcfilter.scores import SCORES, Scores, make_score
-from hpcfilter.scores.centroid import Centroid
+from hpcfilter.data import open_packed
+from hpcfilter.select.scores import SCORES, Scores, make_score
+from hpcfilter.select.scores.centroid import Centroid
+from hpcfilter.train.config import load
+from hpcfilter.train.network import Network
 
 B, C = 12, 5
 

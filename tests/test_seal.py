@@ -6,11 +6,11 @@ import h5py
 import numpy as np
 import pytest
 
-from hpcfilter import pulse
+from hpcfilter.base.alive import pulse
+from hpcfilter.base.errors import InputError
 from hpcfilter.comm.threads import run
 from hpcfilter.data import read_table, write_table
 from hpcfilter.data.seal import BLOCK, check_seal, read_seal, seal
-from hpcfilter.errors import InputError
 
 RNG = np.random.default_rng(0)
 LENGTHS = (0, 1, 1000, BLOCK - 1, BLOCK, BLOCK + 1, 3 * BLOCK + 12345)

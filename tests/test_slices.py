@@ -11,14 +11,14 @@ from landscapes import QUICK
 from torch import nn
 
 from hpcfilter import cli
+from hpcfilter.base.errors import BrokenInvariant
 from hpcfilter.comm import SerialComm
-from hpcfilter.errors import BrokenInvariant
-from hpcfilter.landscape import Options, probe
-from hpcfilter.landscape.barrier import statistics_of
-from hpcfilter.landscape.loss import Loss
-from hpcfilter.landscape.shape import flat_share, minima, minima_of_plane, roughness
-from hpcfilter.landscape.weights import Weights
-from hpcfilter.report import read_run
+from hpcfilter.study.landscape import Options, probe
+from hpcfilter.study.landscape.barrier import statistics_of
+from hpcfilter.study.landscape.loss import Loss
+from hpcfilter.study.landscape.shape import flat_share, minima, minima_of_plane, roughness
+from hpcfilter.study.landscape.weights import Weights
+from hpcfilter.study.report import read_run
 
 
 def test_directions_are_as_long_as_the_weights_filter_by_filter(bench):
@@ -122,7 +122,7 @@ def test_a_barrier_goes_on_to_the_same_weights_only(trained, tmp_path, capsys, m
     """The digest of the other weights counts, not the path of their run."""
     words = ["probe", str(trained("a")), "-o", str(tmp_path / "p.h5"), "--samples", "20", "--what", "barrier", "--other", str(tmp_path / "other")]
     shutil.copytree(trained("b"), tmp_path / "other")
-    monkeypatch.setattr("hpcfilter.landscape.file.EVERY", 0.0)
+    monkeypatch.setattr("hpcfilter.study.landscape.file.EVERY", 0.0)
     look, looks = Loss.alone, itertools.count(1)
 
     def dies(loss):

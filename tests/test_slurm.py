@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from conftest import TIMEOUT
 
-from hpcfilter.config import load
 from hpcfilter.pack.pack import pack
-from hpcfilter.report import find_runs, read_run, study
+from hpcfilter.study.report import find_runs, read_run, study
+from hpcfilter.train.config import load
 
 pytestmark = pytest.mark.timeout(3 * TIMEOUT)
 

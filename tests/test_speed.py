@@ -7,15 +7,15 @@ import pytest
 import torch
 
 from hpcfilter.cli import main
-from hpcfilter.config import load
 from hpcfilter.data import open_packed
-from hpcfilter.energy import Joules
-from hpcfilter.models import build
-from hpcfilter.network import Network
+from hpcfilter.data.resident import ResidentRows
 from hpcfilter.pack.pack import pack
-from hpcfilter.record import Laps
-from hpcfilter.report import read_run
-from hpcfilter.resident import ResidentRows
+from hpcfilter.record.clock import Laps
+from hpcfilter.record.energy import Joules
+from hpcfilter.study.report import read_run
+from hpcfilter.train.config import load
+from hpcfilter.train.models import build
+from hpcfilter.train.network import Network
 
 PARTS = {"input", "forward", "backward", "communication", "optimiser"}
 
@@ -32,7 +32,7 @@ def speed(run_dir):
 
 def test_laps_add_up(monkeypatch):
     clock = iter([0.0, 1.0, 3.0, 10.0, 14.0])
-    monkeypatch.setattr("hpcfilter.record.time.perf_counter", lambda: next(clock))
+    monkeypatch.setattr("hpcfilter.record.record.time.perf_counter", lambda: next(clock))
     waited = []
     lap = Laps("a", "b", wait=lambda: waited.append(1))
     lap("a")

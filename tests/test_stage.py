@@ -14,11 +14,11 @@ import pytest
 from conftest import TIMEOUT
 from stages import NODES, PER_NODE, beside, flip
 
-from hpcfilter.data import node_disk
-from hpcfilter.data import stage as staging
+from hpcfilter.base.errors import Failure, InputError
 from hpcfilter.data.seal import BLOCK, read_seal
-from hpcfilter.data.stage import stage
-from hpcfilter.errors import Failure, InputError
+from hpcfilter.jobs.stage import node_disk
+from hpcfilter.jobs.stage import stage as staging
+from hpcfilter.jobs.stage.stage import stage
 from hpcfilter.pack.pack import pack
 
 # ---- copies
@@ -144,7 +144,7 @@ def test_a_folder_that_somebody_else_has_prepared(digits, tmp_path):
 
 
 def test_neither_torch_nor_mpi_is_needed(digits, node):
-    code = (f"import sys; from hpcfilter.data.stage import stage; stage({str(digits)!r}, {str(node)!r}); "
+    code = (f"import sys; from hpcfilter.jobs.stage.stage import stage; stage({str(digits)!r}, {str(node)!r}); "
             "print([m for m in ('torch', 'mpi4py', 'horovod') if m in sys.modules])")
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=TIMEOUT, check=True)
     assert done.stdout.strip() == "[]" and node.read_bytes() == digits.read_bytes()

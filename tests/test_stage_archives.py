@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from stages import beside, flip
 
-from hpcfilter.data import archive, node_disk
+from hpcfilter.base.errors import Failure, InputError
 from hpcfilter.data.seal import BLOCK, read_seal
-from hpcfilter.data.stage import stage
-from hpcfilter.errors import Failure, InputError
+from hpcfilter.jobs.stage import archive, node_disk
+from hpcfilter.jobs.stage.stage import stage
 
 RNG = np.random.default_rng(0)
 

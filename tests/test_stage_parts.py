@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 from stages import NODES, PER_NODE, RANKS, beside, flip, staged_part
 
-from hpcfilter.data import open_packed, read_table, shard
+from hpcfilter.base.errors import InputError
+from hpcfilter.base.shard import shard
+from hpcfilter.data import open_packed, read_table
 from hpcfilter.data.packed import Dataset, Split
 from hpcfilter.data.seal import BLOCK, Seal, blocks_with_holes
-from hpcfilter.data.stage import stage
-from hpcfilter.errors import InputError
-from hpcfilter.report import read_run
+from hpcfilter.jobs.stage.stage import stage
+from hpcfilter.study.report import read_run
 
 RNG = np.random.default_rng(0)
 

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 
+from hpcfilter.base.errors import InputError
 from hpcfilter.cli import main
 from hpcfilter.comm import SerialComm
 from hpcfilter.data import open_packed, read_table, write_table
-from hpcfilter.errors import InputError
 from hpcfilter.filter import Filter
 
 

@@ -9,12 +9,12 @@ import pytest
 from conftest import RANKS
 from stable_sort import stable
 
+from hpcfilter.base.errors import BrokenInvariant, InputError
+from hpcfilter.base.shard import edges
+from hpcfilter.base.shares import share
 from hpcfilter.comm import SerialComm
 from hpcfilter.comm.threads import ThreadComm, run
-from hpcfilter.config import share
-from hpcfilter.data import edges
-from hpcfilter.errors import BrokenInvariant, InputError
-from hpcfilter.threshold import cut, exact_sum, key_score, lowest, lowest_keys, mean, order_keys
+from hpcfilter.select.threshold import cut, exact_sum, key_score, lowest, lowest_keys, mean, order_keys
 
 
 def distributed(scores, n, ranks, cuts=None, start=None):
@@ -53,7 +53,7 @@ def test_equals_a_stable_sort(name, ranks):
 @pytest.fixture(params=["plain", "bracket", "narrow bracket"])
 def engine(request, monkeypatch):
     """The three ways through the engine, at sizes that a test can afford: no bracket, one that holds, one that mostly misses."""
-    module = sys.modules["hpcfilter.threshold.lowest"]
+    module = sys.modules["hpcfilter.select.threshold.lowest"]
     if request.param != "plain":
         monkeypatch.setattr(module, "SMALL", 0)
         monkeypatch.setattr(module, "SAMPLE", 24)

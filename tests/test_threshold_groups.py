@@ -5,11 +5,11 @@ import pytest
 from conftest import RANKS
 from stable_sort import stable_by_group
 
+from hpcfilter.base.errors import BrokenInvariant
+from hpcfilter.base.shard import edges
 from hpcfilter.comm import SerialComm
 from hpcfilter.comm.threads import run
-from hpcfilter.data import edges
-from hpcfilter.errors import BrokenInvariant
-from hpcfilter.threshold import cells, lowest_by_group
+from hpcfilter.select.threshold import cells, lowest_by_group
 
 
 def by_group(scores, group, n, ranks):

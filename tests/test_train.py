@@ -8,7 +8,7 @@ import pytest
 from hpcfilter.cli import main
 from hpcfilter.data import read_table
 from hpcfilter.pack.pack import pack
-from hpcfilter.report import compare, read_run
+from hpcfilter.study.report import compare, read_run
 
 KAKURENBO = {"policy": "kakurenbo", "fraction": 0.3, "tau": 0.2}
 
@@ -77,7 +77,7 @@ def test_a_run_whose_generations_are_all_damaged_does_not_begin_anew_by_itself(t
 def test_a_frozen_part_stays_frozen(tmp_path, digits, config, monkeypatch):
     from torch import nn
 
-    from hpcfilter import models
+    from hpcfilter.train import models
 
     def frozen(inputs, outputs):
         model = nn.Sequential(nn.BatchNorm2d(1), nn.Flatten(), nn.Linear(64, outputs))
@@ -195,9 +195,9 @@ def test_score_select_train(tmp_path, digits, config):
 
 
 def test_a_score_run_leaves_no_trace(tmp_path, digits, config):
-    from hpcfilter.config import load
     from hpcfilter.data import open_packed
-    from hpcfilter.network import Network
+    from hpcfilter.train.config import load
+    from hpcfilter.train.network import Network
 
     dataset = open_packed(digits)
     network = Network(load(config(digits)), dataset)

@@ -10,14 +10,15 @@ import pytest
 from pydantic import Field
 
 import hpcfilter
+from hpcfilter.base.complaints import EXPECTED
+from hpcfilter.base.errors import InputError
+from hpcfilter.base.names import meant, unknown
+from hpcfilter.base.registry import bind, choose
 from hpcfilter.cli import main
-from hpcfilter.complaints import EXPECTED
-from hpcfilter.config import Config, bind, choose
 from hpcfilter.data import open_packed, read_probe, read_table
-from hpcfilter.errors import InputError
-from hpcfilter.job import Job
-from hpcfilter.machine import Machine
-from hpcfilter.names import meant, unknown
+from hpcfilter.jobs.machine import Machine
+from hpcfilter.jobs.schema import Job
+from hpcfilter.train.config import Config
 
 RAW = re.compile(r"Input should|synchronously|codec|can't decode|decompress|file signature|Errno|BadZip|pattern|Traceback|\[\^|\]\*|\\[dw]"
                  r"|0x[0-9a-f]+|validation error|pydantic|NoneType|JSONDecode|Expecting")  # of libraries, and of regular expressions
@@ -70,7 +71,7 @@ def test_every_complaint_of_the_schemas_has_words():
 def complaint(model, tables):
     import pydantic
 
-    from hpcfilter.settings import describe
+    from hpcfilter.base.settings import describe
 
     try:
         model.model_validate(tables)

@@ -2,7 +2,7 @@
 
 import re
 
-from hpcfilter.names import meant
+from hpcfilter.base.names import meant
 
 LIST = 'a list, such as [1, 2] or ["a", "b"]'
 EXPECTED = {  # type of a pydantic error -> what was expected; {names} are of its context

@@ -3,9 +3,9 @@
 import argparse
 import re
 
-from hpcfilter.errors import InputError
-from hpcfilter.names import meant
-from hpcfilter.paths import expanded
+from hpcfilter.base.errors import InputError
+from hpcfilter.base.names import meant
+from hpcfilter.base.paths import expanded
 
 
 class Parser(argparse.ArgumentParser):

@@ -8,12 +8,12 @@ import sysconfig
 from functools import partial
 from importlib.machinery import PathFinder
 
-from hpcfilter.errors import OwnCode, Refusal
+from hpcfilter.base.errors import OwnCode, Refusal
 
 MOST = 300  # characters of what an exception says
 NOBODYS = "OutOfMemoryError", "AcceleratorError"  # of torch: the device's, wherever they come up
 _PYTHON = tuple({os.path.join(os.path.realpath(sysconfig.get_path(name)), "") for name in ("stdlib", "platstdlib")})
-_HERE = os.path.join(os.path.dirname(os.path.realpath(__file__)), "")
+_HERE = os.path.join(os.path.dirname(os.path.dirname(os.path.realpath(__file__))), "")
 
 
 def imported(path, where):

@@ -4,7 +4,7 @@ import os
 import re
 from pathlib import Path
 
-from hpcfilter.errors import InputError
+from hpcfilter.base.errors import InputError
 
 VARIABLE = re.compile(r"\$(?:\{([A-Za-z_][A-Za-z0-9_]*)\}|([A-Za-z_][A-Za-z0-9_]*))")
 BEGINNINGS = (  # first bytes of a file -> what it is

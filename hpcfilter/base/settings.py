@@ -9,10 +9,10 @@ from typing import Annotated
 import pydantic
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict
 
-from hpcfilter.complaints import complaints, short
-from hpcfilter.errors import InputError
-from hpcfilter.names import meant
-from hpcfilter.paths import expanded, kind, trouble
+from hpcfilter.base.complaints import complaints, short
+from hpcfilter.base.errors import InputError
+from hpcfilter.base.names import meant
+from hpcfilter.base.paths import expanded, kind, trouble
 
 Place = Annotated[Path, BeforeValidator(lambda value: expanded(value) if isinstance(value, str) and value else value)]  # a path of this machine
 

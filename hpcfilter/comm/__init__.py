@@ -3,10 +3,10 @@
 import os
 import sys
 
+from hpcfilter.base.errors import InputError
 from hpcfilter.comm.base import SerialComm, check_adasum
 from hpcfilter.comm.launcher import Placement, contradiction, left_out, placement, speaks
 from hpcfilter.comm.visibility import show_own_gpu
-from hpcfilter.errors import InputError
 
 __all__ = ["Placement", "SerialComm", "check_adasum", "check_not_left_out", "placement", "speaks", "surroundings", "world"]
 

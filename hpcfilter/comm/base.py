@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from hpcfilter.errors import OwnCode, Refusal, on_all
+from hpcfilter.base.errors import OwnCode, Refusal, on_all
 
 
 def check_adasum(parts, what):

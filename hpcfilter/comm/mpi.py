@@ -8,8 +8,8 @@ import os
 import numpy as np
 from mpi4py import MPI
 
+from hpcfilter.base.errors import InputError, on_all
 from hpcfilter.comm.base import Channel, SerialComm, check_adasum
-from hpcfilter.errors import InputError, on_all
 
 _LENGTH, _DATA = 1, 2  # message tags
 

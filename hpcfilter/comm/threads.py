@@ -8,8 +8,8 @@ import threading
 
 import numpy as np
 
+from hpcfilter.base.errors import BrokenInvariant
 from hpcfilter.comm.base import SerialComm
-from hpcfilter.errors import BrokenInvariant
 
 
 class ThreadComm(SerialComm):

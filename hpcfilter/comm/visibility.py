@@ -3,8 +3,8 @@
 import os
 import re
 
+from hpcfilter.base.errors import InputError
 from hpcfilter.comm.launcher import LAUNCHERS, placement
-from hpcfilter.errors import InputError
 
 GPU = "HPCFILTER_GPU"
 _FORM = re.compile(r"((?:CUDA|ROCR|HIP)_VISIBLE_DEVICES)=([\w/-]+(?:,[\w/-]+)*)")

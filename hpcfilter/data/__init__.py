@@ -4,12 +4,12 @@ import os
 
 os.environ.setdefault("HDF5_PLUGIN_PRELOAD", "::")  # before h5py is imported: no filter plug-in is ever loaded on behalf of a file
 
+from hpcfilter.base.shard import begin, edges, shard
 from hpcfilter.data.augment import augmentation
 from hpcfilter.data.packed import Dataset, Split, is_packed, open_packed
 from hpcfilter.data.probed import Probe, read_probe, write_probe
 from hpcfilter.data.reader import read_batches
 from hpcfilter.data.selection import read_given
-from hpcfilter.data.shard import begin, edges, shard
 from hpcfilter.data.table import read_table, write_table
 
 __all__ = [

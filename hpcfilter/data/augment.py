@@ -7,10 +7,10 @@ from functools import partial
 
 import numpy as np
 
-from hpcfilter.config import choose
-from hpcfilter.errors import InputError, OwnCode
-from hpcfilter.own import a, check_call, code, imported, name_of, place
-from hpcfilter.randomness import uniform
+from hpcfilter.base.errors import InputError, OwnCode
+from hpcfilter.base.own import a, check_call, code, imported, name_of, place
+from hpcfilter.base.randomness import uniform
+from hpcfilter.base.registry import choose
 
 
 def shift(images, labels, index, seed, epoch, *, pad):

@@ -5,8 +5,8 @@ import zipfile
 import zlib
 from contextlib import contextmanager
 
-from hpcfilter.errors import InputError
-from hpcfilter.paths import kind, trouble
+from hpcfilter.base.errors import InputError
+from hpcfilter.base.paths import kind, trouble
 
 RATIO, FREE = 200, 32 << 20  # how many times its stored bytes a file may become, and how many bytes at any rate
 _allowed = [RATIO]  # the last one counts

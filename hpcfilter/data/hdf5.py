@@ -11,8 +11,8 @@ from contextlib import contextmanager
 import h5py
 import numpy as np
 
+from hpcfilter.base.errors import InputError
 from hpcfilter.data.distrust import FREE, check_declared, check_kind, damage, one_line
-from hpcfilter.errors import InputError
 
 FILTERS = {h5py.h5z.FILTER_DEFLATE: "gzip", h5py.h5z.FILTER_SHUFFLE: "shuffle", h5py.h5z.FILTER_FLETCHER32: "fletcher32", h5py.h5z.FILTER_LZF: "lzf"}
 _NUMBERS = (h5py.h5t.INTEGER, h5py.h5t.FLOAT, h5py.h5t.ENUM)  # h5py stores booleans as an enumeration

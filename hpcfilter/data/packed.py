@@ -18,13 +18,13 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import BaseModel, Field, FiniteFloat, ValidationError
 
+from hpcfilter.base.errors import InputError
+from hpcfilter.base.paths import kind
+from hpcfilter.base.settings import describe
+from hpcfilter.base.shard import begin, shard
 from hpcfilter.data.distrust import one_line
 from hpcfilter.data.hdf5 import open_hdf5, own_array, read_attribute
 from hpcfilter.data.seal import BLOCK, Seal, blocks_with_holes, check_seal, read_seal
-from hpcfilter.data.shard import begin, shard
-from hpcfilter.errors import InputError
-from hpcfilter.paths import kind
-from hpcfilter.settings import describe
 
 FORMAT = "2"
 LARGE = 16 << 10  # bytes of a row, from which on it is read alone; pages hold several smaller ones

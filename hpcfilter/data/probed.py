@@ -19,10 +19,10 @@ from dataclasses import dataclass
 import h5py
 import numpy as np
 
+from hpcfilter.base.errors import InputError
 from hpcfilter.data.distrust import FREE, check_kind, one_line
 from hpcfilter.data.hdf5 import open_hdf5, own_array, write_attribute
 from hpcfilter.data.seal import check_seal, seal
-from hpcfilter.errors import InputError
 
 FORMAT = 1
 SETS = "full", "filtered"

@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from hpcfilter.errors import InputError
+from hpcfilter.base.errors import InputError
 
 SHARE = 0.8  # of the free memory of a GPU that rows may take; the network has its own by then
 

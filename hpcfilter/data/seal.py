@@ -13,10 +13,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hpcfilter import pulse
+from hpcfilter.base.alive import pulse
+from hpcfilter.base.errors import InputError
+from hpcfilter.base.shard import shard
 from hpcfilter.data.distrust import damage
-from hpcfilter.data.shard import shard
-from hpcfilter.errors import InputError
 
 BLOCK = 1 << 20  # bytes that one checksum covers
 _END, _MAGIC = struct.Struct("<8sQI"), b"hpcfSEAL"

@@ -2,8 +2,8 @@
 
 import numpy as np
 
+from hpcfilter.base.errors import InputError
 from hpcfilter.data.table import read_table
-from hpcfilter.errors import InputError
 
 
 def read_given(path, names, owned, total, digest=None, part=(0, 1), blocks=None):

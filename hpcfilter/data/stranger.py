@@ -2,11 +2,11 @@
 never one of them, and one that has any is damaged.
 """
 
+from hpcfilter.base.errors import InputError
+from hpcfilter.base.paths import kind
 from hpcfilter.data.distrust import DAMAGE
 from hpcfilter.data.hdf5 import hold_hdf5, is_hdf5
 from hpcfilter.data.seal import read_seal
-from hpcfilter.errors import InputError
-from hpcfilter.paths import kind
 
 HDF5 = b"\x89HDF\r\n\x1a\n"
 OURS = {"hpcfilter", "data", "epoch", "options"}  # attributes, of which each file of ours has one

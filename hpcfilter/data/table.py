@@ -9,13 +9,13 @@ import os
 
 import numpy as np
 
-from hpcfilter import pulse
+from hpcfilter.base.alive import pulse
+from hpcfilter.base.errors import InputError
+from hpcfilter.base.shard import shard
 from hpcfilter.data.distrust import check_kind
 from hpcfilter.data.hdf5 import lay_out, open_hdf5, own_array, read_attribute
 from hpcfilter.data.seal import check_seal, seal
-from hpcfilter.data.shard import shard
 from hpcfilter.data.stranger import stranger
-from hpcfilter.errors import InputError
 
 OTHERS = {"hpcfilter": "a packed data set", "options": "a probe"}  # an attribute of our other files -> what they are
 EXPECTED = ("a table: the scores.h5 of `hpcfilter score` or the selection.h5 of `hpcfilter select`; a mask of your own is for scripts: "

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import h5py
 
+from hpcfilter.base.errors import InputError
 from hpcfilter.data.distrust import one_line
 from hpcfilter.data.table import read_table, write_table
-from hpcfilter.errors import InputError
 
 ROOM = 1 << 20  # bytes that must be free, as the HDF5 library may crash when a disk is full
 

@@ -8,11 +8,11 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from hpcfilter.config import choose
-from hpcfilter.errors import InputError
+from hpcfilter.base.errors import InputError
+from hpcfilter.base.registry import choose
 from hpcfilter.filter.deal import DEALS
-from hpcfilter.policies import check_score, find_policy, given_file, policy_function
-from hpcfilter.scores import make_score
+from hpcfilter.select.policies import check_score, find_policy, given_file, policy_function
+from hpcfilter.select.scores import make_score
 
 
 @contextmanager

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hpcfilter.kept import KeptSet
-from hpcfilter.randomness import Permutation
-from hpcfilter.sampler import shard_plan, weights_of
+from hpcfilter.base.randomness import Permutation
+from hpcfilter.select.kept import KeptSet
+from hpcfilter.select.sampler import shard_plan, weights_of
 
 
 @dataclass

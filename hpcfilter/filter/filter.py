@@ -17,18 +17,19 @@ import weakref
 
 import numpy as np
 
+from hpcfilter.base.errors import InputError, on_all
+from hpcfilter.base.shard import edges, shard
 from hpcfilter.comm import surroundings
-from hpcfilter.data import edges, read_given, shard
-from hpcfilter.errors import InputError, on_all
+from hpcfilter.data import read_given
 from hpcfilter.filter import state as states
 from hpcfilter.filter.arguments import checksum, choices, count, in_call_words, own_columns, own_labels, whole_epoch
 from hpcfilter.filter.deal import Hand
 from hpcfilter.filter.indexed import Indexed
 from hpcfilter.filter.seen import Seen, indices, shown
 from hpcfilter.filter.walk import Walk, say_unfinished
-from hpcfilter.policies import find_policy
-from hpcfilter.sampler import deliver, table_digest
-from hpcfilter.scores import Scores
+from hpcfilter.select.policies import find_policy
+from hpcfilter.select.sampler import deliver, table_digest
+from hpcfilter.select.scores import Scores
 
 
 class Filter:
@@ -85,8 +86,6 @@ class Filter:
         self.epoch, self._over = 0, None  # an epoch that was over when its state was taken
         self._select(consumed=0)
         weakref.finalize(self, say_unfinished, self._walk, comm.rank)
-
-    # The sampler
 
     def set_epoch(self, epoch):
         """Begin an epoch: observations go home, the policy selects, the kept samples are dealt to the ranks. All ranks must call.

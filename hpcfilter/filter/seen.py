@@ -3,8 +3,8 @@
 import numpy as np
 import torch
 
-from hpcfilter.errors import InputError
-from hpcfilter.sampler import batch_means
+from hpcfilter.base.errors import InputError
+from hpcfilter.select.sampler import batch_means
 
 COLUMNS = {"value": (np.float32, np.nan), "confidence": (np.float32, np.nan), "correct": (np.bool_, False)}  # name -> (type, unknown)
 

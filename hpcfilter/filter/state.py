@@ -3,8 +3,8 @@
 import numpy as np
 import torch
 
-from hpcfilter.data import edges
-from hpcfilter.errors import InputError
+from hpcfilter.base.errors import InputError
+from hpcfilter.base.shard import edges
 from hpcfilter.filter.seen import COLUMNS
 
 

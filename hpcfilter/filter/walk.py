@@ -10,7 +10,7 @@ import sys
 import numpy as np
 import torch
 
-from hpcfilter.errors import InputError
+from hpcfilter.base.errors import InputError
 from hpcfilter.filter.seen import indices
 
 EARLY = 2  # batches of an epoch whose index is read at once, wherever it lies

@@ -3,8 +3,8 @@
 import math
 from dataclasses import dataclass
 
-from hpcfilter.errors import InputError
-from hpcfilter.job import clock
+from hpcfilter.base.errors import InputError
+from hpcfilter.jobs.schema import clock
 
 ONLY = {  # what not every scheduler has a word for -> those that have
     "qos": ("slurm",), "reservation": ("slurm", "lsf"), "constraint": ("slurm", "lsf"), "dependency": ("slurm", "lsf", "pbs", "flux"),

@@ -10,7 +10,7 @@ import tempfile
 from contextlib import contextmanager
 from pathlib import Path
 
-from hpcfilter.errors import InputError
+from hpcfilter.base.errors import InputError
 
 GRACE = 10  # seconds between asking a launcher to end and killing it
 

@@ -12,11 +12,11 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from hpcfilter.errors import InputError
-from hpcfilter.job import Expanded, Job, Name, Option, Positive, Text, There, Walltime, Word
-from hpcfilter.names import unknown
-from hpcfilter.paths import expanded
-from hpcfilter.settings import Source, Table, form
+from hpcfilter.base.errors import InputError
+from hpcfilter.base.names import unknown
+from hpcfilter.base.paths import expanded
+from hpcfilter.base.settings import Source, Table, form
+from hpcfilter.jobs.schema import Expanded, Job, Name, Option, Positive, Text, There, Walltime, Word
 
 SCHEDULERS = ("local", "slurm", "lsf", "pbs", "flux")
 NUMBERS = ("nodes", "ranks", "ranks_per_node", "cpus_per_rank", "gpus_per_node", "cpus_per_node")  # what an option may name in braces
@@ -121,8 +121,8 @@ class Machine(Table):
 
 def files():
     """The folder jobs/ with what comes with hpcfilter: inside an installed package, or beside it in a checkout. Returns Path."""
-    inside = Path(__file__).parent / "jobs"
-    return inside if inside.exists() else inside.parent.parent / "jobs"
+    inside = Path(__file__).parent / "files"
+    return inside if inside.exists() else Path(__file__).parents[2] / "jobs"
 
 
 def folders():

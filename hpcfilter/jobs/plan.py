@@ -5,12 +5,12 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from hpcfilter.checks import global_batch
-from hpcfilter.config import Config, load
-from hpcfilter.errors import InputError
-from hpcfilter.job import Job, clock
-from hpcfilter.launch.layout import Layout, check_limits, draw, lay_out
-from hpcfilter.machine import Machine, load_machine
+from hpcfilter.base.errors import InputError
+from hpcfilter.jobs.layout import Layout, check_limits, draw, lay_out
+from hpcfilter.jobs.machine import Machine, load_machine
+from hpcfilter.jobs.schema import Job, clock
+from hpcfilter.train.checks import global_batch
+from hpcfilter.train.config import Config, load
 
 SILENT = "local", "pbs"  # schedulers that send no signal ahead of the walltime
 HORIZON = 60, 600  # seconds after which Horovod warns of a stalled tensor, and gives up

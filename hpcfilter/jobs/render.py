@@ -9,12 +9,12 @@ from pathlib import Path
 import jinja2
 import jinja2.sandbox
 
-from hpcfilter.errors import BrokenInvariant, InputError
-from hpcfilter.job import VARIABLE, clock
-from hpcfilter.launch.local import mpirun
-from hpcfilter.launch.plan import environment, python
-from hpcfilter.machine import files
-from hpcfilter.record import versions
+from hpcfilter.base.errors import BrokenInvariant, InputError
+from hpcfilter.jobs.local import mpirun
+from hpcfilter.jobs.machine import files
+from hpcfilter.jobs.plan import environment, python
+from hpcfilter.jobs.schema import VARIABLE, clock
+from hpcfilter.record.provenance import versions
 
 _BARE = re.compile(r"[A-Za-z0-9_.,:+@/=~^&|*()\[\]{}?ƒ -]+")  # of directives: no quote, no $, no line end
 

@@ -12,10 +12,10 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints
 
-from hpcfilter import notice
-from hpcfilter.errors import InputError
-from hpcfilter.paths import expanded
-from hpcfilter.settings import Table, form
+from hpcfilter.base.alive import notice
+from hpcfilter.base.errors import InputError
+from hpcfilter.base.paths import expanded
+from hpcfilter.base.settings import Table, form
 
 LONGEST = 4096  # characters of a text
 VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")

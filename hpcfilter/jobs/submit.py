@@ -5,10 +5,10 @@ import shlex
 import subprocess
 from pathlib import Path
 
-from hpcfilter.errors import Failure, InputError, Interrupted
-from hpcfilter.launch.render import render
-from hpcfilter.launch.training import check_folder
-from hpcfilter.record import replace_text
+from hpcfilter.base.errors import Failure, InputError, Interrupted
+from hpcfilter.base.files import replace_text
+from hpcfilter.jobs.render import render
+from hpcfilter.jobs.training import check_folder
 
 PATIENCE = 120  # seconds that a scheduler may take to answer
 _COMMANDS = {  # scheduler -> (words that submit, words that wait for job {}, what stands around the id in the answer)

@@ -5,11 +5,11 @@ import os
 from contextlib import chdir
 from pathlib import Path
 
-from hpcfilter import checkpoint
-from hpcfilter.checks import check_run, fixed, given_rows
+from hpcfilter.base.errors import InputError
 from hpcfilter.comm import check_adasum
 from hpcfilter.data import open_packed
-from hpcfilter.errors import InputError
+from hpcfilter.train import checkpoint
+from hpcfilter.train.checks import check_run, fixed, given_rows
 
 SITES_OWN = "torch", "mpi4py", "horovod"  # modules that a login node may lack
 

@@ -2,13 +2,13 @@
 
 import json
 
+from hpcfilter.base.errors import InputError, Interrupted
 from hpcfilter.comm import placement
-from hpcfilter.errors import InputError, Interrupted
-from hpcfilter.launch.plan import describe, plan
-from hpcfilter.launch.render import render
-from hpcfilter.launch.submit import check_chain, command, shown, submit
-from hpcfilter.launch.training import check_training, is_finished
-from hpcfilter.machine import files, load_machine, profiles
+from hpcfilter.jobs.machine import files, load_machine, profiles
+from hpcfilter.jobs.plan import describe, plan
+from hpcfilter.jobs.render import render
+from hpcfilter.jobs.submit import check_chain, command, shown, submit
+from hpcfilter.jobs.training import check_training, is_finished
 
 FLAGS = ("machine", "walltime", "account", "queue")  # of the command line, which are keys of [job] too
 
@@ -108,7 +108,7 @@ def _show_submission(found, chain):
 
 def stage_data(words):
     """`jobs stage`, on one node of a job."""
-    from hpcfilter.data.stage import stage
+    from hpcfilter.jobs.stage.stage import stage
 
     print(stage(words.source, words.dest, words.method, placement().rank, words.part), flush=True)
 

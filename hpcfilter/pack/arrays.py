@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
+from hpcfilter.base.errors import InputError
 from hpcfilter.data.distrust import check_declared, damage
-from hpcfilter.errors import InputError
 from hpcfilter.pack.names import in_order, listed, meaning, pairs
 from hpcfilter.pack.source import Part, Words, check_type
 

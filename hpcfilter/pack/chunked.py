@@ -9,8 +9,8 @@ import zlib
 
 import numpy as np
 
+from hpcfilter.base.errors import InputError
 from hpcfilter.data.hdf5 import FILTERS
-from hpcfilter.errors import InputError
 
 
 class Chunked:

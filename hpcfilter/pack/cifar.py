@@ -9,7 +9,7 @@ import re
 
 import numpy as np
 
-from hpcfilter.errors import InputError
+from hpcfilter.base.errors import InputError
 from hpcfilter.pack.names import in_order, listed, split_of
 from hpcfilter.pack.source import Part, Source, join
 

@@ -2,7 +2,7 @@
 
 import sys
 
-from hpcfilter.errors import InputError
+from hpcfilter.base.errors import InputError
 from hpcfilter.pack.names import listed
 
 HEAD = "damaged rows, as --skip-damaged allows: "

@@ -4,7 +4,7 @@ import os
 from collections import Counter
 from pathlib import Path
 
-from hpcfilter.errors import InputError
+from hpcfilter.base.errors import InputError
 from hpcfilter.pack.images import ImageFiles
 from hpcfilter.pack.names import listed, meaning, split_of, words
 from hpcfilter.pack.pictures import SUFFIXES

@@ -15,9 +15,9 @@ from pathlib import Path
 
 import numpy as np
 
+from hpcfilter.base.errors import InputError
 from hpcfilter.data.distrust import allowing, one_line, ratio
 from hpcfilter.data.hdf5 import array_names, find_array, find_texts, hold_hdf5, map_array, open_hdf5, read_texts
-from hpcfilter.errors import InputError
 from hpcfilter.pack.arrays import checked, parts_of
 from hpcfilter.pack.chunked import Chunked
 from hpcfilter.pack.mosaics import Mosaics

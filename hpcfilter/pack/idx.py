@@ -8,8 +8,8 @@ import struct
 
 import numpy as np
 
+from hpcfilter.base.errors import InputError
 from hpcfilter.data.distrust import check_declared
-from hpcfilter.errors import InputError
 from hpcfilter.pack.folders import is_hidden
 from hpcfilter.pack.names import in_order, listed, meaning
 from hpcfilter.pack.source import Part

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from hpcfilter.errors import InputError
+from hpcfilter.base.errors import InputError
 from hpcfilter.pack.names import listed
 from hpcfilter.pack.pictures import KINDS, read_picture
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from hpcfilter.errors import InputError
+from hpcfilter.base.errors import InputError
 
 BANDS = (1, 3, 4)  # sizes of an axis that are surely channels, where no other axis has them
 

@@ -2,8 +2,8 @@
 
 import numpy as np
 
+from hpcfilter.base.errors import InputError
 from hpcfilter.data.distrust import damage
-from hpcfilter.errors import InputError
 from hpcfilter.pack.pictures import open_picture
 
 

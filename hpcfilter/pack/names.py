@@ -6,7 +6,7 @@
 import re
 from dataclasses import dataclass
 
-from hpcfilter.errors import InputError
+from hpcfilter.base.errors import InputError
 
 SPLITS = {"train": ("train", "training", "tr", "trn"),
           "val": ("val", "valid", "validation", "validate", "dev", "eval", "evaluation"),

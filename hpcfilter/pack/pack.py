@@ -15,11 +15,12 @@ from pathlib import Path
 
 import numpy as np
 
+from hpcfilter.base.errors import BrokenInvariant, InputError
+from hpcfilter.base.paths import check_output
 from hpcfilter.data.distrust import allowing, damage
 from hpcfilter.data.hdf5 import create_hdf5, lay_out, open_hdf5, write_attribute
 from hpcfilter.data.packed import FORMAT, is_packed, open_packed
 from hpcfilter.data.seal import seal
-from hpcfilter.errors import BrokenInvariant, InputError
 from hpcfilter.pack.damaged import drop_damaged
 from hpcfilter.pack.found import describe, plain_text
 from hpcfilter.pack.images import ImageFiles
@@ -29,8 +30,7 @@ from hpcfilter.pack.sources import Reading, open_source, paths_of
 from hpcfilter.pack.splits import count_held, places
 from hpcfilter.pack.targets import make_targets
 from hpcfilter.pack.values import Moments, Values, say_precision
-from hpcfilter.paths import check_output
-from hpcfilter.record import progress
+from hpcfilter.record.progress import progress
 
 SLICE_BYTES = 16 << 20
 

@@ -5,8 +5,8 @@ import io
 
 import numpy as np
 
+from hpcfilter.base.errors import InputError
 from hpcfilter.data.distrust import check_declared, damage
-from hpcfilter.errors import InputError
 
 SUFFIXES = {".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".dib", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm", ".webp",
             ".avif", ".jp2", ".j2k", ".mpo"}

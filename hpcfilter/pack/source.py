@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from hpcfilter.errors import InputError
+from hpcfilter.base.errors import InputError
 from hpcfilter.pack.images import ImageFiles
 from hpcfilter.pack.names import listed
 

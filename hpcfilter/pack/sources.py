@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
+from hpcfilter.base.errors import InputError
 from hpcfilter.data.distrust import damage
 from hpcfilter.data.hdf5 import is_hdf5
 from hpcfilter.data.packed import check_labels, is_packed, open_packed
-from hpcfilter.errors import InputError
 from hpcfilter.pack.arrays import read_npy, read_npz
 from hpcfilter.pack.cifar import LABEL_NAMES, cifar_batches, read_cifar
 from hpcfilter.pack.folders import image_folder, is_hidden

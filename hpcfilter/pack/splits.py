@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from hpcfilter.config import share
-from hpcfilter.errors import InputError
-from hpcfilter.randomness import Permutation
+from hpcfilter.base.errors import InputError
+from hpcfilter.base.randomness import Permutation
+from hpcfilter.base.shares import share
 
 
 def places(rows, dropped, held, labels, seed):

@@ -8,7 +8,7 @@ import json
 
 import numpy as np
 
-from hpcfilter.errors import InputError
+from hpcfilter.base.errors import InputError
 from hpcfilter.pack.images import ImageFiles
 from hpcfilter.pack.names import FILLERS, ROLES, SPLITS, listed, split_of, words
 from hpcfilter.pack.source import Part, Words

@@ -4,8 +4,8 @@ import re
 
 import numpy as np
 
+from hpcfilter.base.errors import InputError
 from hpcfilter.data.packed import check_labels
-from hpcfilter.errors import InputError
 from hpcfilter.pack.names import listed
 from hpcfilter.pack.source import Words, check_type
 

@@ -4,7 +4,7 @@ import argparse
 import re
 import sys
 
-from hpcfilter.options import number, path, real, whole
+from hpcfilter.base.options import number, path, real, whole
 
 SOURCES = ("digits, .npz, .npy, .h5, .csv, .parquet, idx files, CIFAR's batches, a folder of one of these or of images by class; several files or a "
            "pattern in quotes are shards of one set")

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hpcfilter.data import begin, edges
-from hpcfilter.errors import BrokenInvariant, InputError
-from hpcfilter.kept import KeptSet
-from hpcfilter.randomness import Permutation, digest
-from hpcfilter.spans import by_value
+from hpcfilter.base.errors import BrokenInvariant, InputError
+from hpcfilter.base.randomness import Permutation, digest
+from hpcfilter.base.shard import begin, edges
+from hpcfilter.base.spans import by_value
+from hpcfilter.select.kept import KeptSet
 
 
 @dataclass

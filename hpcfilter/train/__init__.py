@@ -1,5 +1,1 @@
-"""The training run: its loop, and the moments at which it looks up."""
-
-from hpcfilter.train.run import train
-
-__all__ = ["train"]
+"""The training run: its loop, and what it is made of. `run.train` starts one; the parts that need torch are imported by whoever needs them."""

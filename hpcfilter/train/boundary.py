@@ -4,7 +4,7 @@ import time
 
 import numpy as np
 
-from hpcfilter import notice
+from hpcfilter.base.alive import notice
 
 LOOK_SECONDS = 0.5  # between two agreements, so that they cost nothing beside steps of any length
 MOST_STEPS = 50  # ... and that steps which become slow are noticed soon

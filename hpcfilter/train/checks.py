@@ -6,13 +6,14 @@ No row is read and no model made. What comes with hpcfilter needs no torch for i
 import math
 from pathlib import Path
 
-from hpcfilter.config import choose
-from hpcfilter.data import augmentation, read_given, shard
-from hpcfilter.errors import InputError
-from hpcfilter.models import check_model, find_model
-from hpcfilter.own import imported
-from hpcfilter.policies import check_score, find_policy, given_file, policy_function
-from hpcfilter.scores import make_score
+from hpcfilter.base.errors import InputError
+from hpcfilter.base.own import imported
+from hpcfilter.base.registry import choose
+from hpcfilter.base.shard import shard
+from hpcfilter.data import augmentation, read_given
+from hpcfilter.select.policies import check_score, find_policy, given_file, policy_function
+from hpcfilter.select.scores import make_score
+from hpcfilter.train.models import check_model, find_model
 
 LOSSES = "cross_entropy", "mse", "reconstruction"
 # The keys of [train] that an optimiser has not, of those optimisers that are known without torch
@@ -102,7 +103,7 @@ def _check_optimizer(config, dataset, ranks):
     if (name := config.train.optimizer) in UNUSED:
         idle = dict.fromkeys(UNUSED[name], f"the optimiser {name} has none")
     else:
-        from hpcfilter.optim import unused  # needs torch
+        from hpcfilter.train.optim import unused  # needs torch
 
         idle = unused(config.train)
     config.refuse({f"train.{key}": why for key, why in idle.items()})

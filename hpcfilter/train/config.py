@@ -1,15 +1,12 @@
 """The run config: TOML and `--set a.b=c` become validated values. Order: defaults < file < `--set`.
 
 A key that nobody knows is refused with the list of those that are known. The tables [model], [score] and [filter] name a function
-each; its keyword-only parameters are the schema of the table's other keys (`bind`), so that a policy of the user's own is
+each; its keyword-only parameters are the schema of the table's other keys (`base.registry.bind`), so that a policy of the user's own is
 configured like one of ours.
 """
 
-import fractions
 import hashlib
-import inspect
 import json
-import math
 import re
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,30 +16,11 @@ import pydantic
 import tomli_w
 from pydantic import BaseModel, ConfigDict, Field
 
-from hpcfilter import notice
-from hpcfilter.errors import InputError
-from hpcfilter.job import Job
-from hpcfilter.names import unknown
-from hpcfilter.own import code
-from hpcfilter.paths import expanded
-from hpcfilter.settings import Place, Source, Table, describe
-
-Fraction = Annotated[float, Field(ge=0, lt=1)]  # a share of the samples that may be hidden
-Count = Annotated[int, Field(ge=1)]
-
-
-def share(fraction, total, factor=1.0):
-    """How many samples a fraction of `total` is: floor of the exact product of the numbers as written, so that 0.29 of 100 is 29."""
-    return math.floor(_exact(fraction) * _exact(factor) * total)
-
-
-def share_up(fraction, total):
-    """The same, rounded up."""
-    return math.ceil(_exact(fraction) * total)
-
-
-def _exact(number):
-    return fractions.Fraction(repr(float(number)))
+from hpcfilter.base.alive import notice
+from hpcfilter.base.errors import InputError
+from hpcfilter.base.settings import Place, Source, Table
+from hpcfilter.base.shares import Count
+from hpcfilter.jobs.schema import Job
 
 
 class _NamedTable(BaseModel):
@@ -250,46 +228,3 @@ def load(path, settings=()):
     config._source = source
     config.refuse(config.idle())
     return config
-
-
-def choose(known, name, where):
-    """The entry `name` of a table of functions. Raises InputError with the list of those that are known."""
-    if name not in known:
-        raise InputError(f"{where}: {unknown(name, sorted(known))}")
-    return known[name]
-
-
-def bind(function, given, where, **defaults):
-    """Check `given` against the keyword-only parameters of `function`, or of several. Returns the complete dict of values.
-
-    function: callable or class, or a tuple of them. where: the config table, for errors. defaults: values for parameters of that name which are not
-    given; others are ignored. Raises InputError for a key that the function does not take, a missing one, or a value out of its type.
-    """
-    functions, fields, extra = function if isinstance(function, tuple) else (function,), {}, "forbid"
-    named = getattr(functions[0], "__name__", functions[0])
-    with code(f"{where}: the parameters of {named} cannot be read", True, functions[0]):
-        parameters = [item for each in functions for item in inspect.signature(each, eval_str=True).parameters.items()]
-        for name, parameter in parameters:
-            if parameter.kind is parameter.VAR_KEYWORD:
-                extra = "allow"  # the function checks its keys itself
-            if parameter.kind is parameter.KEYWORD_ONLY:
-                default = ... if parameter.default is parameter.empty else parameter.default
-                kind = Any if parameter.annotation is parameter.empty else parameter.annotation
-                fields[name] = (kind, default)
-        schema = pydantic.create_model(where, __config__=ConfigDict(extra=extra, protected_namespaces=(), arbitrary_types_allowed=True), **fields)
-    given = {**{name: value for name, value in defaults.items() if name in fields}, **given}
-    try:
-        return {name: _whole(value, f"{where}.{name}") for name, value in schema.model_validate(given)}
-    except pydantic.ValidationError as error:
-        keys, problem = describe(error, schema, given)
-        known = keys and any(name == keys[-1] and name not in fields for name, _ in parameters)
-        hint = ", which takes it by position: put a * before its keys" if known else ""
-        raise InputError(f"{'.'.join([where, *keys])}: {problem} (of {named}{hint})") from None
-
-
-def _whole(value, where):
-    """A value as the function is to get it: a path is expanded."""
-    try:
-        return Path(expanded(value)) if isinstance(value, Path) else value
-    except ValueError as error:
-        raise InputError(f"{where}: {error}, got '{value}'") from None

@@ -2,15 +2,15 @@
 
 import numpy as np
 
-from hpcfilter import faults
-from hpcfilter.checkpoint import UnderWay
+from hpcfilter.base.alive import faults
+from hpcfilter.base.alive.pulse import beat
+from hpcfilter.base.errors import on_all
 from hpcfilter.data import read_batches
-from hpcfilter.errors import on_all
-from hpcfilter.histogram import histogram
-from hpcfilter.network import Columns, seed_of
-from hpcfilter.pulse import beat
-from hpcfilter.record import Laps, Stopwatch
-from hpcfilter.sampler import batch_means, check_steps, deliver, selection_digest
+from hpcfilter.record.clock import Laps, Stopwatch
+from hpcfilter.select.histogram import histogram
+from hpcfilter.select.sampler import batch_means, check_steps, deliver, selection_digest
+from hpcfilter.train.checkpoint import UnderWay
+from hpcfilter.train.network import Columns, seed_of
 from hpcfilter.train.step import step as train_step
 
 LOOK_FACTOR = 4  # a forward pass without gradients takes batches this much larger

@@ -9,9 +9,10 @@ import functools
 import itertools
 import math
 
-from hpcfilter.config import Count, bind, choose
-from hpcfilter.errors import InputError, OwnCode
-from hpcfilter.own import a, call, code, imported, name_of, place
+from hpcfilter.base.errors import InputError, OwnCode
+from hpcfilter.base.own import a, call, code, imported, name_of, place
+from hpcfilter.base.registry import bind, choose
+from hpcfilter.base.shares import Count
 
 FACTORY = "a factory: called as (inputs, outputs, *, keys of [model]), it returns a torch.nn.Module"
 

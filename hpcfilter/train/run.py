@@ -8,24 +8,28 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from hpcfilter import checkpoint, faults, notice
-from hpcfilter.checks import check_run, fixed, given_rows, global_batch, policy_of
+from hpcfilter.base.alive import faults, notice
+from hpcfilter.base.alive.watchdog import watching
+from hpcfilter.base.errors import BrokenInvariant, InputError, Interrupted, on_all
+from hpcfilter.base.files import replace_text
+from hpcfilter.base.paths import check_folder
+from hpcfilter.base.shard import edges, shard
+from hpcfilter.base.spans import by_value
 from hpcfilter.comm import check_not_left_out
-from hpcfilter.config import load
-from hpcfilter.data import augmentation, edges, open_packed, shard
-from hpcfilter.energy import Joules
-from hpcfilter.errors import BrokenInvariant, InputError, Interrupted, on_all
-from hpcfilter.network import Network, try_training
-from hpcfilter.optim import Extrapolation, NoiseScale, batch_size, check_remade, learning_rate, make_optimizer, rate_ratios
-from hpcfilter.paths import check_folder
-from hpcfilter.record import Record, Stopwatch, finite, replace_text
-from hpcfilter.resident import ResidentRows
-from hpcfilter.sampler import ORDERS, smallest_part, table_digest
-from hpcfilter.scores import Scores
-from hpcfilter.spans import by_value
+from hpcfilter.data import augmentation, open_packed
+from hpcfilter.data.resident import ResidentRows
+from hpcfilter.record.clock import Stopwatch
+from hpcfilter.record.energy import Joules
+from hpcfilter.record.metrics import Record, finite
+from hpcfilter.select.sampler import ORDERS, smallest_part, table_digest
+from hpcfilter.select.scores import Scores
+from hpcfilter.train import checkpoint
 from hpcfilter.train.boundary import Boundary
+from hpcfilter.train.checks import check_run, fixed, given_rows, global_batch, policy_of
+from hpcfilter.train.config import load
 from hpcfilter.train.epoch import evaluate, run_epoch
-from hpcfilter.watchdog import watching
+from hpcfilter.train.network import Network, try_training
+from hpcfilter.train.optim import Extrapolation, NoiseScale, batch_size, check_remade, learning_rate, make_optimizer, rate_ratios
 
 
 def train(config_path, run_dir, comm, settings=(), resume=False):
@@ -86,9 +90,8 @@ class Run:
         self.record = Record(run_dir, speaks=comm.rank == 0)
         self.dataset = dataset = open_packed(config.data_file())
         check_run(config, dataset, comm.size)
-        samples = len(dataset.train)
         dataset.check(comm.rank, comm.size, config.data.verify, config.data.order)
-        self.shards = edges(samples, comm.size)
+        self.shards = edges(len(dataset.train), comm.size)
         self.test_rows = shard(len(dataset.test), comm.rank, comm.size)
         self.augment = augmentation(config.data.augment, dataset, config.data.shift)
         self.network = Network(config, dataset, comm.local_rank, comm.local_size)
@@ -103,8 +106,7 @@ class Run:
         self.work = checkpoint.UnderWay(0)  # the epoch that is to be trained now, or the rest of it
         self.trained, self.looked = 0, 0  # samples trained and looked at so far, of all ranks
         self.last_row = None  # of the last finished epoch
-        self.test_result = None  # of `evaluate`, after it
-        self.warned = False
+        self.test_result, self.warned = None, False  # of `evaluate`, after it; of losses that are not finite
         self.meter = Joules() if comm.local_rank == 0 else None  # one per node
 
     def _try_out(self, train):
@@ -153,8 +155,8 @@ class Run:
         """Make the run folder, or find in it where to go on; bring all ranks to the same weights."""
         self.given = table_digest(self.scores.given, self.scores.owned, self.comm)
         path, stamp = self._find() if resume else (None, None)
-        train = self.config.train
-        self.optimizer = self.comm.distribute(self.optimizer, self.network.model, train.deterministic, self.reduction, train.compression)
+        train, model = self.config.train, self.network.model
+        self.optimizer = self.comm.distribute(self.optimizer, model, train.deterministic, self.reduction, train.compression)
         self.adasum_parts = self.comm.adasum_parts(self.network.device.type == "cuda") if train.reduction == "adasum" else 1
         if path:  # after distribute: Horovod makes a new optimizer, without the state of the one it is given
             checkpoint.load(path, self.network, self.comm, self.optimizer, self.scores)
@@ -170,7 +172,7 @@ class Run:
         self.record.run(self.config, self.comm, data=self.dataset.digest, samples=self.scores.total, global_batch=self.global_batch,
                         device=str(self.network.device), threads=torch.get_num_threads(), first_epoch=self.work.epoch, first_step=self.work.step)
         moved = {id(part) for group in self.optimizer.param_groups for part in group["params"]}
-        trained = [part for part in self.network.model.parameters() if part.requires_grad]
+        trained = [part for part in model.parameters() if part.requires_grad]
         if still := sum(id(part) not in moved for part in trained):
             self.record.say(f"train.optimizer: has {len(trained) - still} of the {len(trained)} parameters that can be trained; the others stay "
                             "as they are")
@@ -275,8 +277,7 @@ class Run:
 
     def close(self):
         """The last row, the marker DONE."""
-        result = self.test_result or evaluate(self)  # nothing was left to train
-        self.record.row("end", exit=0, **result, passes=self.trained / self.scores.total,
+        self.record.row("end", exit=0, **(self.test_result or evaluate(self)), passes=self.trained / self.scores.total,
                         looks=self.looked / self.scores.total, seconds=self.watch.total(),
                         core_seconds=self._core_seconds(), weights=self.network.digest(), **self._costs())
         self.comm.on_first(lambda: self._mark("DONE"))

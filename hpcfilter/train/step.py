@@ -4,8 +4,9 @@ from functools import partial
 
 import torch
 
-from hpcfilter import faults, optim
-from hpcfilter.own import code
+from hpcfilter.base.alive import faults
+from hpcfilter.base.own import code
+from hpcfilter.train import optim
 
 
 def step(run, batch, images, labels, rate, seed, seen, lap):

@@ -3,7 +3,7 @@
 import sys
 
 from hpcfilter import cli
-from hpcfilter.errors import InputError
+from hpcfilter.base.errors import InputError
 
 
 def run(words, comm):

@@ -3,9 +3,9 @@
 import sys
 import time
 
-from hpcfilter import pulse
+from hpcfilter.base.alive import pulse
+from hpcfilter.base.alive.watchdog import watching
 from hpcfilter.comm import world
-from hpcfilter.watchdog import watching
 
 comm, timeout = world(), float(sys.argv[1])
 with watching(comm, timeout):

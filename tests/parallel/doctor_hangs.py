@@ -3,7 +3,7 @@
 import time
 
 import hpcfilter
-from hpcfilter import doctor
+from hpcfilter.jobs import doctor
 
 comm = hpcfilter.world()
 

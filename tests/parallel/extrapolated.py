@@ -8,7 +8,7 @@ from hpcfilter.comm import world
 comm = world()
 import torch  # noqa: E402  after mpi4py
 
-from hpcfilter.optim import Extrapolation  # noqa: E402
+from hpcfilter.train.optim import Extrapolation  # noqa: E402
 
 model, rate, curvature = torch.nn.ParameterDict({"w": torch.nn.Parameter(torch.ones(1))}), 0.1, comm.rank + 1.0
 extrapolation = Extrapolation(model, sys.argv[1], 0.5, share=comm.size)

@@ -2,9 +2,9 @@
 
 import numpy as np
 
+from hpcfilter.base.errors import InputError
 from hpcfilter.comm import world
-from hpcfilter.errors import InputError
-from hpcfilter.threshold import lowest
+from hpcfilter.select.threshold import lowest
 
 comm = world()
 scores = np.random.default_rng(comm.rank).normal(size=70_000).astype(np.float32)

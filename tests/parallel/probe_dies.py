@@ -7,8 +7,8 @@ import sys
 
 from hpcfilter import cli
 from hpcfilter.comm import placement
-from hpcfilter.landscape import file
-from hpcfilter.landscape.loss import Loss
+from hpcfilter.study.landscape import file
+from hpcfilter.study.landscape.loss import Loss
 
 name, number, *words = sys.argv[1:]
 do, calls = getattr(Loss, name), itertools.count(1)

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from hpcfilter.errors import InputError
+from hpcfilter.base.errors import InputError
 
 POINTS = {  # name -> what is at hand there to be damaged
     "before_select": None, "histogram": "numbers", "after_select": None,

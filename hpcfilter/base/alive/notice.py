@@ -8,8 +8,8 @@ import os
 import signal
 import time
 
-from hpcfilter.errors import InputError
-from hpcfilter.names import meant
+from hpcfilter.base.errors import InputError
+from hpcfilter.base.names import meant
 
 SIGNALS = ("USR1", "USR2", "TERM")
 NAMES = tuple(one.name.removeprefix("SIG") for one in signal.Signals if one not in (signal.SIGKILL, signal.SIGSTOP))  # that can be caught

@@ -15,8 +15,8 @@ import time
 import traceback
 from contextlib import contextmanager
 
-from hpcfilter import pulse
-from hpcfilter.spans import by_value, spans
+from hpcfilter.base.alive import pulse
+from hpcfilter.base.spans import by_value, spans
 
 LAST_WORD = 0.5  # seconds that the launcher has to pass on what was said
 LAST_RESORT = 5  # seconds that an abort may take before this process kills itself, which every launcher notices

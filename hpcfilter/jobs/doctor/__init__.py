@@ -1,11 +1,11 @@
 """Is this machine ready: what each rank finds, what is wrong with it, and how fast the ranks add up."""
 
-from hpcfilter.doctor.facts import gather, launcher, own_facts
-from hpcfilter.doctor.notes import notes
-from hpcfilter.doctor.report import describe, speed
-from hpcfilter.doctor.rules import problems
-from hpcfilter.doctor.trial import measure
-from hpcfilter.watchdog import watching
+from hpcfilter.base.alive.watchdog import watching
+from hpcfilter.jobs.doctor.facts import gather, launcher, own_facts
+from hpcfilter.jobs.doctor.notes import notes
+from hpcfilter.jobs.doctor.report import describe, speed
+from hpcfilter.jobs.doctor.rules import problems
+from hpcfilter.jobs.doctor.trial import measure
 
 __all__ = ["doctor"]
 

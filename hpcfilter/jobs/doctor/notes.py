@@ -2,8 +2,8 @@
 
 from collections import Counter
 
-from hpcfilter.doctor.rules import threads, wants_no_gpu
-from hpcfilter.doctor.words import where
+from hpcfilter.jobs.doctor.rules import threads, wants_no_gpu
+from hpcfilter.jobs.doctor.words import where
 
 
 def notes(ranks):

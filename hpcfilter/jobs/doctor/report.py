@@ -3,9 +3,9 @@
 import math
 from collections import defaultdict
 
-from hpcfilter.doctor.rules import device
-from hpcfilter.doctor.words import across, numbers
-from hpcfilter.spans import spans
+from hpcfilter.base.spans import spans
+from hpcfilter.jobs.doctor.rules import device
+from hpcfilter.jobs.doctor.words import across, numbers
 
 HEAD = 13  # width of the first column
 GIB = 1 << 30

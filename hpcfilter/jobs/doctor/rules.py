@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 
-from hpcfilter.doctor.words import say, where
+from hpcfilter.jobs.doctor.words import say, where
 
 BUILD = "build it with jobs/build_horovod.sh"
 VISIBILITY = ("HIP_VISIBLE_DEVICES", "CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES")  # ROCm numbers GPUs within what the last one shows

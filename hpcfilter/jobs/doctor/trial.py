@@ -5,8 +5,8 @@ from statistics import median
 
 import numpy as np
 
-from hpcfilter import pulse
-from hpcfilter.errors import Refusal
+from hpcfilter.base.alive import pulse
+from hpcfilter.base.errors import Refusal
 
 GRADIENT = 64 << 20  # bytes of float32
 COUNTS = 16 << 10  # bytes of int64: one round of a threshold

@@ -2,7 +2,7 @@
 
 from itertools import islice
 
-from hpcfilter.spans import MOST, by_value, spans
+from hpcfilter.base.spans import MOST, by_value, spans
 
 LONG = 400  # characters, after which ranks are counted, not named
 

@@ -8,10 +8,10 @@ from pathlib import PurePosixPath
 
 import numpy as np
 
+from hpcfilter.base.errors import InputError
 from hpcfilter.data.distrust import check_declared, damage, one_line
-from hpcfilter.data.node_disk import failing_disk, given_back_wrong, replacing
 from hpcfilter.data.seal import BLOCK, covered, damaged, parse_seal
-from hpcfilter.errors import InputError
+from hpcfilter.jobs.stage.node_disk import failing_disk, given_back_wrong, replacing
 
 HEADER = 1 << 16  # bytes of what is no file in an archive, which tarfile takes into memory
 

@@ -10,8 +10,8 @@ import shutil
 import socket
 from contextlib import contextmanager, suppress
 
+from hpcfilter.base.errors import Failure
 from hpcfilter.data.distrust import one_line
-from hpcfilter.errors import Failure
 
 
 @contextmanager

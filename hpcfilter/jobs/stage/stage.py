@@ -10,13 +10,13 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from hpcfilter.data.archive import unpack
+from hpcfilter.base.errors import Failure, InputError
+from hpcfilter.base.paths import check_output, expanded
 from hpcfilter.data.distrust import damage
-from hpcfilter.data.node_disk import check_folder, failing_disk, given_back_wrong, node_disk, replacing
 from hpcfilter.data.packed import open_packed
 from hpcfilter.data.seal import damaged
-from hpcfilter.errors import Failure, InputError
-from hpcfilter.paths import check_output, expanded
+from hpcfilter.jobs.stage.archive import unpack
+from hpcfilter.jobs.stage.node_disk import check_folder, failing_disk, given_back_wrong, node_disk, replacing
 
 TRIES = 2  # times that a block is written before the disk is given up
 

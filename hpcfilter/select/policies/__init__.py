@@ -15,27 +15,27 @@ A policy's keyword-only parameters are its config schema. Attributes of the func
 import inspect
 from functools import partial
 
-from hpcfilter.config import bind, choose
-from hpcfilter.errors import InputError, OwnCode
-from hpcfilter.own import a, check_call, code, imported, name_of, place
-from hpcfilter.policies.bls import bls
-from hpcfilter.policies.ccs import ccs
-from hpcfilter.policies.dyn_unc import dyn_unc
-from hpcfilter.policies.es import es
-from hpcfilter.policies.forget import forget
-from hpcfilter.policies.guards import guarded
-from hpcfilter.policies.infobatch import infobatch
-from hpcfilter.policies.kakurenbo import kakurenbo
-from hpcfilter.policies.none import none
-from hpcfilter.policies.random import random
-from hpcfilter.policies.rho import rho
-from hpcfilter.policies.selection import Selection
-from hpcfilter.policies.selective_backprop import selective_backprop
-from hpcfilter.policies.seta import seta
-from hpcfilter.policies.static import static
-from hpcfilter.policies.two_sided import two_sided
+from hpcfilter.base.errors import InputError, OwnCode
+from hpcfilter.base.own import a, check_call, code, imported, name_of, place
+from hpcfilter.base.registry import bind, choose
+from hpcfilter.select.policies.bls import bls
+from hpcfilter.select.policies.ccs import ccs
+from hpcfilter.select.policies.dyn_unc import dyn_unc
+from hpcfilter.select.policies.es import es
+from hpcfilter.select.policies.forget import forget
+from hpcfilter.select.policies.guards import guarded
+from hpcfilter.select.policies.infobatch import infobatch
+from hpcfilter.select.policies.kakurenbo import kakurenbo
+from hpcfilter.select.policies.none import none
+from hpcfilter.select.policies.random import random
+from hpcfilter.select.policies.rho import rho
+from hpcfilter.select.policies.selection import Selection
+from hpcfilter.select.policies.selective_backprop import selective_backprop
+from hpcfilter.select.policies.seta import seta
+from hpcfilter.select.policies.static import static
+from hpcfilter.select.policies.two_sided import two_sided
 
-FORM = "(scores, epoch, seed, comm, *, keys of [filter]), which returns a hpcfilter.policies.Selection"
+FORM = "(scores, epoch, seed, comm, *, keys of [filter]), which returns a hpcfilter.Selection"
 
 __all__ = ["POLICIES", "Selection", "check_score", "find_policy", "given_file", "policy_function"]
 
@@ -109,7 +109,7 @@ def _own_policy(function, values):
         with code("filter.policy", True, function):
             selection = function(scores, epoch, seed, comm, **values)
         if not isinstance(selection, Selection):
-            raise OwnCode(f"filter.policy: {name_of(function)} returned {a(selection)}, expected a hpcfilter.policies.Selection{place(function)}")
+            raise OwnCode(f"filter.policy: {name_of(function)} returned {a(selection)}, expected a hpcfilter.Selection{place(function)}")
         if selection.lr_scale != 1:
             raise OwnCode(f"filter.policy: {name_of(function)} sets lr_scale = {selection.lr_scale}, which would be ignored: it is made from "
                           f'lr_rule, "none", "kept" or "effective"{place(function)}')

@@ -4,9 +4,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from hpcfilter.config import Count, Fraction
-from hpcfilter.policies.infobatch import infobatch
-from hpcfilter.policies.seta import seta
+from hpcfilter.base.shares import Count, Fraction
+from hpcfilter.select.policies.infobatch import infobatch
+from hpcfilter.select.policies.seta import seta
 
 
 def bls(scores, epoch, seed, comm, *, epochs: Count, base: Literal["infobatch", "seta"] = "infobatch", r: Fraction | None = None,

@@ -5,10 +5,10 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field
 
-from hpcfilter.config import Count, Fraction, share
-from hpcfilter.policies.ranking import after_fits, cuts_after, draw, hide_lowest
-from hpcfilter.policies.selection import Selection
-from hpcfilter.threshold import lowest_by_group
+from hpcfilter.base.shares import Count, Fraction, share
+from hpcfilter.select.policies.ranking import after_fits, cuts_after, draw, hide_lowest
+from hpcfilter.select.policies.selection import Selection
+from hpcfilter.select.threshold import lowest_by_group
 
 GROUPS = 8192  # classes times strata at most
 

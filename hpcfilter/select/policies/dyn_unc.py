@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from hpcfilter.config import Count, Fraction
-from hpcfilter.policies.ranking import after_fits, cuts_after, hide_for_good
-from hpcfilter.policies.selection import Selection
+from hpcfilter.base.shares import Count, Fraction
+from hpcfilter.select.policies.ranking import after_fits, cuts_after, hide_for_good
+from hpcfilter.select.policies.selection import Selection
 
 
 def dyn_unc(scores, epoch, seed, comm, *, epochs: Count, fraction: Fraction = 0.25, after: Count = 20, restart: bool = True, per_class: bool = False):

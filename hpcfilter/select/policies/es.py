@@ -5,10 +5,10 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field
 
-from hpcfilter.config import Count, Fraction, share_up
-from hpcfilter.policies.ranking import hide_lowest
-from hpcfilter.policies.selection import Selection
-from hpcfilter.randomness import uniform
+from hpcfilter.base.randomness import uniform
+from hpcfilter.base.shares import Count, Fraction, share_up
+from hpcfilter.select.policies.ranking import hide_lowest
+from hpcfilter.select.policies.selection import Selection
 
 
 def es(scores, epoch, seed, comm, *, epochs: Count, fraction: Fraction = 0.3, ends: Annotated[float, Field(ge=0, le=0.5)] = 0.05):

@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from hpcfilter.config import Count, Fraction
-from hpcfilter.policies.ranking import after_fits, cuts_after, hide_for_good
-from hpcfilter.policies.selection import Selection
-from hpcfilter.randomness import uniform
+from hpcfilter.base.randomness import uniform
+from hpcfilter.base.shares import Count, Fraction
+from hpcfilter.select.policies.ranking import after_fits, cuts_after, hide_for_good
+from hpcfilter.select.policies.selection import Selection
 
 NEVER = 2.0**16  # events that stand for those of a sample that was never predicted right
 

@@ -6,9 +6,9 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import Field
 
-from hpcfilter.config import Count, Fraction, share_up
-from hpcfilter.policies.ranking import class_sizes, hide_lowest
-from hpcfilter.threshold import exact_sum, lowest_by_group, lowest_keys, order_keys
+from hpcfilter.base.shares import Count, Fraction, share_up
+from hpcfilter.select.policies.ranking import class_sizes, hide_lowest
+from hpcfilter.select.threshold import exact_sum, lowest_by_group, lowest_keys, order_keys
 
 
 def guarded(policy, scores, epoch, seed, comm, *,

@@ -5,10 +5,10 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field
 
-from hpcfilter.config import Count, Fraction, share
-from hpcfilter.policies.ranking import draw
-from hpcfilter.policies.selection import Selection
-from hpcfilter.threshold import lowest_keys, mean
+from hpcfilter.base.shares import Count, Fraction, share
+from hpcfilter.select.policies.ranking import draw
+from hpcfilter.select.policies.selection import Selection
+from hpcfilter.select.threshold import lowest_keys, mean
 
 
 def infobatch(scores, epoch, seed, comm, *, epochs: Count, r: Fraction = 0.5, delta: Annotated[float, Field(ge=0, le=1)] = 0.875):

@@ -4,9 +4,9 @@ from typing import Annotated
 
 from pydantic import Field
 
-from hpcfilter.config import Count, Fraction
-from hpcfilter.policies.ranking import hide_lowest
-from hpcfilter.policies.selection import Selection
+from hpcfilter.base.shares import Count, Fraction
+from hpcfilter.select.policies.ranking import hide_lowest
+from hpcfilter.select.policies.selection import Selection
 
 
 def kakurenbo(scores, epoch, seed, comm, *,

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from hpcfilter.policies.selection import Selection
+from hpcfilter.select.policies.selection import Selection
 
 
 def none(scores, epoch, seed, comm):

@@ -2,11 +2,11 @@
 
 import numpy as np
 
-from hpcfilter.config import Fraction, share
-from hpcfilter.policies.ranking import draw
-from hpcfilter.policies.selection import Selection
-from hpcfilter.randomness import Permutation
-from hpcfilter.threshold import lowest_keys
+from hpcfilter.base.randomness import Permutation
+from hpcfilter.base.shares import Fraction, share
+from hpcfilter.select.policies.ranking import draw
+from hpcfilter.select.policies.selection import Selection
+from hpcfilter.select.threshold import lowest_keys
 
 
 def random(scores, epoch, seed, comm, *, fraction: Fraction = 0.3, replacement: bool = True):

@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from hpcfilter.config import share
-from hpcfilter.errors import on_all
-from hpcfilter.randomness import hash64
-from hpcfilter.threshold import cut, lowest_by_group
+from hpcfilter.base.errors import on_all
+from hpcfilter.base.randomness import hash64
+from hpcfilter.base.shares import share
+from hpcfilter.select.threshold import cut, lowest_by_group
 
 
 def hide_lowest(scores, importance, fraction, comm, per_class=False, factor=1.0):

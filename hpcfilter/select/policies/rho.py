@@ -4,9 +4,9 @@ from pathlib import Path
 
 import numpy as np
 
-from hpcfilter.config import Fraction
-from hpcfilter.policies.ranking import hide_lowest
-from hpcfilter.policies.selection import Selection
+from hpcfilter.base.shares import Fraction
+from hpcfilter.select.policies.ranking import hide_lowest
+from hpcfilter.select.policies.selection import Selection
 
 
 def rho(scores, epoch, seed, comm, *, irreducible: Path | None = None, fraction: Fraction = 0.9, per_class: bool = False):

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from hpcfilter.errors import InputError
+from hpcfilter.base.errors import InputError
 
 
 @dataclass

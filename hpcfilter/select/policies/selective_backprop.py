@@ -5,9 +5,9 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field
 
-from hpcfilter.policies.selection import Selection
-from hpcfilter.randomness import uniform
-from hpcfilter.threshold import cells
+from hpcfilter.base.randomness import uniform
+from hpcfilter.select.policies.selection import Selection
+from hpcfilter.select.threshold import cells
 
 
 def selective_backprop(scores, epoch, seed, comm, *, beta: Annotated[float, Field(ge=0)] = 1.0, least: Annotated[float, Field(ge=0, le=1)] = 0.0,

@@ -5,10 +5,10 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field
 
-from hpcfilter.config import Count, Fraction, share
-from hpcfilter.policies.ranking import draw
-from hpcfilter.policies.selection import Selection
-from hpcfilter.threshold import cells, lowest_keys
+from hpcfilter.base.shares import Count, Fraction, share
+from hpcfilter.select.policies.ranking import draw
+from hpcfilter.select.policies.selection import Selection
+from hpcfilter.select.threshold import cells, lowest_keys
 
 FLOAT32 = float(np.finfo(np.float32).min), float(np.finfo(np.float32).max)
 ITERATIONS = 100  # of k-means at most; it stops when nothing changes

@@ -6,9 +6,9 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field
 
-from hpcfilter.config import Count, Fraction, share_up
-from hpcfilter.policies.ranking import hide_for_good
-from hpcfilter.policies.selection import Selection
+from hpcfilter.base.shares import Count, Fraction, share_up
+from hpcfilter.select.policies.ranking import hide_for_good
+from hpcfilter.select.policies.selection import Selection
 
 
 def static(scores, epoch, seed, comm, *, epochs: Count | None = None, selection: Path | None = None, fraction: Fraction = 0.3,

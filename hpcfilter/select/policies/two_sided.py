@@ -5,10 +5,10 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field
 
-from hpcfilter.config import Fraction
-from hpcfilter.policies.guards import hard_tail
-from hpcfilter.policies.ranking import hide_lowest
-from hpcfilter.policies.selection import Selection
+from hpcfilter.base.shares import Fraction
+from hpcfilter.select.policies.guards import hard_tail
+from hpcfilter.select.policies.ranking import hide_lowest
+from hpcfilter.select.policies.selection import Selection
 
 
 def two_sided(scores, epoch, seed, comm, *, low: Fraction = 0.25, high: Fraction = 0.05,

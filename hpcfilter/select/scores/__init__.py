@@ -3,17 +3,17 @@
 Direction, once and for all: higher = more worth training. A new score is a class in one file and an entry in SCORES.
 """
 
-from hpcfilter.config import bind, choose
-from hpcfilter.errors import InputError, OwnCode
-from hpcfilter.own import a, call, imported, place
-from hpcfilter.scores.centroid import Centroid
-from hpcfilter.scores.dyn_unc import DynUnc
-from hpcfilter.scores.error import EL2N, Confidence, GraNd
-from hpcfilter.scores.forgetting import Forgetting
-from hpcfilter.scores.loss import BatchLoss, Difference, Ema, Evolved, Loss
-from hpcfilter.scores.margin import AUM, Margin
-from hpcfilter.scores.score import Score
-from hpcfilter.scores.state import Scores
+from hpcfilter.base.errors import InputError, OwnCode
+from hpcfilter.base.own import a, call, imported, place
+from hpcfilter.base.registry import bind, choose
+from hpcfilter.select.scores.centroid import Centroid
+from hpcfilter.select.scores.dyn_unc import DynUnc
+from hpcfilter.select.scores.error import EL2N, Confidence, GraNd
+from hpcfilter.select.scores.forgetting import Forgetting
+from hpcfilter.select.scores.loss import BatchLoss, Difference, Ema, Evolved, Loss
+from hpcfilter.select.scores.margin import AUM, Margin
+from hpcfilter.select.scores.score import Score
+from hpcfilter.select.scores.state import Scores
 
 __all__ = ["SCORES", "Score", "Scores", "make_score"]
 
@@ -30,7 +30,7 @@ def make_score(name, parameters, classes, target, default="loss"):
     name = default if name == "auto" else name
     kind = imported(name, "score.name") if ":" in name else choose(SCORES, name, "score.name")
     if not (isinstance(kind, type) and issubclass(kind, Score)):
-        raise OwnCode(f"score.name: got {a(kind)}, expected a class made from hpcfilter.scores.Score{place(kind)}")
+        raise OwnCode(f"score.name: got {a(kind)}, expected a class made from hpcfilter.Score{place(kind)}")
     if kind.needs_classes and not classes:
         free = ", ".join(n for n, k in SCORES.items() if not k.needs_classes)
         raise InputError(f"score.name: {name} needs class labels, got {target}; scores without: {free}")

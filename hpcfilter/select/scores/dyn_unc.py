@@ -5,7 +5,7 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field
 
-from hpcfilter.scores.score import Score
+from hpcfilter.select.scores.score import Score
 
 
 class DynUnc(Score):

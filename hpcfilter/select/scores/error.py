@@ -1,7 +1,7 @@
 """How far the predicted probabilities are from the label, and what that does to the last layer (Paul, Ganguli, Dziugaite: Deep learning on a
 data diet, arXiv 2107.07075, section 2)."""
 
-from hpcfilter.scores.score import Score
+from hpcfilter.select.scores.score import Score
 
 
 def _error(output, target):

@@ -5,7 +5,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from hpcfilter.scores.score import Score
+from hpcfilter.select.scores.score import Score
 
 
 class Margin(Score):

@@ -5,7 +5,7 @@ torch is imported where there is a batch to look at: what may stand in [score] i
 
 from typing import ClassVar
 
-from hpcfilter.errors import InputError
+from hpcfilter.base.errors import InputError
 
 
 class Score:

@@ -4,9 +4,9 @@ from typing import ClassVar
 
 import numpy as np
 
-from hpcfilter.errors import OwnCode
-from hpcfilter.own import code, place
-from hpcfilter.scores.score import Score
+from hpcfilter.base.errors import OwnCode
+from hpcfilter.base.own import code, place
+from hpcfilter.select.scores.score import Score
 
 
 class Scores:

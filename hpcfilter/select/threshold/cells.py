@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from hpcfilter.errors import BrokenInvariant
+from hpcfilter.base.errors import BrokenInvariant
 
 
 class Cells(NamedTuple):

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from hpcfilter.errors import BrokenInvariant, InputError
-from hpcfilter.threshold.keys import TOP, order_keys
+from hpcfilter.base.errors import BrokenInvariant, InputError
+from hpcfilter.select.threshold.keys import TOP, order_keys
 
 BINS = 1 << 14  # counters per round and rank, about: 128 KiB
 

@@ -13,10 +13,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from hpcfilter import faults
-from hpcfilter.errors import BrokenInvariant, on_all
-from hpcfilter.spans import by_value
-from hpcfilter.threshold.keys import TOP, key_score, order_keys
+from hpcfilter.base.alive import faults
+from hpcfilter.base.errors import BrokenInvariant, on_all
+from hpcfilter.base.spans import by_value
+from hpcfilter.select.threshold.keys import TOP, key_score, order_keys
 
 SAMPLE = 4096  # scores in the sample, of all ranks together
 SMALL = 16 * SAMPLE  # fewer samples than this go without a bracket

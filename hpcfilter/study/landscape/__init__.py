@@ -4,8 +4,8 @@ A probe moves the weights and puts them back, which their digest proves after ev
 probe that was killed goes on where it was.
 """
 
-from hpcfilter.landscape.options import PARTS, Options
-from hpcfilter.landscape.probe import probe
-from hpcfilter.landscape.summary import summary
+from hpcfilter.study.landscape.options import PARTS, Options
+from hpcfilter.study.landscape.probe import probe
+from hpcfilter.study.landscape.summary import summary
 
 __all__ = ["PARTS", "Options", "probe", "summary"]

@@ -5,10 +5,10 @@ import numpy as np
 import torch
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from hpcfilter.landscape.points import empty, look_at
-from hpcfilter.landscape.sets import chosen
-from hpcfilter.pulse import beat
-from hpcfilter.randomness import hash64
+from hpcfilter.base.alive.pulse import beat
+from hpcfilter.base.randomness import hash64
+from hpcfilter.study.landscape.points import empty, look_at
+from hpcfilter.study.landscape.sets import chosen
 
 POINTS = 21
 BATCH, BATCHES = 256, 32  # at most, of the samples that the statistics are taken anew from

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from hpcfilter.landscape import barrier
+from hpcfilter.study.landscape import barrier
 
 EIGENVALUES = 30  # products that they take in a usual network; how many it really takes is known only afterwards
 PRODUCT = 6  # forward passes that a product with the Hessian has the arithmetic of; a small network, bound by calls, takes longer

@@ -2,11 +2,11 @@
 
 import numpy as np
 
-from hpcfilter.errors import on_all
-from hpcfilter.landscape.lanczos import largest
-from hpcfilter.landscape.points import shown
-from hpcfilter.landscape.service import NOT_FINITE, served
-from hpcfilter.randomness import hash64
+from hpcfilter.base.errors import on_all
+from hpcfilter.base.randomness import hash64
+from hpcfilter.study.landscape.lanczos import largest
+from hpcfilter.study.landscape.points import shown
+from hpcfilter.study.landscape.service import NOT_FINITE, served
 
 TOLERANCE = 1e-3  # of the eigenvectors, relative; the error of an eigenvalue is of second order in it
 

@@ -6,9 +6,9 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+from hpcfilter.base.errors import Failure, InputError
+from hpcfilter.base.paths import check_output, trouble
 from hpcfilter.data import Probe, read_probe, write_probe
-from hpcfilter.errors import Failure, InputError
-from hpcfilter.paths import check_output, trouble
 
 EVERY = 2.0  # seconds, after which points that have come are written
 SAME = "weights", "data", "selection", "options", "sets"  # attributes that a probe shares with its beginning

@@ -5,8 +5,8 @@ import inspect
 import numpy as np
 from scipy.sparse.linalg import ArpackError, ArpackNoConvergence, LinearOperator, eigsh
 
-from hpcfilter.errors import InputError
-from hpcfilter.randomness import uniform
+from hpcfilter.base.errors import InputError
+from hpcfilter.base.randomness import uniform
 
 RESTARTS = 50
 

@@ -6,9 +6,9 @@ import numpy as np
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from hpcfilter.data import shard
-from hpcfilter.errors import InputError
-from hpcfilter.pulse import beat
+from hpcfilter.base.alive.pulse import beat
+from hpcfilter.base.errors import InputError
+from hpcfilter.base.shard import shard
 
 LOOK_BATCH = 512  # samples of a forward pass, at most, unless the user says how many
 LOOKS = 4  # times as many go forward as a rank trains in a step, as in the evaluations of training

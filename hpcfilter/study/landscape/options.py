@@ -3,8 +3,8 @@
 import math
 from dataclasses import asdict, dataclass
 
-from hpcfilter.errors import InputError
-from hpcfilter.names import unknown
+from hpcfilter.base.errors import InputError
+from hpcfilter.base.names import unknown
 
 PARTS = "curvature", "slices", "map", "sharpness", "barrier"
 

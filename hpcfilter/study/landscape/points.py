@@ -4,7 +4,7 @@ from contextlib import nullcontext
 
 import numpy as np
 
-from hpcfilter.record import progress
+from hpcfilter.record.progress import progress
 
 
 def empty(names, shape):

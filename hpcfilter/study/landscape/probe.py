@@ -9,23 +9,23 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from hpcfilter import checkpoint
+from hpcfilter.base.alive.watchdog import watching
+from hpcfilter.base.errors import Interrupted, on_all
+from hpcfilter.base.paths import check_output
 from hpcfilter.data import open_packed
-from hpcfilter.errors import Interrupted, on_all
-from hpcfilter.landscape.barrier import BATCH, barrier, statistics_of
-from hpcfilter.landscape.cost import cost
-from hpcfilter.landscape.curvature import curvature
-from hpcfilter.landscape.file import File
-from hpcfilter.landscape.loss import Loss, batch_of, within_memory
-from hpcfilter.landscape.options import Options
-from hpcfilter.landscape.samples import sample_map
-from hpcfilter.landscape.sets import chosen, kept_samples
-from hpcfilter.landscape.sharpness import sharpness
-from hpcfilter.landscape.slices import slices
-from hpcfilter.landscape.weights import Weights
-from hpcfilter.network import Network
-from hpcfilter.paths import check_output
-from hpcfilter.watchdog import watching
+from hpcfilter.study.landscape.barrier import BATCH, barrier, statistics_of
+from hpcfilter.study.landscape.cost import cost
+from hpcfilter.study.landscape.curvature import curvature
+from hpcfilter.study.landscape.file import File
+from hpcfilter.study.landscape.loss import Loss, batch_of, within_memory
+from hpcfilter.study.landscape.options import Options
+from hpcfilter.study.landscape.samples import sample_map
+from hpcfilter.study.landscape.sets import chosen, kept_samples
+from hpcfilter.study.landscape.sharpness import sharpness
+from hpcfilter.study.landscape.slices import slices
+from hpcfilter.study.landscape.weights import Weights
+from hpcfilter.train import checkpoint
+from hpcfilter.train.network import Network
 
 MEANING = "loss", "label_smoothing"  # settings of [train] that say which loss it is
 

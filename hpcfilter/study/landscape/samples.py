@@ -3,12 +3,12 @@
 import numpy as np
 import torch
 
-from hpcfilter.data import shard
-from hpcfilter.errors import InputError
-from hpcfilter.landscape.lanczos import largest
-from hpcfilter.landscape.sets import chosen
-from hpcfilter.network import Features
-from hpcfilter.threshold import lowest
+from hpcfilter.base.errors import InputError
+from hpcfilter.base.shard import shard
+from hpcfilter.select.threshold import lowest
+from hpcfilter.study.landscape.lanczos import largest
+from hpcfilter.study.landscape.sets import chosen
+from hpcfilter.train.network import Features
 
 MOST = 3000  # samples drawn by hash
 ENDS = 24  # samples of lowest, of highest importance, and around the threshold

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from hpcfilter.errors import InputError, Refusal
+from hpcfilter.base.errors import InputError, Refusal
 
 NOT_FINITE = "probe: curvature: got a Hessian that is not finite, expected a loss with finite second derivatives; leave it out of --what"
 

@@ -4,14 +4,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hpcfilter import checkpoint
-from hpcfilter.checks import given_rows, policy_of
-from hpcfilter.data import read_given, read_table, shard
-from hpcfilter.errors import on_all
-from hpcfilter.policies import Selection
-from hpcfilter.randomness import hash64
-from hpcfilter.sampler import selection_digest
-from hpcfilter.scores import Scores
+from hpcfilter.base.errors import on_all
+from hpcfilter.base.randomness import hash64
+from hpcfilter.base.shard import shard
+from hpcfilter.data import read_given, read_table
+from hpcfilter.select.policies import Selection
+from hpcfilter.select.sampler import selection_digest
+from hpcfilter.select.scores import Scores
+from hpcfilter.train import checkpoint
+from hpcfilter.train.checks import given_rows, policy_of
 
 
 @dataclass

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from hpcfilter.landscape.points import empty, look_at
-from hpcfilter.landscape.shape import flat_share, minima, minima_of_plane, roughness
+from hpcfilter.study.landscape.points import empty, look_at
+from hpcfilter.study.landscape.shape import flat_share, minima, minima_of_plane, roughness
 
 
 def slices(weights, loss, found, options, seed, comm, save, title):

@@ -4,8 +4,8 @@ from contextlib import contextmanager
 
 import torch
 
-from hpcfilter.errors import BrokenInvariant
-from hpcfilter.network import seed_of
+from hpcfilter.base.errors import BrokenInvariant
+from hpcfilter.train.network import seed_of
 
 
 class Weights:

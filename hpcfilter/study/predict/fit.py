@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hpcfilter.errors import InputError
-from hpcfilter.predict.allreduce import Link
+from hpcfilter.base.errors import InputError
+from hpcfilter.study.predict.allreduce import Link
 
 RANGES = 4  # at most
 FEWEST = 3  # measured sizes in a range

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hpcfilter.predict.allreduce import tree
+from hpcfilter.study.predict.allreduce import tree
 
 ROUNDS, ROUND_BYTES = 6, 7_000  # of one threshold: its allreduces, and the bytes of each (benchmarks selection, growth)
 

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from hpcfilter.report.form import number
+from hpcfilter.study.report.form import number
 
 
 def worth(importance):

@@ -1,6 +1,6 @@
 """What a run is, and what came out, as the words of its card."""
 
-from hpcfilter.report.charts import plain
+from hpcfilter.study.report.charts import plain
 
 
 def headline(record):

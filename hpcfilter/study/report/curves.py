@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from hpcfilter.report.charts import Chart, View, axes, colour, dash, hatched, label, short
+from hpcfilter.study.report.charts import Chart, View, axes, colour, dash, hatched, label, short
 
 MOST = 2000  # epochs of a run that are drawn
 BARS = 80  # epochs up to which phases are bars and lines have points

@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from hpcfilter.report.answers import answers, class_name, worth
-from hpcfilter.report.charts import COLOURS, SCALE, SYMBOLS, Chart, View, colour, colour_bar, label, short
-from hpcfilter.report.form import number
+from hpcfilter.study.report.answers import answers, class_name, worth
+from hpcfilter.study.report.charts import COLOURS, SCALE, SYMBOLS, Chart, View, colour, colour_bar, label, short
+from hpcfilter.study.report.form import number
 
 MANY = 16  # classes up to which the legend names them
 LOOKS = COLOURS * len(SYMBOLS)  # that a class can have; where there are more classes, they come again

@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from hpcfilter.histogram import FINE
-from hpcfilter.report.charts import Chart, View, axes, hatched, short
-from hpcfilter.report.form import number
+from hpcfilter.select.histogram import FINE
+from hpcfilter.study.report.charts import Chart, View, axes, hatched, short
+from hpcfilter.study.report.form import number
 
 MOST = 60  # epochs of a run that can be chosen
 TICKS = 7  # at most, or every second one

@@ -7,15 +7,15 @@ from pathlib import Path
 
 import jinja2
 
-from hpcfilter.errors import InputError
-from hpcfilter.record import versions
-from hpcfilter.report.charts import plain, printable
-from hpcfilter.report.curves import MOST, curves, phases
-from hpcfilter.report.form import word
-from hpcfilter.report.part import part
-from hpcfilter.report.runs import compare, has_epoch, names_of, read_record
-from hpcfilter.report.thumbnails import MOST as MOST_THUMBNAILS
-from hpcfilter.report.thumbnails import can_draw
+from hpcfilter.base.errors import InputError
+from hpcfilter.record.provenance import versions
+from hpcfilter.study.report.charts import plain, printable
+from hpcfilter.study.report.curves import MOST, curves, phases
+from hpcfilter.study.report.form import word
+from hpcfilter.study.report.part import part
+from hpcfilter.study.report.runs import compare, has_epoch, names_of, read_record
+from hpcfilter.study.report.thumbnails import MOST as MOST_THUMBNAILS
+from hpcfilter.study.report.thumbnails import can_draw
 
 FOLDER = Path(__file__).parent
 

@@ -3,13 +3,13 @@
 import shlex
 from dataclasses import dataclass, field
 
-from hpcfilter.errors import InputError
-from hpcfilter.report.card import facts, headline
-from hpcfilter.report.charts import colour, dash, plain, printable
-from hpcfilter.report.embedding import embedding
-from hpcfilter.report.histogram import histogram
-from hpcfilter.report.slices import lines, numbers, planes
-from hpcfilter.report.thumbnails import thumbnails
+from hpcfilter.base.errors import InputError
+from hpcfilter.study.report.card import facts, headline
+from hpcfilter.study.report.charts import colour, dash, plain, printable
+from hpcfilter.study.report.embedding import embedding
+from hpcfilter.study.report.histogram import histogram
+from hpcfilter.study.report.slices import lines, numbers, planes
+from hpcfilter.study.report.thumbnails import thumbnails
 
 STROKES = {"solid": "", "dash": "8 5", "dot": "2 4", "dashdot": "8 4 2 4", "longdash": "13 6", "longdashdot": "13 5 2 5"}  # of dashes, for SVG
 

@@ -1,7 +1,7 @@
 """Pictures of benchmark results: the cases whose numbers are a curve."""
 
-from hpcfilter.errors import InputError
-from hpcfilter.report.runs import new_figure, save
+from hpcfilter.base.errors import InputError
+from hpcfilter.study.report.runs import new_figure, save
 
 
 def results_picture(results, path):

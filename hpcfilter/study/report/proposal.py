@@ -6,13 +6,13 @@ What was measured and what is modelled is said at every table.
 import math
 from pathlib import Path
 
-from hpcfilter.errors import InputError
-from hpcfilter.job import Job, clock
-from hpcfilter.predict import Link, Step, epoch_seconds, selection_seconds, ways
-from hpcfilter.report.form import Interval, Share, Table
-from hpcfilter.report.scaling import tables
-from hpcfilter.report.statistics import quotient
-from hpcfilter.report.study import bases, kind
+from hpcfilter.base.errors import InputError
+from hpcfilter.jobs.schema import Job, clock
+from hpcfilter.study.predict import Link, Step, epoch_seconds, selection_seconds, ways
+from hpcfilter.study.report.form import Interval, Share, Table
+from hpcfilter.study.report.scaling import tables
+from hpcfilter.study.report.statistics import quotient
+from hpcfilter.study.report.study import bases, kind
 
 GIB, HOUR = 2**30, 3600
 

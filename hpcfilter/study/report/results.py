@@ -3,10 +3,10 @@
 import json
 from pathlib import Path
 
-from hpcfilter.errors import InputError
-from hpcfilter.paths import kind, trouble
-from hpcfilter.predict import Fit
-from hpcfilter.report.form import Table, word
+from hpcfilter.base.errors import InputError
+from hpcfilter.base.paths import kind, trouble
+from hpcfilter.study.predict import Fit
+from hpcfilter.study.report.form import Table, word
 
 NEEDED = ("case", "parameters", "machine", "commit", "date")
 PROVENANCE = ("case", "versions", "machine", "commit", "date", "unit")

@@ -6,9 +6,9 @@ import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
-from hpcfilter.errors import InputError
-from hpcfilter.paths import trouble
-from hpcfilter.report.form import Share, Table
+from hpcfilter.base.errors import InputError
+from hpcfilter.base.paths import trouble
+from hpcfilter.study.report.form import Share, Table
 
 SHOWN = ("select", "train", "score", "evaluate", "checkpoint", "total")  # phases
 

@@ -1,9 +1,9 @@
 """The tables and the picture of a scaling study."""
 
-from hpcfilter.report.form import Share, Table
-from hpcfilter.report.runs import new_figure, save
-from hpcfilter.report.statistics import interval
-from hpcfilter.report.study import BYTES, PARTS, PHASES, bases, kind
+from hpcfilter.study.report.form import Share, Table
+from hpcfilter.study.report.runs import new_figure, save
+from hpcfilter.study.report.statistics import interval
+from hpcfilter.study.report.study import BYTES, PARTS, PHASES, bases, kind
 
 INTERVAL = ("±: 95 % interval over the runs of a size, by Student's t; of an efficiency, both added in quadrature. The first epoch after each start "
             "is left out.")

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
-from hpcfilter.report.charts import SCALE, Chart, View, axes, colour_bar, label, plain, short
-from hpcfilter.report.form import Table, number
+from hpcfilter.study.report.charts import SCALE, Chart, View, axes, colour_bar, label, plain, short
+from hpcfilter.study.report.form import Table, number
 
 SETS = {"full": ("all samples", "var(--ink)", "solid"), "filtered": ("kept samples", "var(--kept)", "dash")}
 WIDE = 20  # times from the smallest to the largest loss of a plane from which on its colours are logarithmic

@@ -5,7 +5,7 @@ import statistics
 
 from scipy.stats import t
 
-from hpcfilter.report.form import Interval
+from hpcfilter.study.report.form import Interval
 
 
 def interval(values):

@@ -4,10 +4,10 @@ import statistics
 from dataclasses import dataclass
 from pathlib import Path
 
-from hpcfilter.errors import InputError
-from hpcfilter.report.form import Interval
-from hpcfilter.report.runs import read_record
-from hpcfilter.report.statistics import interval, quotient
+from hpcfilter.base.errors import InputError
+from hpcfilter.study.report.form import Interval
+from hpcfilter.study.report.runs import read_record
+from hpcfilter.study.report.statistics import interval, quotient
 
 PARTS = ("input", "forward", "backward", "communication", "optimiser")  # of a step
 PHASES = ("select", "rebalance", "score", "evaluate", "checkpoint")  # of an epoch, beside "train"

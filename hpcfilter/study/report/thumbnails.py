@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hpcfilter.report.answers import answers, worth
-from hpcfilter.report.charts import plain
+from hpcfilter.study.report.answers import answers, worth
+from hpcfilter.study.report.charts import plain
 
 MOST = 200  # thumbnails of a page, unless that leaves less than LEAST
 LEAST = 3  # of a group

@@ -3,19 +3,19 @@
 import sys
 from pathlib import Path
 
-from hpcfilter.errors import InputError
-from hpcfilter.job import seconds_of
-from hpcfilter.machine import load_machine
-from hpcfilter.paths import check_output, trouble
-from hpcfilter.record import replace_text
-from hpcfilter.report.page import page
-from hpcfilter.report.plots import results_picture
-from hpcfilter.report.proposal import proposal
-from hpcfilter.report.results import fits, read_results, results_tables
-from hpcfilter.report.runs import compare, has_epoch, picture
-from hpcfilter.report.scaling import picture as scaling_picture
-from hpcfilter.report.scaling import tables
-from hpcfilter.report.study import find_runs, study
+from hpcfilter.base.errors import InputError
+from hpcfilter.base.files import replace_text
+from hpcfilter.base.paths import check_output, trouble
+from hpcfilter.jobs.machine import load_machine
+from hpcfilter.jobs.schema import seconds_of
+from hpcfilter.study.report.page import page
+from hpcfilter.study.report.plots import results_picture
+from hpcfilter.study.report.proposal import proposal
+from hpcfilter.study.report.results import fits, read_results, results_tables
+from hpcfilter.study.report.runs import compare, has_epoch, picture
+from hpcfilter.study.report.scaling import picture as scaling_picture
+from hpcfilter.study.report.scaling import tables
+from hpcfilter.study.report.study import find_runs, study
 
 OF_A_RUN = ("metrics.jsonl", "config.toml")  # files that are read
 MADE = (".html", ".txt", ".md", ".csv", ".tsv", ".png", ".svg", ".pdf")  # endings of what a report may be written over

@@ -4,15 +4,16 @@ from pathlib import Path
 
 import numpy as np
 
-from hpcfilter import checkpoint
-from hpcfilter.data import open_packed, shard
+from hpcfilter.base.alive.watchdog import watching
+from hpcfilter.base.errors import on_all
+from hpcfilter.base.paths import check_output
+from hpcfilter.base.shard import shard
+from hpcfilter.data import open_packed
 from hpcfilter.data.table import is_table
-from hpcfilter.errors import on_all
-from hpcfilter.network import Network
-from hpcfilter.paths import check_output
-from hpcfilter.scores import Scores
-from hpcfilter.static.tables import write
-from hpcfilter.watchdog import watching
+from hpcfilter.select.scores import Scores
+from hpcfilter.study.static.tables import write
+from hpcfilter.train import checkpoint
+from hpcfilter.train.network import Network
 
 LOOK_BATCH = 512
 

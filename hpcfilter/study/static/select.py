@@ -4,13 +4,13 @@ from pathlib import Path
 
 import numpy as np
 
-from hpcfilter.config import share
+from hpcfilter.base.errors import InputError, on_all
+from hpcfilter.base.paths import check_output
+from hpcfilter.base.shares import share
 from hpcfilter.data import read_table
 from hpcfilter.data.table import is_table
-from hpcfilter.errors import InputError, on_all
-from hpcfilter.paths import check_output
-from hpcfilter.static.tables import write
-from hpcfilter.threshold import cut
+from hpcfilter.select.threshold import cut
+from hpcfilter.study.static.tables import write
 
 
 def select(scores_path, comm, fraction, output=None, highest=0.0):

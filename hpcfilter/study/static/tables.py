@@ -1,9 +1,9 @@
 """Writing a per-sample table from the rows of all ranks."""
 
+from hpcfilter.base.errors import Failure
+from hpcfilter.base.paths import check_output, trouble
 from hpcfilter.data import write_table
 from hpcfilter.data.table import is_table
-from hpcfilter.errors import Failure
-from hpcfilter.paths import check_output, trouble
 
 
 def write(path, rows, columns, about, comm):

@@ -18,9 +18,9 @@ import shutil
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from hpcfilter import faults, pulse
-from hpcfilter.errors import Failure, InputError
-from hpcfilter.paths import trouble
+from hpcfilter.base.alive import faults, pulse
+from hpcfilter.base.errors import Failure, InputError
+from hpcfilter.base.paths import trouble
 
 SUMS, STAMP = "SHA256SUMS", "stamp.json"
 FORMAT = 1  # of what a generation holds

@@ -17,13 +17,14 @@ from pathlib import Path
 
 import numpy as np
 
-from hpcfilter import faults
-from hpcfilter.checkpoint.generation import FORMAT, STAMP, of_epoch, writing
-from hpcfilter.config import load as load_config
-from hpcfilter.data import read_table, shard, write_table
-from hpcfilter.errors import InputError
-from hpcfilter.paths import trouble
-from hpcfilter.policies import Selection
+from hpcfilter.base.alive import faults
+from hpcfilter.base.errors import InputError
+from hpcfilter.base.paths import trouble
+from hpcfilter.base.shard import shard
+from hpcfilter.data import read_table, write_table
+from hpcfilter.select.policies import Selection
+from hpcfilter.train.checkpoint.generation import FORMAT, STAMP, of_epoch, writing
+from hpcfilter.train.config import load as load_config
 
 SELECTION = "selection."  # prefix of the columns of a selection
 SAFE_TORCH = 2, 10  # before it, weights_only could be made to run code (CVE-2025-32434, CVE-2026-24747)

@@ -5,7 +5,7 @@ import os
 
 import torch
 
-from hpcfilter.errors import InputError
+from hpcfilter.base.errors import InputError
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of malloc.h
 

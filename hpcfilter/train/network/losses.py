@@ -2,9 +2,9 @@
 
 from torch.nn import functional
 
-from hpcfilter.checks import loss_name
-from hpcfilter.errors import InputError, OwnCode
-from hpcfilter.own import a, call, imported, place
+from hpcfilter.base.errors import InputError, OwnCode
+from hpcfilter.base.own import a, call, imported, place
+from hpcfilter.train.checks import loss_name
 
 FACTORY = "a factory: called as (), it returns the function (output, target) that gives one value per sample"
 

@@ -6,16 +6,16 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 
-from hpcfilter import models
-from hpcfilter.checks import classes_of, score_of, shapes_of
-from hpcfilter.errors import InputError, OwnCode
-from hpcfilter.network.columns import Columns
-from hpcfilter.network.device import device_of, keep_memory, set_determinism, set_threads
-from hpcfilter.network.losses import make_loss
-from hpcfilter.network.trial import check_losses
-from hpcfilter.own import a, code, place
-from hpcfilter.pulse import beat
-from hpcfilter.randomness import hash64
+from hpcfilter.base.alive.pulse import beat
+from hpcfilter.base.errors import InputError, OwnCode
+from hpcfilter.base.own import a, code, place
+from hpcfilter.base.randomness import hash64
+from hpcfilter.train import models
+from hpcfilter.train.checks import classes_of, score_of, shapes_of
+from hpcfilter.train.network.columns import Columns
+from hpcfilter.train.network.device import device_of, keep_memory, set_determinism, set_threads
+from hpcfilter.train.network.losses import make_loss
+from hpcfilter.train.network.trial import check_losses
 
 
 class Network:

@@ -6,8 +6,8 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 
-from hpcfilter.errors import InputError, OwnCode
-from hpcfilter.own import a, code, place
+from hpcfilter.base.errors import InputError, OwnCode
+from hpcfilter.base.own import a, code, place
 
 
 def check_losses(loss, values, count):

@@ -12,7 +12,7 @@ from functools import partial
 
 import torch
 
-from hpcfilter.config import choose
+from hpcfilter.base.registry import choose
 
 BUFFER = "past_gradient"  # of the model: buffers are what each rank has for itself inside an epoch, and a checkpoint keeps
 

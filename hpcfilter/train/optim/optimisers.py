@@ -5,9 +5,9 @@ import inspect
 import torch
 from torch.optim import Optimizer
 
-from hpcfilter.config import choose
-from hpcfilter.errors import InputError, OwnCode
-from hpcfilter.own import a, call, check_call, code, imported, name_of, place
+from hpcfilter.base.errors import InputError, OwnCode
+from hpcfilter.base.own import a, call, check_call, code, imported, name_of, place
+from hpcfilter.base.registry import choose
 
 FORM = "a factory: called as (model, train), it returns a torch.optim.Optimizer; or a class of optimisers"
 TORCHS = {name.lower(): kind for name, kind in vars(torch.optim).items() if isinstance(kind, type) and issubclass(kind, Optimizer)

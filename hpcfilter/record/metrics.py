@@ -4,7 +4,6 @@ Callers call on every rank and never ask who they are; the record does.
 """
 
 import fcntl
-import importlib.metadata
 import json
 import math
 import os
@@ -15,58 +14,11 @@ import time
 from contextlib import contextmanager
 from pathlib import Path
 
-from tqdm import tqdm
-
-from hpcfilter.errors import InputError
+from hpcfilter.base.errors import InputError
+from hpcfilter.base.files import replace_text
+from hpcfilter.record.provenance import commit, versions
 
 LET_GO = 10  # seconds that a job waits for the end of another one in its run folder
-PACKAGES = ("hpcfilter", "torch", "numpy", "h5py", "mpi4py", "horovod")
-
-
-@contextmanager
-def progress(total, what):
-    """Show the progress of `total` steps: a bar on a terminal, a plain line per tenth in a log. Yields advance(steps=1)."""
-    if sys.stderr.isatty():
-        with tqdm(total=total, desc=what, unit_scale=True, leave=False) as bar:
-            yield bar.update
-        return
-    done = shown = 0
-
-    def advance(steps=1):
-        nonlocal done, shown
-        done += steps
-        if total and done * 10 // total > shown:
-            shown = done * 10 // total
-            print(f"{what}: {done} of {total} ({100 * done // total} %)", file=sys.stderr, flush=True)
-
-    yield advance
-
-
-def commit(folder=Path(__file__).parent.parent):
-    """The git commit of the checkout that holds hpcfilter, or None outside of one. No process is started."""
-    git = folder / ".git"
-    try:
-        head = (git / "HEAD").read_text().strip()
-        if not head.startswith("ref: "):
-            return head
-        reference = head.removeprefix("ref: ")
-        if (git / reference).exists():
-            return (git / reference).read_text().strip()
-        packed = (git / "packed-refs").read_text().splitlines()
-        return next((line.split()[0] for line in packed if line.endswith(f" {reference}")), None)
-    except OSError:
-        return None
-
-
-def versions():
-    """Versions of python and of the packages that matter; a missing one is null."""
-    found = {"python": platform.python_version()}
-    for name in PACKAGES:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            found[name] = None
-    return found
 
 
 class Record:
@@ -161,68 +113,7 @@ def _locked(file):
     return True
 
 
-def replace_text(path, text):
-    """Write a text file that is there whole, the old or the new one, whatever happens meanwhile. Raises OSError."""
-    temporary = path.with_suffix(f".part{os.getpid()}")
-    try:
-        with open(temporary, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
 def finite(values):
     """Numbers that JSON does not know (NaN, infinities) become null."""
     return {key: finite(value) if isinstance(value, dict) else None if isinstance(value, float) and not math.isfinite(value) else value
             for key, value in values.items()}
-
-
-class Stopwatch:
-    """Seconds by phase: `with watch("train"): ...`; `seconds` is name -> float. A phase inside another one is not counted twice."""
-
-    def __init__(self, *phases, spent=None):
-        """spent: name -> seconds that have been spent before, by a part of the same work."""
-        self.seconds = {**dict.fromkeys(phases, 0.0), **(spent or {})}
-        self._start, self._inner = time.perf_counter() - sum(self.seconds.values()), 0.0
-        self._open = {}  # phase -> since when it is open
-
-    @contextmanager
-    def __call__(self, phase):
-        start, outer, self._inner = time.perf_counter(), self._inner, 0.0
-        self._open[phase] = start
-        yield
-        whole = time.perf_counter() - self._open.pop(phase)
-        self.seconds[phase] += whole - self._inner
-        self._inner = outer + whole
-
-    def so_far(self):
-        """The seconds by phase, with those of the outermost phase that is still open."""
-        spent = sum(self.seconds.values())
-        return {**self.seconds, **{phase: self.seconds[phase] + self.total() - spent for phase in list(self._open)[:1]}}
-
-    def total(self):
-        """Seconds since the watch was made, and those spent before."""
-        return time.perf_counter() - self._start
-
-
-class Laps:
-    """What the parts of a training step take: `lap("forward")` is the time since the last call. Cheap enough for every step."""
-
-    def __init__(self, *parts, wait=None):
-        """wait: function that returns when the device has done what it was told to; without it, times on a GPU are those of the telling."""
-        self.seconds, self._wait = dict.fromkeys(parts, 0.0), wait
-        self.start()
-
-    def start(self):
-        """Begin to count here; what was since the last lap is in no part."""
-        self._last = time.perf_counter()
-
-    def __call__(self, part):
-        if self._wait:
-            self._wait()
-        now = time.perf_counter()
-        self.seconds[part] += now - self._last
-        self._last = now

@@ -1,4 +1,4 @@
-"""A plain DistributedDataParallel script: torchrun --nproc-per-node 2 jobs/examples/ddp_plain.py, or mpirun with the four variables of torchrun."""
+"""The same on the samples that matter, five lines changed: torchrun --nproc-per-node 2 examples/ddp_filtered.py"""
 
 import torch
 import torch.distributed as dist
@@ -6,7 +6,8 @@ from sklearn.datasets import load_digits
 from torch.nn.functional import cross_entropy
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader, TensorDataset
-from torch.utils.data.distributed import DistributedSampler
+
+import hpcfilter
 
 EPOCHS = 15
 dist.init_process_group("gloo")
@@ -14,18 +15,18 @@ torch.manual_seed(0)
 images, labels = (torch.from_numpy(part) for part in load_digits(return_X_y=True))
 images = images.float() / 16
 train, test = TensorDataset(images[:1400], labels[:1400]), (images[1400:], labels[1400:])
-sampler = DistributedSampler(train)
-loader = DataLoader(train, batch_size=64 // dist.get_world_size(), sampler=sampler, num_workers=1, persistent_workers=True)
+sampler = hpcfilter.Filter(len(train), "infobatch", epochs=EPOCHS)
+loader = DataLoader(sampler.indexed(train), batch_size=64 // dist.get_world_size(), sampler=sampler, num_workers=1, persistent_workers=True)
 
 model = torch.nn.Sequential(torch.nn.Linear(64, 64), torch.nn.ReLU(), torch.nn.Linear(64, 10))
 model = DistributedDataParallel(model)
 optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, nesterov=True)
 for epoch in range(EPOCHS):
     sampler.set_epoch(epoch)
-    for x, y in loader:
+    for index, (x, y) in loader:
         optimizer.zero_grad()
         output = model(x)
-        loss = cross_entropy(output, y)
+        loss = sampler.loss(cross_entropy(output, y, reduction="none"), index, output, y)
         loss.backward()
         optimizer.step()
     if dist.get_rank() == 0:

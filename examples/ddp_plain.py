@@ -1,25 +1,25 @@
-"""A plain Horovod script: mpirun -np 2 python -m mpi4py jobs/examples/horovod_plain.py"""
+"""A plain DistributedDataParallel script: torchrun --nproc-per-node 2 examples/ddp_plain.py, or mpirun with the four variables of torchrun."""
 
-import horovod.torch as hvd
 import torch
+import torch.distributed as dist
 from sklearn.datasets import load_digits
 from torch.nn.functional import cross_entropy
+from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader, TensorDataset
 from torch.utils.data.distributed import DistributedSampler
 
 EPOCHS = 15
-hvd.init()
+dist.init_process_group("gloo")
 torch.manual_seed(0)
 images, labels = (torch.from_numpy(part) for part in load_digits(return_X_y=True))
 images = images.float() / 16
 train, test = TensorDataset(images[:1400], labels[:1400]), (images[1400:], labels[1400:])
-sampler = DistributedSampler(train, hvd.size(), hvd.rank())
-loader = DataLoader(train, batch_size=64 // hvd.size(), sampler=sampler, num_workers=1, persistent_workers=True)
+sampler = DistributedSampler(train)
+loader = DataLoader(train, batch_size=64 // dist.get_world_size(), sampler=sampler, num_workers=1, persistent_workers=True)
 
 model = torch.nn.Sequential(torch.nn.Linear(64, 64), torch.nn.ReLU(), torch.nn.Linear(64, 10))
-hvd.broadcast_parameters(model.state_dict(), root_rank=0)
+model = DistributedDataParallel(model)
 optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, nesterov=True)
-optimizer = hvd.DistributedOptimizer(optimizer, named_parameters=model.named_parameters())
 for epoch in range(EPOCHS):
     sampler.set_epoch(epoch)
     for x, y in loader:
@@ -28,6 +28,7 @@ for epoch in range(EPOCHS):
         loss = cross_entropy(output, y)
         loss.backward()
         optimizer.step()
-    if hvd.rank() == 0:
-        accuracy = (model(test[0]).argmax(1) == test[1]).float().mean()
-        print(f"epoch {epoch}  trained {len(sampler) * hvd.size()}  accuracy {100 * accuracy:.1f} %", flush=True)
+    if dist.get_rank() == 0:
+        accuracy = (model.module(test[0]).argmax(1) == test[1]).float().mean()
+        print(f"epoch {epoch}  trained {len(sampler) * dist.get_world_size()}  accuracy {100 * accuracy:.1f} %", flush=True)
+dist.destroy_process_group()

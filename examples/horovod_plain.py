@@ -1,12 +1,11 @@
-"""The same on the samples that matter, five lines changed: mpirun -np 2 python -m mpi4py jobs/examples/horovod_filtered.py"""
+"""A plain Horovod script: mpirun -np 2 python -m mpi4py examples/horovod_plain.py"""
 
 import horovod.torch as hvd
 import torch
 from sklearn.datasets import load_digits
 from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader, TensorDataset
-
-import hpcfilter
+from torch.utils.data.distributed import DistributedSampler
 
 EPOCHS = 15
 hvd.init()
@@ -14,8 +13,8 @@ torch.manual_seed(0)
 images, labels = (torch.from_numpy(part) for part in load_digits(return_X_y=True))
 images = images.float() / 16
 train, test = TensorDataset(images[:1400], labels[:1400]), (images[1400:], labels[1400:])
-sampler = hpcfilter.Filter(len(train), "infobatch", epochs=EPOCHS)
-loader = DataLoader(sampler.indexed(train), batch_size=64 // hvd.size(), sampler=sampler, num_workers=1, persistent_workers=True)
+sampler = DistributedSampler(train, hvd.size(), hvd.rank())
+loader = DataLoader(train, batch_size=64 // hvd.size(), sampler=sampler, num_workers=1, persistent_workers=True)
 
 model = torch.nn.Sequential(torch.nn.Linear(64, 64), torch.nn.ReLU(), torch.nn.Linear(64, 10))
 hvd.broadcast_parameters(model.state_dict(), root_rank=0)
@@ -23,10 +22,10 @@ optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, nesterov=T
 optimizer = hvd.DistributedOptimizer(optimizer, named_parameters=model.named_parameters())
 for epoch in range(EPOCHS):
     sampler.set_epoch(epoch)
-    for index, (x, y) in loader:
+    for x, y in loader:
         optimizer.zero_grad()
         output = model(x)
-        loss = sampler.loss(cross_entropy(output, y, reduction="none"), index, output, y)
+        loss = cross_entropy(output, y)
         loss.backward()
         optimizer.step()
     if hvd.rank() == 0:
