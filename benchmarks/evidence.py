@@ -154,7 +154,7 @@ def record(name, plan, arm, jobs):
     values = {"accuracy": [end["accuracy"] for _, _, end in runs], "worst_class": [end["worst_class"] for _, _, end in runs],
               "passes": [end["passes"] / plan.epochs for _, _, end in runs], "looks": [end["looks"] / plan.epochs for _, _, end in runs],
               "seconds": seconds, "core_seconds": [sum(row.get("core_seconds", 0) for row in read_rows(job.folder)) for job in jobs]}
-    double = 1 + (arm.settings.get("train.extrapolate") == "fresh")
+    double = 1 + (arm.settings.get("pass.extrapolate.direction") == "fresh")
     values["compute"] = [double * passes + LOOK * looks for passes, looks in zip(values["passes"], values["looks"], strict=True)]
     parameters = {"plan": name, "data": arm.data, "batch": arm.batch, "arm": arm.name, "role": arm.role, "epochs": arm.epochs,
                   "settings": arm.settings}

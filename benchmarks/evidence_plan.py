@@ -63,7 +63,7 @@ def arms(plan):
             arm("all data", "full", {"policy": "none"})
             for fraction in plan.fractions if plan.baselines else ():
                 epochs = round(plan.epochs * (1 - fraction))
-                warmup = {key: value * epochs / plan.epochs for key, value in {**plan.set, **batch.set}.items() if key == "train.warmup_epochs"}
+                warmup = {key: value * epochs / plan.epochs for key, value in {**plan.set, **batch.set}.items() if key == "schedule.warmup_epochs"}
                 arm(f"all data, {epochs} epochs", "short", {"policy": "none"}, epochs, warmup)
             for fraction in plan.fractions if plan.baselines else ():
                 arm(f"random {fraction:g}", "random", {"policy": "random", "fraction": fraction})

@@ -37,8 +37,9 @@ width = 4
 [train]
 epochs = 3
 global_batch = 48
-warmup_epochs = 0
 deterministic = true
+[schedule]
+warmup_epochs = 0
 [filter]
 policy = "kakurenbo"
 fraction = 0.3

@@ -40,7 +40,7 @@ def main(words):
 def measure(words, folder):
     """name -> the mean seconds per epoch of each run."""
     settings = {"data.path": words.data, "data.augment": "none", "filter": '{policy="none"}', "train.epochs": words.epochs, "data.verify": "false",
-                "train.schedule": "constant", "train.warmup_epochs": 0}
+                "schedule.name": "constant", "schedule.warmup_epochs": 0}
     settings.update(setting.split("=", 1) for setting in words.settings)
     config = folder / "run.toml"
     config.write_text(load(words.config, [f"{key}={value}" for key, value in settings.items()]).toml())

@@ -32,7 +32,7 @@ def main(config_path, epochs):
     train = config.train
     optimizer = make_optimizer(model, train)
     for group in optimizer.param_groups:
-        group["lr"] = train.lr
+        group["lr"] = optim.lr
     optimizer = hvd.DistributedOptimizer(optimizer, named_parameters=model.named_parameters())
     hvd.broadcast_parameters(model.state_dict(), root_rank=0)
     batch = train.global_batch // hvd.size()

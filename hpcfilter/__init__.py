@@ -8,10 +8,11 @@
 import importlib
 
 __version__ = "0.1.0"
-__all__ = ["Filter", "Score", "Selection", "lowest", "world"]
+__all__ = ["Filter", "Score", "Selection", "lowest", "policy", "world"]
 
 # Imported when asked for: numpy takes a while, and not every machine has torch
-_HOMES = {"Filter": "filter", "Score": "select.scores", "Selection": "select.policies", "lowest": "select.threshold", "world": "comm"}
+_HOMES = {"Filter": "filter", "Score": "select.scores", "Selection": "select.policies", "policy": "select.policies",
+          "lowest": "select.threshold", "world": "comm"}
 
 
 def __getattr__(name):

@@ -81,7 +81,7 @@ def named_like_a_guard(scores, epoch, seed, comm, *, noise: float = 0.1):
 def adam(model, train):
     import torch
 
-    return torch.optim.Adam(model.parameters(), weight_decay=train.weight_decay)
+    return torch.optim.Adam(model.parameters(), weight_decay=optim.weight_decay)
 
 
 def two_rates(model, train):

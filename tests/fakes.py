@@ -30,7 +30,9 @@ tau = 0.2
 [train]
 epochs = 30
 global_batch = 60
+[optim]
 lr = 0.1
+[schedule]
 warmup_epochs = 0
 """  # some seconds of training
 SHORT = ("--set", "train.epochs=2", "--set", "train.global_batch=1438")  # two steps

@@ -64,7 +64,7 @@ def test_labels_out_of_range_where_only_one_rank_sees_them(tmp_path, digits, con
     ({"filter": {"policy": "rho"}}, "filter.irreducible: missing; expected a table made by hpcfilter, with the column loss"),
     ({"filter": {"policy": "static", "selection": "gone.h5"}}, "gone.h5: cannot read"),
     ({"data": {"augment": "blur"}}, "data.augment: unknown 'blur'; known: none, shift, shift_flip"),
-    ({"train": {"loss": "custom:nothing"}}, "train.loss: cannot import 'custom:nothing'"),
+    ({"loss": {"name": "custom:nothing"}}, "loss.name: cannot import 'custom:nothing'"),
     ({"model": {"factory": "cnn"}}, "model.factory: got 'cnn', expected package.module:name"),
     ({"model": {"factory": "own/nets.py:net"}}, "got 'own/nets.py:net', expected the name of a module instead of its file, such as own.nets:net"),
 ])
@@ -89,10 +89,10 @@ def test_what_needs_classes_says_so(tmp_path, regression, config, capsys):
     model = {"name": "mlp", "width": None}
     for tables, message in (({"filter": {"policy": "kakurenbo"}}, "policies without: none, random, static"),
                             ({"score": {"name": "el2n"}}, "score.name: el2n needs class labels"),
-                            ({"train": {"loss": "cross_entropy"}}, "train.loss: cross_entropy needs class labels"),
+                            ({"loss": {"name": "cross_entropy"}}, "loss.name: cross_entropy needs class labels"),
                             ({"data": {"augment": "shift"}}, "data.augment: 'shift' is for images with class labels"),
                             ({"model": {"name": "cnn"}}, "model: cnn cannot be made for inputs (6,)"),
-                            ({"train": {"loss": "custom:mean_over_batch"}}, "train.loss: got values of shape (), expected one per sample"),
+                            ({"loss": {"name": "custom:mean_over_batch"}}, "loss.name: got values of shape (), expected one per sample"),
                             ({"model": {"factory": "custom:wrong_shape", "name": None, "width": None}}, "model: fails on samples of shape (6,)")):
         path = config(regression, **{"model": model, **tables})
         assert main(["train", str(path), "--run-dir", str(tmp_path / "run")]) == 2
@@ -128,8 +128,8 @@ def test_a_checkpoint_of_another_model_data_or_seed(tmp_path, digits, regression
     resolved = (tmp_path / "run" / "config.toml").read_bytes()
     refused(hpcfilter(2, "train", path, "--run-dir", tmp_path / "run", "--resume", "--set", "model.width=6"), "it belongs to another model")
     refused(hpcfilter(1, "train", path, "--run-dir", tmp_path / "run", "--resume", "--set", "seed=9"), "seed: the run began with 3, got 9")
-    refused(hpcfilter(2, "train", path, "--run-dir", tmp_path / "run", "--resume", "--set", "train.weight_decay=0.1"),
-            "train.weight_decay: the run began with 0.0005, got 0.1")
+    refused(hpcfilter(2, "train", path, "--run-dir", tmp_path / "run", "--resume", "--set", "optim.weight_decay=0.1"),
+            "optim.weight_decay: the run began with 0.0005, got 0.1")
     other = config(regression, model={"name": "mlp", "width": None})
     refused(hpcfilter(1, "train", other, "--run-dir", tmp_path / "run", "--resume"), "it belongs to another")
     refused(hpcfilter(1, "score", tmp_path / "run", "--set", f"data.path={tmp_path / 'other.h5'}"), "got a checkpoint of data")

@@ -52,8 +52,8 @@ REFUSED = [  # data set, tables of the run config -> what both say, behind the p
     ("digits", {"model": {"factory": "custom:perceptron", "name": None, "width": None, "hiden": 3}}, "model.hiden: unknown key; known: hidden"),
     ("regression", {"model": {"name": "cnn"}}, "model: cnn cannot be made for inputs (6,) and 2 outputs: expected images (channels, height, width)"),
     ("regression", {"model": {"name": "resnet18"}}, "model: resnet18 cannot be made for inputs (6,) and 2 outputs: expected images"),
-    ("digits", {"model": {"name": "autoencoder"}}, "train.loss: cross_entropy takes 10 values per sample, and the model autoencoder gives 64"),
-    ("digits", {"train": {"loss": "reconstruction"}}, "train.loss: reconstruction takes 64 values per sample, and the model cnn gives 1"),
+    ("digits", {"model": {"name": "autoencoder"}}, "loss.name: cross_entropy takes 10 values per sample, and the model autoencoder gives 64"),
+    ("digits", {"loss": {"name": "reconstruction"}}, "loss.name: reconstruction takes 64 values per sample, and the model cnn gives 1"),
     ("digits", {"filter": {"policy": "kakurembo"}}, "filter.policy: unknown 'kakurembo'; known: bls, ccs,"),
     ("digits", {"filter": {"policy": "random", "fraction": 1.5}}, ", line 9: filter.fraction: "),
     ("digits", {"filter": {"policy": "random", "tau": 0.5}}, "filter.tau: unknown key; known: fraction"),
@@ -71,14 +71,14 @@ REFUSED = [  # data set, tables of the run config -> what both say, behind the p
     ("regression", {"model": MLP, "score": {"name": "el2n"}}, "score.name: el2n needs class labels, got"),
     ("digits", {"data": {"augment": "blur"}}, "data.augment: unknown 'blur'; known: none, shift, shift_flip"),
     ("regression", {"model": MLP, "data": {"augment": "shift"}}, "data.augment: 'shift' is for images with class labels"),
-    ("digits", {"train": {"loss": "hinge"}}, "train.loss: unknown 'hinge'; known: cross_entropy, mse, reconstruction"),
-    ("digits", {"train": {"loss": "custom:nothing"}}, "train.loss: cannot import 'custom:nothing'"),
-    ("regression", {"model": MLP, "train": {"loss": "cross_entropy"}}, "train.loss: cross_entropy needs class labels; give mse or"),
-    ("regression", {"model": MLP, "train": {"label_smoothing": 0.1}}, "train.label_smoothing: is of the loss cross_entropy; this run"),
-    ("digits", {"train": {"optimizer": "custom:nothing"}}, "train.optimizer: cannot import 'custom:nothing'"),
-    ("digits", {"train": {"optimizer": "sdg"}}, "train.optimizer: "),
+    ("digits", {"loss": {"name": "hinge"}}, "loss.name: unknown 'hinge'; known: cross_entropy, mse, reconstruction"),
+    ("digits", {"loss": {"name": "custom:nothing"}}, "loss.name: cannot import 'custom:nothing'"),
+    ("regression", {"model": MLP, "loss": {"name": "cross_entropy"}}, "loss.name: cross_entropy needs class labels; give mse or"),
+    ("regression", {"model": MLP, "loss": {"label_smoothing": 0.1}}, "loss.label_smoothing: is of the loss cross_entropy; this run"),
+    ("digits", {"optim": {"name": "custom:nothing"}}, "optim.name: cannot import 'custom:nothing'"),
+    ("digits", {"optim": {"name": "sdg"}}, "optim.name: "),
     ("digits", {"train": {"ramp_batch": 500, "ramp_epochs": 2}}, "train.ramp_batch: got 500, more than the global batch of 120"),
-    ("digits", {"train": {"noise_scale": True}}, "train.noise_scale: is measured between ranks, and needs two or more"),
+    ("digits", {"record": {"noise_scale": True}}, "record.noise_scale: is measured between ranks, and needs two or more"),
 ]
 
 
@@ -133,7 +133,7 @@ def test_more_ranks_than_samples(check, config, digits):
 
 @pytest.mark.parametrize("words, message", [
     (["train.device=cuda"], "train.device: got cuda, but the ranks of this job see no GPU; expected job.gpus_per_rank = 1"),
-    (["train.reduction=adasum", "job.ranks_per_node=3"], "train.reduction: adasum goes in pairs of pairs and needs 1, 2, 4, 8, ... ranks, got 3"),
+    (["exchange.kind=adasum", "job.ranks_per_node=3"], "exchange.kind: adasum goes in pairs of pairs and needs 1, 2, 4, 8, ... ranks, got 3"),
 ])
 def test_what_comes_of_the_layout(check, config, digits, words, message):
     code, _, error = check(config(digits), *(part for word in words for part in ("--set", word)))
@@ -174,8 +174,8 @@ def test_code_of_the_users_own_where_torch_is_not(check, config, digits, tmp_pat
     monkeypatch.delitem(sys.modules, "net_of_mine")
     code, out, _ = check(path)
     assert code == 0 and "not checked here: model.factory: " in out and "torch" in out
-    code, out, _ = check(path, "--nodes", "1,2", "--set", "train.optimizer=wants_a_gpu:make")
-    assert code == 0 and out.count("not checked here: train.optimizer") == 2
+    code, out, _ = check(path, "--nodes", "1,2", "--set", "optim.name=wants_a_gpu:make")
+    assert code == 0 and out.count("not checked here: optim.name") == 2
     assert check(path, "--set", "filter.policy=kakurembo")[0] == 2, "what needs no torch is checked all the same"
 
 
@@ -193,7 +193,7 @@ def test_data_in_an_archive(check, config, digits, tmp_path):
     assert code == 0 and "not checked here: data.path: it is in data.tar" in out
     for setting, message in (("model.hidden=3", "model.hidden: unknown key"), ("filter.tau=1", "filter.tau: unknown key"),
                              ("score.name=x", "score.name: unknown 'x'"), ("data.augment=blur", "data.augment: unknown 'blur'"),
-                             ("train.loss=hinge", "train.loss: unknown 'hinge'")):
+                             ("loss.name=hinge", "loss.name: unknown 'hinge'")):
         code, _, error = check(config("in/the/archive.h5"), *words, "--set", setting)
         assert code == 2 and message in error
 
@@ -214,5 +214,5 @@ def test_rows_without_targets_are_for_a_reconstruction(both, config, tmp_path):
     np.savez(tmp_path / "s.npz", x=np.random.default_rng(0).integers(0, 256, (40, 8, 8), np.uint8))
     pack(tmp_path / "s.npz", tmp_path / "rows.h5")
     assert "has rows without targets; expected \"reconstruction\"" in both(config(tmp_path / "rows.h5", train={"global_batch": 8}))
-    fits = config(tmp_path / "rows.h5", model={"name": "autoencoder", "width": 2}, train={"global_batch": 8, "epochs": 1, "loss": "reconstruction"})
+    fits = config(tmp_path / "rows.h5", model={"name": "autoencoder", "width": 2}, train={"global_batch": 8, "epochs": 1}, loss={"name": "reconstruction"})
     assert main(["train", str(fits), "--run-dir", str(tmp_path / "run")]) == 0

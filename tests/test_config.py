@@ -20,7 +20,7 @@ GOOD = 'seed = 7\n[data]\npath = "d.h5"\n[train]\nepochs = 4\nbatch = 32\n'
 
 def test_defaults_file_settings(tmp_path):
     config = load(written(tmp_path, GOOD), ["train.epochs=9", "filter.policy=random", "filter.fraction=0.25", "data.order=shard"])
-    assert (config.seed, config.train.epochs, config.train.batch, config.train.momentum) == (7, 9, 32, 0.9)
+    assert (config.seed, config.train.epochs, config.train.batch, config.optim.momentum) == (7, 9, 32, 0.9)
     assert config.filter.policy == "random" and config.filter.model_extra == {"fraction": 0.25} and config.data.order == "shard"
     assert config.data.path.is_absolute()
 
@@ -40,7 +40,7 @@ def test_the_resolved_config_reads_back_the_same(tmp_path):
     (GOOD.replace("epochs = 4", "epochs = 0"), r"run.toml, line 5: train.epochs: expected 1 or more, got 0"),
     (GOOD.replace("epochs = 4", 'epochs = "many"'), r"train.epochs: expected a whole number, got 'many'"),
     (GOOD + "global_batch = 3\n", r"train: batch .* and global_batch .* exclude each other"),
-    (GOOD + 'schedule = "linear"\n', r"run.toml, line 7: train.schedule: expected 'cosine', 'polynomial', 'step' or 'constant', got 'linear'"),
+    (GOOD + 'schedule = "linear"\n', r"run.toml, line 7: schedule.name: expected 'cosine', 'polynomial', 'step' or 'constant', got 'linear'"),
     ("seed = 1\n", r"run.toml: data: missing"),
     ("seed = = 1\n", r"run.toml: not TOML: .*line 1"),
     (GOOD.replace("seed = 7", "seed = -1"), r"run.toml, line 1: seed: "),

@@ -173,7 +173,7 @@ def test_a_curvature_that_was_killed_goes_on_where_it_was(trained, tmp_path, mon
 
 def test_a_loss_without_curvature_has_none(bench, trained):
     path, stamp = checkpoint.of_epoch(trained("quadratic"))
-    work = _Probe(load(trained("quadratic") / "config.toml", ["train.loss=landscapes:absolute"]), path, stamp, Options(), SerialComm())
+    work = _Probe(load(trained("quadratic") / "config.toml", ["loss.name=landscapes:absolute"]), path, stamp, Options(), SerialComm())
     loss = work.losses["full"]
     loss.try_out()
     assert not eigenvalues(loss.product, work.weights.size, 3, 0)[0].any() and loss.curve(signs(work.weights.size, 0, 0)) == 0

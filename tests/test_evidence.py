@@ -137,7 +137,7 @@ def test_a_plan_runs_and_a_second_call_trains_nothing(source, tmp_path, config, 
 
 def test_a_run_that_fails_is_named_and_the_others_are_shown(source, tmp_path, config, digits, capsys):
     plan = PLAN.format(config=config(digits, model={"width": None})).replace("seeds = 2", "seeds = 1")
-    plan = plan.replace('filter = { policy = "kakurenbo", fraction = [0.4], tau = 0.0 }', 'set = { "train.lr" = 1e30 }')
+    plan = plan.replace('filter = { policy = "kakurenbo", fraction = [0.4], tau = 0.0 }', 'set = { "optim.lr" = 1e30 }')
     (tmp_path / "plan.toml").write_text(plan)
     words = ["evidence", str(tmp_path / "plan.toml"), "--source", str(source), "--folder", str(tmp_path / "runs"),
              "--output", str(tmp_path / "out.jsonl")]

@@ -36,8 +36,8 @@ OWN = {
     'model={factory="mine:net"}': ("from torch import nn\nclass Net(nn.Module):\n    def __init__(self):\n        super().__init__(); "
                                    "self.layer = nn.Linear(64, 10)\n    def forward(self, x):\n        return self.layer(x.flatten(1)) / 0\n"
                                    "def net(inputs, outputs): return Net()", "model: gives values"),
-    "train.loss=mine:loss": ("from torch.nn.functional import cross_entropy\ndef loss():\n    return lambda output, target: "
-                             "cross_entropy(output, target, reduction='none') * float('nan')", "train.loss: gives values"),
+    "loss.name=mine:loss": ("from torch.nn.functional import cross_entropy\ndef loss():\n    return lambda output, target: "
+                             "cross_entropy(output, target, reduction='none') * float('nan')", "loss.name: gives values"),
 }
 
 
@@ -84,9 +84,9 @@ def test_a_damaged_record_is_one_line(said, digits, config, tmp_path, row):
 
 
 @pytest.mark.parametrize("settings, message", [
-    (["train.schedule=step", "train.milestones=[30, 60]"], "train.milestones.0: expected less than 1"),
+    (["schedule.name=step", "schedule.milestones=[30, 60]"], "schedule.milestones.0: expected less than 1"),
     (["data.augment=shift", "data.shift=8"], "data.shift: got 8 pixels for images of height 8, expected fewer than that"),
-    (["train.loss=mse"], 'train.loss: got "mse", which is of numbers, but'),
+    (["loss.name=mse"], 'loss.name: got "mse", which is of numbers, but'),
 ])
 def test_settings_that_can_only_be_mistakes(said, digits, config, settings, message):
     done, line = said("train", config(digits), "--run-dir", "run", *(word for setting in settings for word in ("--set", setting)))
@@ -103,8 +103,8 @@ def test_parameters_that_an_optimiser_leaves_out_are_said(digits, config, tmp_pa
     monkeypatch.syspath_prepend(tmp_path)
     code = "import torch\ndef some(model, train):\n    return torch.optim.SGD(list(model.parameters())[:3], lr=0.1)"
     (tmp_path / "mine.py").write_text(code)
-    assert main(["train", str(config(digits, train={"epochs": 1, "optimizer": "mine:some"})), "--run-dir", str(tmp_path / "run")]) == 0
-    assert "train.optimizer: has 3 of the 11 parameters that can be trained; the others stay as they are" in capsys.readouterr().out
+    assert main(["train", str(config(digits, train={"epochs": 1}, optim={"name": "mine:some"})), "--run-dir", str(tmp_path / "run")]) == 0
+    assert "optim.name: has 3 of the 11 parameters that can be trained; the others stay as they are" in capsys.readouterr().out
     sys.modules.pop("mine", None)
 
 

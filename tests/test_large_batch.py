@@ -99,7 +99,7 @@ def test_fp16_rounds_on_the_way(program):
 
 
 def test_the_noise_scale_stands_in_the_record(tmp_path, digits, config, hpcfilter):
-    ok(hpcfilter(2, "train", config(digits, train={"noise_scale": True}), "--run-dir", tmp_path / "noise"))
+    ok(hpcfilter(2, "train", config(digits, record={"noise_scale": True}), "--run-dir", tmp_path / "noise"))
     ok(hpcfilter(2, "train", config(digits), "--run-dir", tmp_path / "plain"))
     noise = rows(tmp_path / "noise", "noise")
     assert [row["epoch"] for row in noise] == [0, 1] and noise[0]["batch"] == 1438 / 12 and noise[1]["variance"] > 0
@@ -109,13 +109,13 @@ def test_the_noise_scale_stands_in_the_record(tmp_path, digits, config, hpcfilte
 @pytest.mark.parametrize("train, message", [
     ({"ramp_batch": 64}, "ramp_batch and ramp_epochs are given together"),
     ({"ramp_batch": 400, "ramp_epochs": 2}, "train.ramp_batch: got 400, more than the global batch of 120"),
-    ({"noise_scale": True}, "train.noise_scale: is measured between ranks, and needs two or more"),
+    ({"noise_scale": True}, "record.noise_scale: is measured between ranks, and needs two or more"),
     ({"reduction": "adasum", "noise_scale": True}, "needs the sum of the gradients"),
     ({"extrapolate": "past", "noise_scale": True}, "needs the gradients at the weights"),
     ({"micro_batch": 8, "noise_scale": True}, "needs the gradient of a rank's samples at once"),
-    ({"optimizer": "adagard"}, "train.optimizer: unknown 'adagard'; known: adadelta"),
-    ({"label_smoothing": 0.1, "loss": "torch.nn:MSELoss"}, "train.label_smoothing: is of the loss cross_entropy"),
-    ({"clip_norm": 0}, "train.clip_norm: expected more than 0"),
+    ({"optimizer": "adagard"}, "optim.name: unknown 'adagard'; known: adadelta"),
+    ({"label_smoothing": 0.1, "loss": "torch.nn:MSELoss"}, "loss.label_smoothing: is of the loss cross_entropy"),
+    ({"clip_norm": 0}, "optim.clip_norm: expected more than 0"),
 ])
 def test_what_does_not_fit_is_refused_before_the_run(tmp_path, digits, config, capsys, train, message):
     assert main(["train", str(config(digits, train=train)), "--run-dir", str(tmp_path / "run")]) == 2
@@ -124,19 +124,19 @@ def test_what_does_not_fit_is_refused_before_the_run(tmp_path, digits, config, c
 
 def test_parts_of_images_whose_gradients_lie_pixel_by_pixel(tmp_path, digits, config, hpcfilter):
     """120 samples in parts of at most 7: none is left alone, which BatchNorm could not normalise."""
-    path = config(digits, train={"micro_batch": 7, "channels_last": True, "epochs": 1})
+    path = config(digits, train={"channels_last": True, "epochs": 1}, **{"pass.micro": {"samples": 7}})
     ok(hpcfilter(2, "train", path, "--run-dir", tmp_path / "run"))
     assert read_run(tmp_path / "run")[2]["accuracy"] > 0.2
 
 
 def test_adasum_has_the_rate_of_one_ranks_batch(tmp_path, digits, config, hpcfilter):
-    path = config(digits, train={"reduction": "adasum", "lr_batch": 60, "lr": 0.01, "schedule": "constant"})
+    path = config(digits, exchange={"kind": "adasum"}, optim={"lr_batch": 60, "lr": 0.01}, schedule={"name": "constant"})
     ok(hpcfilter(2, "train", path, "--run-dir", tmp_path / "run"))
     assert read_run(tmp_path / "run")[1][0]["lr"] == pytest.approx(0.01)
 
 
 def test_adasum_needs_a_power_of_two(tmp_path, digits, config, hpcfilter):
-    done = hpcfilter(3, "train", config(digits, train={"reduction": "adasum"}), "--run-dir", tmp_path / "run")
+    done = hpcfilter(3, "train", config(digits, exchange={"kind": "adasum"}), "--run-dir", tmp_path / "run")
     assert done.returncode == 2 and "needs 1, 2, 4, 8, ... ranks, got 3" in done.stderr
 
 
@@ -148,7 +148,7 @@ def rates(run, generation):
 
 def test_parameter_groups_keep_their_ratio_when_resumed_and_begun_anew(tmp_path, digits, config, capsys):
     """The saved groups hold the rates of their step: the ratio is that of the factory all the same."""
-    tables = {"train": {"optimizer": "custom:two_rates", "schedule": "cosine", "epochs": 4}, "filter": {"policy": "forget", "after": 2}}
+    tables = {"train": {"epochs": 4}, "optim": {"name": "custom:two_rates"}, "schedule": {"name": "cosine"}, "filter": {"policy": "forget", "after": 2}}
     path = config(digits, **tables, checkpoint={"keep": 9})
     assert main(["train", str(path), "--run-dir", str(tmp_path / "whole")]) == 0
     assert "learning rate: its parameter groups get 0.01, 1 times the scheduled rate" in capsys.readouterr().out

@@ -85,7 +85,7 @@ def test_nothing_to_hide_is_the_baseline_bit_for_bit(tmp_path, case, irreducible
 
 def test_beginning_anew(tmp_path, case):
     """After the restart the network and the learning rate are those of a first epoch, and what is hidden stays hidden."""
-    _, epochs, _ = train(case("forget", train={**TRAIN, "epochs": 8, "warmup_epochs": 0}), tmp_path / "run")
+    _, epochs, _ = train(case("forget", train={**TRAIN, "epochs": 8}, schedule={"warmup_epochs": 0}), tmp_path / "run")
     rates, kept = [row["lr"] for row in epochs], [row["kept"] for row in epochs]
     assert rates[3] > rates[2] and rates == sorted(rates[:3], reverse=True) + sorted(rates[3:], reverse=True)
     assert epochs[3]["accuracy"] < epochs[2]["accuracy"] and kept == [1438] * 3 + [1438 - 431] * 5
@@ -178,7 +178,7 @@ def test_centroids_of_a_finished_network(tmp_path, case, hpcfilter):
 
 def test_the_learned_filter(tmp_path, case, hpcfilter):
     """An autoencoder trained by the same loop, its reconstruction errors, both tails cut, and a network trained on the rest."""
-    tables = {"model": {"name": "autoencoder", "width": 8, "latent": 16}, "train": {**TRAIN, "lr": 0.02, "loss": "reconstruction"}}
+    tables = {"model": {"name": "autoencoder", "width": 8, "latent": 16}, "train": {**TRAIN}, "optim": {"lr": 0.02}, "loss": {"name": "reconstruction"}}
     path = case("none", **tables)
     done = hpcfilter(2, "train", path, "--run-dir", tmp_path / "encoder")
     assert done.returncode == 0, done.stderr
@@ -196,12 +196,12 @@ def test_the_learned_filter(tmp_path, case, hpcfilter):
 
 
 def test_a_policy_with_classes_has_no_use_for_reconstruction(tmp_path, case, capsys):
-    path = case("kakurenbo", model={"name": "autoencoder", "width": 4}, train={**TRAIN, "loss": "reconstruction"})
+    path = case("kakurenbo", model={"name": "autoencoder", "width": 4}, train={**TRAIN}, loss={"name": "reconstruction"})
     assert main(["train", str(path), "--run-dir", str(tmp_path / "run")]) == 2
     assert "kakurenbo needs class labels" in capsys.readouterr().err
 
 
 def test_a_diverged_run_stops_with_one_line(tmp_path, case, capsys):
-    assert main(["train", str(case("infobatch", train={**TRAIN, "lr": 1e9})), "--run-dir", str(tmp_path / "run")]) == 2
-    assert "the network has diverged; lower train.lr" in capsys.readouterr().err
+    assert main(["train", str(case("infobatch", train={**TRAIN}, optim={"lr": 1e9})), "--run-dir", str(tmp_path / "run")]) == 2
+    assert "the network has diverged; lower optim.lr" in capsys.readouterr().err
     assert not (tmp_path / "run" / "checkpoints").exists(), "weights that are not finite are no checkpoint"

@@ -93,7 +93,7 @@ def test_lamb_follows_its_equation():
 
 def test_an_optimiser_of_ones_own():
     assert isinstance(make_optimizer(torch.nn.Linear(2, 2), Train(optimizer="custom:adam")), torch.optim.Adam)
-    with pytest.raises(InputError, match="train.optimizer: unknown 'adagard'; known: adadelta, adafactor, adagrad, adam"):
+    with pytest.raises(InputError, match="optim.name: unknown 'adagard'; known: adadelta, adafactor, adagrad, adam"):
         make_optimizer(torch.nn.Linear(2, 2), Train(optimizer="adagard"))
 
 

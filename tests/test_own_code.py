@@ -66,19 +66,19 @@ MODELS = {
     "a_number": ("model.factory: got an int, expected a factory", None),
 }
 OTHERS = [
-    ("train.loss", "mean_loss", "got values of shape (), expected one per sample, (2,); the losses of torch give them with reduction", None),
-    ("train.loss", "float_loss", "train.loss: returned a float, expected a tensor", "return lambda output, target: 1.0"),
-    ("train.loss", "class_loss", "train.loss: mistakes:class_loss returned the class CrossEntropyLoss, expected a factory", "def class_loss"),
-    ("train.loss", "detached_loss", "train.loss: its values do not depend on the weights", "output.detach(), target"),
-    ("train.loss", "third_argument", "missing 1 required positional argument: 'weight'", "lambda output, target, weight"),
-    ("train.loss", "loss_itself", "train.loss: loss_itself takes (output, target), expected a factory: called as ()", "def loss_itself"),
-    ("train.loss", "torch.nn.functional:cross_entropy", "train.loss: cross_entropy takes (input, target, weight, ", None),
-    ("train.optimizer", "returns_no_optimizer", "train.optimizer: mistakes:returns_no_optimizer returned None", "def returns_no_optimizer"),
-    ("train.optimizer", "of_another_model", "an optimiser of 2 parameters, none of which the model trains", "def of_another_model"),
-    ("train.optimizer", "of_no_parameters", "ValueError: optimizer got an empty parameter list", "torch.optim.SGD([], lr"),
-    ("train.optimizer", "wants_a_closure", "train.optimizer: LBFGS calls the loss again and again within a step", None),
-    ("train.optimizer", "NeedsMore", "cannot be made with the parameters: TypeError: NeedsMore.__init__() missing 1 required", "class NeedsMore"),
-    ("train.optimizer", "a_number", "train.optimizer: got an int, expected a factory", None),
+    ("loss.name", "mean_loss", "got values of shape (), expected one per sample, (2,); the losses of torch give them with reduction", None),
+    ("loss.name", "float_loss", "loss.name: returned a float, expected a tensor", "return lambda output, target: 1.0"),
+    ("loss.name", "class_loss", "loss.name: mistakes:class_loss returned the class CrossEntropyLoss, expected a factory", "def class_loss"),
+    ("loss.name", "detached_loss", "loss.name: its values do not depend on the weights", "output.detach(), target"),
+    ("loss.name", "third_argument", "missing 1 required positional argument: 'weight'", "lambda output, target, weight"),
+    ("loss.name", "loss_itself", "loss.name: loss_itself takes (output, target), expected a factory: called as ()", "def loss_itself"),
+    ("loss.name", "torch.nn.functional:cross_entropy", "loss.name: cross_entropy takes (input, target, weight, ", None),
+    ("optim.name", "returns_no_optimizer", "optim.name: mistakes:returns_no_optimizer returned None", "def returns_no_optimizer"),
+    ("optim.name", "of_another_model", "an optimiser of 2 parameters, none of which the model trains", "def of_another_model"),
+    ("optim.name", "of_no_parameters", "ValueError: optimizer got an empty parameter list", "torch.optim.SGD([], lr"),
+    ("optim.name", "wants_a_closure", "optim.name: LBFGS calls the loss again and again within a step", None),
+    ("optim.name", "NeedsMore", "cannot be made with the parameters: TypeError: NeedsMore.__init__() missing 1 required", "class NeedsMore"),
+    ("optim.name", "a_number", "optim.name: got an int, expected a factory", None),
     ("data.augment", "images_alone", "returned a memmap, expected two, images and labels", "def images_alone"),
     ("data.augment", "fewer_labels", "returned labels of shape (118,), expected numbers of shape (119,)", "def fewer_labels"),
     ("data.augment", "smaller", "returned images of shape (119, 7, 8), expected numbers of shape (119, 8, 8)", "def smaller"),
@@ -121,7 +121,7 @@ def test_what_else_is_ones_own(tmp_path, digits, config, capsys, key, name, mess
 @pytest.mark.parametrize("tables, message, text", [
     ({"data": {"augment": "mistakes:fails_later"}}, "data.augment: ZeroDivisionError: in the second epoch", "raise ZeroDivisionError"),
     ({"filter": {"policy": "mistakes:no_selection"}}, "filter.policy: no_selection returned a ndarray, expected a hpcfilter", "def no_selection"),
-    ({"train": {"optimizer": "mistakes:FailingStep"}}, "train.optimizer: its step fails: RuntimeError: no step", 'RuntimeError("no step")'),
+    ({"optim": {"name": "mistakes:FailingStep"}}, "optim.name: its step fails: RuntimeError: no step", 'RuntimeError("no step")'),
 ], ids=["augmentation", "policy", "optimizer"])
 def test_what_fails_only_in_the_run(tmp_path, digits, config, capsys, tables, message, text):
     refused(["train", config(digits, **own("Net"), **tables), "--run-dir", tmp_path / "run"], capsys, message, line_of(text))
@@ -157,7 +157,7 @@ def test_lazy_layers(tmp_path, digits, config):
 def test_every_optimiser_of_torch(tmp_path, digits, config, name):
     """Also where the network begins anew, and the optimiser with it."""
     path = config(digits, model={"name": "mlp", "width": None, "hidden": 8}, filter={"policy": "forget", "after": 1},
-                  train={"optimizer": name, "lr": 0.01, "epochs": 2})
+                  train={"epochs": 2}, optim={"name": name, "lr": 0.01})
     assert main(["train", str(path), "--run-dir", str(tmp_path / "run")]) == 0
 
 
@@ -168,7 +168,7 @@ def test_settings_of_an_optimiser():
     assert [made.defaults[key] for key in ("betas", "eps", "weight_decay")] == [(0.5, 0.6), 0.1, 0.1]
     assert make_optimizer(model, Train(optimizer="torch.optim:RMSprop", momentum=0.3)).defaults["momentum"] == 0.3
     assert make_optimizer(model, Train(optimizer="sgd")).defaults["nesterov"]
-    for options, message in (({"beta": 1}, "train.optimizer_options.beta: unknown key; known: betas, eps, amsgrad"),
+    for options, message in (({"beta": 1}, "optim.options.beta: unknown key; known: betas, eps, amsgrad"),
                              ({"lr": 1}, "lr, momentum and weight_decay are keys of"), ({"betas": [2, 3]}, "Invalid beta parameter")):
         with pytest.raises(InputError, match=message):
             make_optimizer(model, Train(optimizer="adam", optimizer_options=options))
@@ -191,7 +191,7 @@ def test_trying_out_leaves_no_trace(digits, config):
 @pytest.mark.parametrize("train, message", [
     ({"batch": 1, "global_batch": None}, "train.batch: got 1 for 1 rank"),
     ({"global_batch": 1}, "train.global_batch: got 1 for 1 rank"),
-    ({"global_batch": 3, "micro_batch": 2}, "train.micro_batch: got 2 for 1 rank"),
+    ({"global_batch": 3, "micro_batch": 2}, "pass.micro.samples: got 2 for 1 rank"),
     ({"ramp_batch": 1, "ramp_epochs": 1}, "train.ramp_batch: got 1 for 1 rank"),
 ])
 def test_batch_norm_with_one_sample(tmp_path, digits, config, capsys, train, message):
@@ -225,16 +225,16 @@ def test_the_smallest_step(order, samples, size, batch, expected):
 def test_keys_that_would_be_ignored(tmp_path, digits, config, capsys):
     for tables, message in (
             ({"model": {"factory": "mistakes:Net", "name": "mlp", "width": None}}, "model.name: got 'mlp', which would be ignored"),
-            ({"train": {"optimizer": "adamw", "momentum": 0.5}}, "train.momentum: got 0.5, which would be ignored: the optimiser adamw has none"),
-            ({"train": {"trust": 0.01}}, "train.trust: got 0.01, which would be ignored: the optimiser sgd has none"),
-            ({"train": {"optimizer": "rprop", "weight_decay": 0.1}}, "train.weight_decay: got 0.1"),
-            ({"train": {"optimizer": "lars", "optimizer_options": "{eps = 1}"}}, "train.optimizer_options: "),
+            ({"optim": {"name": "adamw", "momentum": 0.5}}, "optim.momentum: got 0.5, which would be ignored: the optimiser adamw has none"),
+            ({"optim": {"trust": 0.01}}, "optim.trust: got 0.01, which would be ignored: the optimiser sgd has none"),
+            ({"optim": {"name": "rprop", "weight_decay": 0.1}}, "optim.weight_decay: got 0.1"),
+            ({"optim": {"name": "lars", "options": "{eps = 1}"}}, "optim.options: "),
             ({"data": {"augment": "mistakes:mirrored", "shift": 2}}, "data.shift: got 2"),
             ({"data": {"shift": 2}}, "data.shift: got 2"),
-            ({"train": {"extrapolation": 0.5}}, "train.extrapolation: got 0.5"),
-            ({"train": {"gamma": 0.5}}, 'train.gamma: got 0.5, which would be ignored: it is of schedule = "step", got "cosine"'),
-            ({"train": {"power": 1}}, "train.power: got 1.0"),
-            ({"train": {"schedule": "polynomial", "milestones": [0.5]}}, "train.milestones: got [0.5]")):
+            ({"pass.extrapolate": {"distance": 0.5}}, "pass.extrapolate.distance: got 0.5"),
+            ({"schedule": {"gamma": 0.5}}, 'schedule.gamma: got 0.5, which would be ignored: it is of schedule = "step", got "cosine"'),
+            ({"schedule": {"power": 1}}, "schedule.power: got 1.0"),
+            ({"schedule": {"name": "polynomial", "milestones": [0.5]}}, "schedule.milestones: got [0.5]")):
         path = config(digits, **tables)
         path.write_text(path.read_text().replace('"{eps = 1}"', "{eps = 1}"))
         refused(["train", path, "--run-dir", tmp_path / "run"], capsys, f"{path}, line ", message)
@@ -245,7 +245,7 @@ def test_keys_that_would_be_ignored(tmp_path, digits, config, capsys):
 
 def test_what_a_run_folder_says_of_itself_is_not_refused(tmp_path, digits, config):
     """Its config.toml has every key, those that come to nothing too."""
-    path = config(digits, **own("Net"), train={"epochs": 1, "optimizer": "adamw", "optimizer_options": None}, data={"augment": "none", "shift": 1})
+    path = config(digits, **own("Net"), train={"epochs": 1}, optim={"name": "adamw", "options": None}, data={"augment": "none", "shift": 1})
     assert main(["train", str(path), "--run-dir", str(tmp_path / "run")]) == 0
     written = tmp_path / "run" / "config.toml"
     assert "momentum" in written.read_text() and main(["train", str(written), "--run-dir", str(tmp_path / "again")]) == 0
@@ -269,7 +269,7 @@ def test_an_optimiser_that_horovod_would_make_otherwise(tmp_path, digits, config
     from conftest import CHECKOUT
 
     monkeypatch.setenv("PYTHONPATH", str(CHECKOUT / "tests"))
-    path = config(digits, train={"optimizer": "mistakes:forgetful", "epochs": 1})
+    path = config(digits, train={"epochs": 1}, optim={"name": "mistakes:forgetful"})
     done = hpcfilter(2, "train", path, "--run-dir", tmp_path / "two")
     assert done.returncode == 2 and "with factor = 1.0 instead of 2.0" in done.stderr
     ok(hpcfilter(1, "train", path, "--run-dir", tmp_path / "one"))

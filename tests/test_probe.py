@@ -218,9 +218,9 @@ def test_a_file_of_another_probe_is_not_gone_on_with(trained, tmp_path, capsys):
 def test_a_probe_of_another_loss_is_not_gone_on_with(trained, tmp_path, capsys):
     words = ["probe", str(trained("a")), "-o", str(tmp_path / "p.h5"), "--what", "sharpness", "--samples", "20"]
     assert cli.main(words) == 0
-    assert cli.main([*words, "--set", "train.label_smoothing=0.1"]) == 2
-    assert "holds a probe of options train.label_smoothing 0.0, got 0.1" in capsys.readouterr().err
-    assert cli.main([*words, "--set", "train.loss=reconstruction"]) == 2
+    assert cli.main([*words, "--set", "loss.label_smoothing=0.1"]) == 2
+    assert "holds a probe of options loss.label_smoothing 0.0, got 0.1" in capsys.readouterr().err
+    assert cli.main([*words, "--set", "loss.name=reconstruction"]) == 2
 
 
 # ---- what it says, and refuses

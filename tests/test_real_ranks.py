@@ -36,6 +36,7 @@ name = "mlp"
 [train]
 epochs = 3
 global_batch = 60
+[schedule]
 warmup_epochs = 0
 [filter]
 policy = "random"

@@ -110,7 +110,7 @@ def test_runs_of_other_settings_are_not_pooled(tmp_path):
     invent(tmp_path / "a", 1, 100, train="lr = 0.1\n")
     invent(tmp_path / "b", 1, 400, train="lr = 1.0\n")
     points, _ = study([tmp_path / "a", tmp_path / "b"])
-    assert [point.policy for point in points] == ["none train.lr=0.1", "none train.lr=1.0"]
+    assert [point.policy for point in points] == ["none optim.lr=0.1", "none optim.lr=1.0"]
     assert [point.policy for point in study([invent(tmp_path / "c", 1, 1), invent(tmp_path / "d", 1, 1, device="cuda:0")])[0]] == [
         "none device=cpu", "none device=cuda"]
 
@@ -259,5 +259,5 @@ def test_a_real_study_from_one_command(tmp_path, digits, real_ranks):
     assert main(["report", str(tmp_path / "runs"), "--picture", str(tmp_path / "p.svg"), "--proposal", str(tmp_path / "p.md"),
                  "--machine", "frontier"]) == 0
     assert "efficiency" in (tmp_path / "p.svg").read_text() and "## On more nodes: all of it modelled" in (tmp_path / "p.md").read_text()
-    again = subprocess.run([*command, "--set", "train.lr=0.2"], cwd=CHECKOUT, capture_output=True, text=True, timeout=250, check=False)
+    again = subprocess.run([*command, "--set", "optim.lr=0.2"], cwd=CHECKOUT, capture_output=True, text=True, timeout=250, check=False)
     assert again.returncode == 2 and "is of a study with other settings" in again.stderr

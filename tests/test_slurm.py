@@ -44,7 +44,9 @@ tau = 0.2
 [train]
 epochs = 8
 global_batch = 20
+[optim]
 lr = 0.05
+[schedule]
 warmup_epochs = 0
 [job]
 machine = "testbed"

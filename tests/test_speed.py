@@ -43,7 +43,7 @@ def test_laps_add_up(monkeypatch):
 
 
 def test_the_parts_of_a_step_and_what_it_moves(tmp_path, digits, config):
-    _, epochs, _ = train(config(digits, train={"breakdown": True}), tmp_path / "run")
+    _, epochs, _ = train(config(digits, record={"breakdown": True}), tmp_path / "run")
     rows = speed(tmp_path / "run")
     assert [row["epoch"] for row in rows] == [0, 1]
     for row, epoch in zip(rows, epochs, strict=True):

@@ -34,13 +34,13 @@ def one_line(words, capsys, *messages):
 
 @pytest.mark.parametrize("setting, message", [
     ("train.epochs=many", "train.epochs: expected a whole number, got 'many'"), ("train.epochs=1.5", "expected a whole number, got 1.5"),
-    ("train.epochs=0", "expected 1 or more, got 0"), ("train.lr=fast", "expected a number, got 'fast'"),
-    ("train.lr=0", "expected more than 0, got 0"), ("train.lr=nan", "expected a finite number"), ("train.momentum=1", "expected less than 1, got 1"),
-    ("train.gamma=2", "expected 1 or less, got 2"), ("train.deterministic=perhaps", "expected true or false, got 'perhaps'"),
-    ("train.optimizer=3", "expected a text in quotes, got 3"), ("train.milestones=3", "expected a list, such as"),
-    ("train.milestones=[0.5, 'x']", "train.milestones.1: expected a number, got 'x'"), ("train=3", "train: expected a table, got 3"),
+    ("train.epochs=0", "expected 1 or more, got 0"), ("optim.lr=fast", "expected a number, got 'fast'"),
+    ("optim.lr=0", "expected more than 0, got 0"), ("optim.lr=nan", "expected a finite number"), ("optim.momentum=1", "expected less than 1, got 1"),
+    ("schedule.gamma=2", "expected 1 or less, got 2"), ("train.deterministic=perhaps", "expected true or false, got 'perhaps'"),
+    ("optim.name=3", "expected a text in quotes, got 3"), ("schedule.milestones=3", "expected a list, such as"),
+    ("schedule.milestones=[0.5, 'x']", "schedule.milestones.1: expected a number, got 'x'"), ("train=3", "train: expected a table, got 3"),
     ("data.path=3", "data.path: expected a path in quotes, got 3"), ("data.path=['a']", "data.path: expected a path in quotes"),
-    ("train.schedule=cosin", "expected 'cosine', 'polynomial', 'step' or 'constant', got 'cosin'; did you mean 'cosine'?"),
+    ("schedule.name=cosin", "expected 'cosine', 'polynomial', 'step' or 'constant', got 'cosin'; did you mean 'cosine'?"),
     ("checkpoint.seconds=0", "checkpoint.seconds: expected more than 0 or 'auto', got 0"),
     ("checkpoint.seconds=[]", "checkpoint.seconds: expected a number or 'auto', got []"),
     ("stop.signals=['SIGUSR1']", "SIGUSR1 is no signal that can be caught; expected names such as USR1, USR2, TERM, got ['SIGUSR1']; did"),
@@ -178,8 +178,8 @@ def test_damaged_files_of_a_run(trained, tmp_path, capsys):
     ("train {} --run-dir r --set train.epoch=1", "epochs"), ("train {} --run-dir r --set job.stage.mehtod=copy", "method"),
     ("train {} --run-dir r --set model.name=resnet", "resnet18"), ("train {} --run-dir r --set model.widht=1", "width"),
     ("train {} --run-dir r --set filter.policy=Kakurenbo", "kakurenbo"), ("train {} --run-dir r --set filter.policy=infobach", "infobatch"),
-    ("train {} --run-dir r --set score.name=margn", "margin"), ("train {} --run-dir r --set train.optimizer=lamp", "lamb"),
-    ("train {} --run-dir r --set train.loss=crossentropy", "cross_entropy"), ("train {} --run-dir r --set data.augment=shift-flip", "shift_flip"),
+    ("train {} --run-dir r --set score.name=margn", "margin"), ("train {} --run-dir r --set optim.name=lamp", "lamb"),
+    ("train {} --run-dir r --set loss.name=crossentropy", "cross_entropy"), ("train {} --run-dir r --set data.augment=shift-flip", "shift_flip"),
     ("train {} --run-dir r --set data.order=globl", "global"), ("train {} --run-dir r --set job.signal=SIGUSR2", "USR2"),
 ])
 def test_did_you_mean(digits, config, tmp_path, monkeypatch, capsys, words, hint):

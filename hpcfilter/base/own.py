@@ -31,7 +31,7 @@ def imported(path, where):
 
 
 class code:
-    """Around the user's own code, `with code("train.loss"): ...`: whatever it raises becomes an OwnCode of one line. May be entered again."""
+    """Around the user's own code, `with code("loss.name"): ...`: whatever it raises becomes an OwnCode of one line. May be entered again."""
 
     def __init__(self, where, theirs=True, *things):
         """where: what the line begins with, such as the key of the config that names the code. theirs: if not, nothing is done. things: what to

@@ -90,3 +90,8 @@ class Permutation:
                 column += shift[row]
                 column -= columns * (column >= columns)
         return row * columns + column
+
+
+def seed_of(seed, epoch, stream, index=0):
+    """A seed for torch's generator as a function of (seed, epoch, index) and its use."""
+    return int(hash64(seed, epoch, np.array([index]), stream)[0] >> np.uint64(1))

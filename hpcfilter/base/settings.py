@@ -33,6 +33,12 @@ class Table(BaseModel):
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
 
+class NamedTable(BaseModel):
+    """A table whose other keys belong to the function or class it names."""
+
+    model_config = ConfigDict(extra="allow")
+
+
 class Source:
     """Where settings come from: a TOML file and the `--set` strings that override it."""
 
@@ -65,7 +71,7 @@ class Source:
             raise InputError(f"{self.place(keys)}{'.'.join(keys)}: {problem}" if keys else f"{self.path}: {problem}") from None
 
     def commanded(self, key):
-        """Whether a `--set` names this very key, such as "train.lr"."""
+        """Whether a `--set` names this very key, such as "optim.lr"."""
         return any(setting.partition("=")[0].strip() == key for setting in self.settings)
 
     def place(self, keys):
@@ -89,10 +95,19 @@ def override(tables, setting):
         pass  # a bare word is a string
     *path, last = key.strip().split(".")
     for table in path:
-        tables = tables.setdefault(table, {})
-        if not isinstance(tables, dict):
+        tables = _entry(tables, table) if isinstance(tables, list) else tables.setdefault(table, {})
+        if not isinstance(tables, dict | list):
             raise InputError(f"--set: got '{setting}', but '{table}' is a value, not a table")
+    if isinstance(tables, list):
+        raise InputError(f"--set: got '{setting}', but '{path[-1]}' is a list of tables; expected {'.'.join(path)}.0.KEY=VALUE for its first")
     tables[last] = value
+
+
+def _entry(tables, number):
+    """An entry of a list of tables, by its number from 0 on."""
+    if not number.isdigit() or int(number) >= len(tables):
+        raise InputError(f"--set: got '{number}', expected the number of a table in the list, from 0 to {len(tables) - 1}")
+    return tables[int(number)]
 
 
 def describe(error, schema, given):
@@ -108,9 +123,10 @@ def _fields(schema, keys):
     """The keys that are known in a table of tables, and lists of them, which may be left out."""
     for key in keys:
         if not key.isdigit():  # a number of a list
-            found = schema.model_fields[key].annotation
+            fields = {field.alias or name: field for name, field in schema.model_fields.items()}
+            found = fields[key].annotation
             schema = next(one for one in (found, *typing.get_args(found)) if hasattr(one, "model_fields"))
-    return list(schema.model_fields)
+    return [field.alias or name for name, field in schema.model_fields.items()]
 
 
 def _shown(text, error):
@@ -122,10 +138,13 @@ def _shown(text, error):
 
 def _line(text, keys):
     """The line of the TOML text where the key stands, or None."""
-    table = ""
+    table, lists = "", {}
     for number, line in enumerate(text.splitlines(), 1):
         if header := re.match(r"\s*\[([\w.]+)\]", line):
             table = header[1]
+        elif header := re.match(r"\s*\[\[([\w.]+)\]\]", line):  # a table of a list, known by its number
+            lists[header[1]] = lists.get(header[1], -1) + 1
+            table = f"{header[1]}.{lists[header[1]]}"
         here = [*filter(None, table.split("."))]
         if (word := re.match(r"\s*([\w-]+)\s*=", line)) and [*here, word[1]] == keys[: len(here) + 1]:
             return number

@@ -1,14 +1,14 @@
-"""Who am I, and how do we add up: the only speaker of mpi4py and Horovod."""
+"""Who am I, and how do we add up: the only speaker of mpi4py."""
 
 import os
 import sys
 
 from hpcfilter.base.errors import InputError
-from hpcfilter.comm.base import SerialComm, check_adasum
+from hpcfilter.comm.base import Comm, SerialComm
 from hpcfilter.comm.launcher import Placement, contradiction, left_out, placement, speaks
 from hpcfilter.comm.visibility import show_own_gpu
 
-__all__ = ["Placement", "SerialComm", "check_adasum", "check_not_left_out", "placement", "speaks", "surroundings", "world"]
+__all__ = ["Comm", "Placement", "SerialComm", "check_not_left_out", "placement", "speaks", "surroundings", "world"]
 
 ALONE = "HPCFILTER_ALONE"  # set where one process is to train, although there is room for more
 START = "start it with mpirun, srun or jsrun"
@@ -58,8 +58,20 @@ def surroundings():
     comm = world(SCRIPT)
     check_not_left_out(comm, SCRIPT)
     if horovod and horovod.is_initialized():
-        if horovod.size() != comm.size:
-            raise InputError(f"comm: Horovod has {horovod.size()} ranks, the launch {comm.size}; start the script with mpirun, srun or jsrun")
-        if comm.size > 1:
-            comm.horovod()  # checks that the two can be used side by side
+        check_beside(comm, horovod)
     return comm
+
+
+def check_beside(comm, horovod):
+    """Raise InputError on all ranks unless Horovod, which has been initialised, can be used beside this communicator.
+
+    horovod: the module horovod.torch, of a script or a training that has imported it.
+    """
+    if horovod.size() != comm.size:
+        raise InputError(f"comm: Horovod has {horovod.size()} ranks, the launch {comm.size}; start the script with mpirun, srun or jsrun")
+    with comm.together():
+        if horovod.rank() != comm.rank:
+            raise InputError(f"comm: Horovod says rank {horovod.rank()} of {horovod.size()}, MPI says {comm.rank} of {comm.size}; "
+                             "Horovod must be built with the MPI of this launch (HOROVOD_WITH_MPI=1)")
+        if comm.size > 1 and not horovod.mpi_threads_supported():
+            raise InputError("comm: this MPI runs without MPI_THREAD_MULTIPLE, which Horovod beside mpi4py needs")

@@ -1,71 +1,80 @@
-"""What a communicator can do. SerialComm is the whole of it for one process."""
+"""What a communicator can do: numbers between ranks, and nothing else. SerialComm is the whole of it for one process."""
 
 import traceback
+from abc import ABC, abstractmethod
 from contextlib import contextmanager
 
 import numpy as np
 
-from hpcfilter.base.errors import OwnCode, Refusal, on_all
+from hpcfilter.base.errors import OwnCode, Refusal
 
 
-def check_adasum(parts, what):
-    """Raise InputError, as one of all ranks, for a number of gradients that Adasum cannot bring together. what: they are of, "ranks" or "nodes"."""
-    if parts & (parts - 1):
-        raise on_all(f"train.reduction: adasum goes in pairs of pairs and needs 1, 2, 4, 8, ... {what}, got {parts}")
-
-
-class SerialComm:
-    """One process: every sum is what it was. The other communicators override the collectives.
+class Comm(ABC):
+    """One rank among all. What a communicator lacks is an error when it is made, never a silent no-op.
 
     rank, size: position among all ranks. local_rank, local_size: position among the ranks of this node.
-    sent: bytes of payload that this rank has handed to collectives so far.
+    backend: its name. sent: bytes of payload that this rank has handed to collectives so far.
     """
 
     rank, size, local_rank, local_size = 0, 1, 0, 1
-    backend = "serial"
+    backend = ""
     sent = 0
+    _last = ()  # what is done before the communicator is left
 
+    @abstractmethod
     def sum(self, array):
         """Elementwise sum over the ranks. array: numpy array or number. Returns a new array of the same shape and type."""
-        return np.array(array)
 
+    @abstractmethod
     def max(self, array):
         """Elementwise maximum over the ranks."""
-        return np.array(array)
 
+    @abstractmethod
     def min(self, array):
         """Elementwise minimum over the ranks."""
-        return np.array(array)
 
+    @abstractmethod
     def exscan(self, value):
         """Sum over the ranks before this one; 0 on rank 0. value: int, or int64 array (elementwise). Returns the same shape."""
-        return 0 * value
 
+    @abstractmethod
     def allgather(self, array):
         """Every rank's array (first axis may differ in length), in rank order, on every rank. Returns a list."""
-        return [np.asarray(array)]
 
+    @abstractmethod
     def gather(self, array):
         """On rank 0 an iterator over every rank's array in rank order, one in memory at a time; elsewhere an empty one.
 
         Rank 0 must run it to its end.
         """
-        return iter([np.asarray(array)])
 
+    @abstractmethod
     def bcast(self, value, root=0):
         """`value` of rank `root`, a small Python object, on every rank."""
-        return value
 
+    @abstractmethod
     def alltoallv(self, parts):
         """Send parts[r] to rank r. parts: one array per rank, equal type. Returns what each rank sent here, in rank order."""
-        return [np.array(parts[0])]
 
+    @abstractmethod
     def barrier(self):
         """Wait for all ranks."""
 
+    @abstractmethod
     def channel(self):
         """A line of its own between the ranks, for a thread beside the work. All ranks must call. Returns Channel."""
-        return Channel()
+
+    @abstractmethod
+    def abort(self, code):
+        """End all ranks at once with an exit code, for errors that only this rank knows of."""
+
+    @abstractmethod
+    def close(self):
+        """Leave the communicator, so that a process may then exit with any code without being taken for a crash."""
+
+    def before_close(self, action):
+        """Have `action` run when the communicator is left. Whoever brings a library that uses the ranks too ends it so."""
+        self._last = (*self._last, action)
 
     @contextmanager
     def together(self):
@@ -94,49 +103,47 @@ class SerialComm:
                 result = action()
         return self.bcast(result)
 
-    # What follows is for training; the tensors are torch's.
 
-    def distribute(self, optimizer, model, deterministic=False, reduction="sum", compression="none"):
-        """Make `optimizer.step()` add up the gradients of all ranks first. Returns the optimizer to use.
+class SerialComm(Comm):
+    """One process: every sum is what it was."""
 
-        deterministic: always in the same order, so that the sums are the same bits in every run on as many ranks. reduction: "sum", "average" or
-        "adasum", which brings gradients that agree together like an average, and those that do not like a sum (Maleki et al., arXiv 2006.02924,
-        equation 3). compression: "fp16" sends them as float16.
-        """
-        return optimizer
+    backend = "serial"
 
-    def adasum_parts(self, on_gpus):
-        """How many gradients Adasum brings together: those of the ranks; on GPUs with NCCL those of the nodes, each the mean of its ranks.
-        All ranks must call. Raises InputError on all ranks for a number that Adasum cannot do."""
-        return 1
+    def sum(self, array):
+        return np.array(array)
 
-    def finish_sums(self, optimizer):
-        """Wait until the gradients of all ranks are added up, which has begun during the backward pass. optimizer: of `distribute`."""
+    def max(self, array):
+        return np.array(array)
 
-    def step(self, optimizer):
-        """`optimizer.step()` after `finish_sums`."""
-        optimizer.step()
+    def min(self, array):
+        return np.array(array)
 
-    def broadcast(self, model):
-        """Give rank 0's parameters and buffers to all ranks, in place."""
+    def exscan(self, value):
+        return 0 * value
 
-    def sum_tensor(self, tensor, name):
-        """Sum over the ranks, the way gradients are added up. tensor: floating-point, on any device. name: the same on all ranks.
+    def allgather(self, array):
+        return [np.asarray(array)]
 
-        Returns a new tensor.
-        """
-        return tensor.clone()
+    def gather(self, array):
+        return iter([np.asarray(array)])
 
-    def average_buffers(self, model, share):
-        """Make the buffers that a state dict holds equal on all ranks, in place: the mean of floating-point ones (the statistics of BatchNorm),
-        rank 0's of others. share: this rank's weight, of 1 in all."""
+    def bcast(self, value, root=0):
+        return value
+
+    def alltoallv(self, parts):
+        return [np.array(parts[0])]
+
+    def barrier(self):
+        pass
+
+    def channel(self):
+        return Channel()
 
     def abort(self, code):
-        """End all ranks at once with an exit code, for errors that only this rank knows of."""
         raise SystemExit(code)
 
     def close(self):
-        """Leave the communicator, so that a process may then exit with any code without being taken for a crash."""
+        pass
 
 
 class Channel:

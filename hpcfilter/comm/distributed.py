@@ -6,10 +6,10 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
-from hpcfilter.comm.base import SerialComm
+from hpcfilter.comm.base import Channel, Comm
 
 
-class TorchComm(SerialComm):
+class TorchComm(Comm):
     """The ranks of torch.distributed, on a gloo group of its own, since the numbers live on the host whatever the gradients use.
 
     group: a process group, such as that of the data-parallel ranks where a network is spread over several; default all ranks.
@@ -90,6 +90,15 @@ class TorchComm(SerialComm):
 
     def barrier(self):
         dist.barrier(group=self._group)
+
+    def channel(self):
+        return Channel()
+
+    def abort(self, code):
+        raise SystemExit(code)  # the script's own launcher ends the others
+
+    def close(self):
+        """The process group is the script's own, and stays."""
 
 
 def _bytes(array):

@@ -1,20 +1,17 @@
-"""Real ranks: mpi4py for numbers and thresholds, Horovod for gradients. This file and no other imports them.
+"""Real ranks: numbers over mpi4py. This file and no other imports it.
 
 mpi4py must be imported before torch (on some machines the other order fails), so `world()` comes first in every verb.
 """
 
-import os
-
 import numpy as np
 from mpi4py import MPI
 
-from hpcfilter.base.errors import InputError, on_all
-from hpcfilter.comm.base import Channel, SerialComm, check_adasum
+from hpcfilter.comm.base import Channel, Comm
 
 _LENGTH, _DATA = 1, 2  # message tags
 
 
-class MPIComm(SerialComm):
+class MPIComm(Comm):
     """All ranks of this launch, on a duplicate of MPI_COMM_WORLD."""
 
     backend = "mpi"
@@ -25,7 +22,6 @@ class MPIComm(SerialComm):
         node = self._mpi.Split_type(MPI.COMM_TYPE_SHARED)
         self.local_rank, self.local_size = node.Get_rank(), node.Get_size()
         node.Free()
-        self._hvd = None
 
     def _reduce(self, array, op):
         array = np.asarray(array)
@@ -99,76 +95,12 @@ class MPIComm(SerialComm):
     def channel(self):
         return MPIChannel(self._mpi.Dup()) if MPI.Query_thread() == MPI.THREAD_MULTIPLE else Channel()
 
-    def horovod(self, deterministic=False):
-        """Horovod, started at the first use. deterministic: as in `distribute`; counts at the first use only."""
-        if self._hvd is None:
-            if deterministic:
-                os.environ["HOROVOD_FUSION_THRESHOLD"] = "0"  # else what is summed in one message, and so in which order, depends on timing
-            with self.together():
-                try:
-                    import horovod.torch as hvd
-                except ImportError as error:
-                    raise InputError(f"comm: {self.size} ranks train with Horovod, which does not import ({error}); "
-                                     "build it with jobs/build_horovod.sh, or train with one process") from None
-            hvd.init()
-            with self.together():
-                if (hvd.rank(), hvd.size()) != (self.rank, self.size):
-                    raise InputError(f"comm: Horovod says rank {hvd.rank()} of {hvd.size()}, MPI says {self.rank} of {self.size}; "
-                                     "Horovod must be built with the MPI of this launch (HOROVOD_WITH_MPI=1)")
-                if not hvd.mpi_threads_supported():
-                    raise InputError("comm: this MPI runs without MPI_THREAD_MULTIPLE, which Horovod beside mpi4py needs")
-            self._hvd = hvd
-        return self._hvd
-
-    def distribute(self, optimizer, model, deterministic=False, reduction="sum", compression="none"):
-        hvd = self.horovod(deterministic)
-        compressor = {"none": hvd.Compression.none, "fp16": hvd.Compression.fp16}[compression]
-        op = {"sum": hvd.Sum, "average": hvd.Average, "adasum": hvd.Sum}[reduction]
-        optimizer = hvd.DistributedOptimizer(optimizer, named_parameters=model.named_parameters(), op=op, compression=compressor)
-        if reduction == "adasum":
-            optimizer.op = hvd.Adasum  # asked for with op=, Horovod would step on each rank first, whose momentum no checkpoint could keep
-        return optimizer
-
-    def adasum_parts(self, on_gpus):
-        nodes = on_gpus and bool(self.horovod().nccl_built())
-        parts, what = (-(-self.size // self.local_size), "nodes") if nodes else (self.size, "ranks")
-        if nodes and int(self.max(self.local_size)) != int(self.min(self.local_size)):
-            raise on_all("train.reduction: adasum on GPUs needs as many ranks on every node")
-        check_adasum(parts, what)
-        return parts
-
-    def finish_sums(self, optimizer):
-        optimizer.synchronize()
-
-    def step(self, optimizer):
-        with optimizer.skip_synchronize():
-            optimizer.step()
-
-    def broadcast(self, model):
-        for parameter in model.parameters():
-            parameter.data = parameter.data.contiguous()  # Horovod refuses other layouts
-        self.horovod().broadcast_parameters(model.state_dict(), root_rank=0)
-
-    def sum_tensor(self, tensor, name):
-        hvd = self.horovod()
-        return hvd.allreduce(tensor, name=name, op=hvd.Sum)
-
-    def average_buffers(self, model, share):
-        kept = model.state_dict()
-        for name, buffer in model.named_buffers():
-            if name in kept and buffer.is_floating_point():
-                buffer.copy_(self.sum_tensor(buffer * share, f"buffer.{name}"))
-            elif name in kept:
-                numbers = buffer.cpu().numpy().copy()
-                self._mpi.Bcast(_bytes(numbers))
-                buffer.copy_(buffer.new_tensor(numbers))
-
     def abort(self, code):
         MPI.COMM_WORLD.Abort(code)
 
     def close(self):
-        if self._hvd is not None:
-            self._hvd.shutdown()
+        for action in self._last:
+            action()
         self._mpi.Barrier()
         if not MPI.Is_finalized():
             MPI.Finalize()
@@ -192,11 +124,6 @@ class MPIChannel(Channel):
             self._mpi.Recv([data, MPI.BYTE], source=status.Get_source())
             texts[status.Get_source()] = data.decode()
         return texts
-
-
-def _bytes(array):
-    """The memory of a C-contiguous array as uint8 (n,)."""
-    return array.reshape(-1).view(np.uint8)
 
 
 def _offsets(lengths):

@@ -9,10 +9,10 @@ import threading
 import numpy as np
 
 from hpcfilter.base.errors import BrokenInvariant
-from hpcfilter.comm.base import SerialComm
+from hpcfilter.comm.base import Channel, Comm
 
 
-class ThreadComm(SerialComm):
+class ThreadComm(Comm):
     """One rank of `run`; all ranks of one run share `room`."""
 
     backend = "threads"
@@ -22,7 +22,7 @@ class ThreadComm(SerialComm):
         self.local_rank, self.local_size = rank, self.size
         self._room = room
 
-    def _exchange(self, name, value):
+    def _meet(self, name, value):
         """Show `value` to all ranks; return all ranks' values in rank order."""
         room = self._room
         room.slots[self.rank] = (name, value)
@@ -36,33 +36,42 @@ class ThreadComm(SerialComm):
         return [slot[1] for slot in seen]
 
     def sum(self, array):
-        values = self._exchange("sum", np.asarray(array))
+        values = self._meet("sum", np.asarray(array))
         return np.sum(values, axis=0, dtype=values[0].dtype)
 
     def max(self, array):
-        return np.max(self._exchange("max", np.asarray(array)), axis=0)
+        return np.max(self._meet("max", np.asarray(array)), axis=0)
 
     def min(self, array):
-        return np.min(self._exchange("min", np.asarray(array)), axis=0)
+        return np.min(self._meet("min", np.asarray(array)), axis=0)
 
     def exscan(self, value):
-        return sum(self._exchange("exscan", np.array(value, np.int64))[: self.rank], 0 * value)
+        return sum(self._meet("exscan", np.array(value, np.int64))[: self.rank], 0 * value)
 
     def allgather(self, array):
-        return self._exchange("allgather", np.asarray(array))
+        return self._meet("allgather", np.asarray(array))
 
     def gather(self, array):
-        values = self._exchange("gather", np.asarray(array))
+        values = self._meet("gather", np.asarray(array))
         return iter(values if self.rank == 0 else [])
 
     def bcast(self, value, root=0):
-        return self._exchange("bcast", value)[root]
+        return self._meet("bcast", value)[root]
 
     def alltoallv(self, parts):
-        return [np.array(sent[self.rank]) for sent in self._exchange("alltoallv", [np.asarray(p) for p in parts])]
+        return [np.array(sent[self.rank]) for sent in self._meet("alltoallv", [np.asarray(p) for p in parts])]
 
     def barrier(self):
-        self._exchange("barrier", None)
+        self._meet("barrier", None)
+
+    def channel(self):
+        return Channel()
+
+    def abort(self, code):
+        raise SystemExit(code)
+
+    def close(self):
+        pass
 
 
 class _Room:

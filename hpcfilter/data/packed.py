@@ -49,9 +49,14 @@ class Split:
     images: np.ndarray
     labels: np.ndarray
     origin: np.ndarray
+    digest: str = ""  # of the whole file
 
     def __len__(self):
         return len(self.images)
+
+    def labels_of(self, owned):
+        """The labels of a block of rows, int64 (n,). owned: range. For targets that are classes."""
+        return np.asarray(self.labels[owned.start : owned.stop], np.int64)
 
     def rows(self, index):
         """Read rows in the order given. index: int64 (b,). Returns (images (b, ...), labels (b, ...)), copies."""
@@ -169,7 +174,8 @@ def open_packed(path):
         form, text, digest = (read_attribute(file, name) for name in ("hpcfilter", "about", "digest"))
         if form != FORMAT or not isinstance(text, str) or not isinstance(digest, str):
             raise InputError(f"{path}: got a packed file of format {form}, expected {FORMAT}, with about and digest; pack it again")
-        train, test = (Split(name, *(own_array(file, f"{name}/{part}") for part in ("images", "labels", "origin"))) for name in ("train", "test"))
+        train, test = (Split(name, *(own_array(file, f"{name}/{part}") for part in ("images", "labels", "origin")), digest)
+                       for name in ("train", "test"))
     about = _about(path, text)
     for split in (train, test):
         rows, labels, lengths = split.images.shape[1:], split.labels, {len(split), len(split.labels), len(split.origin)}

@@ -20,6 +20,14 @@ class ResidentRows:
             self._images, self._labels = (torch.from_numpy(part).to(device) for part in split.whole())
         except TypeError as error:
             raise InputError(f"data.resident: {error}") from None
+        self._split, self.digest, self.row_bytes = split, split.digest, split.row_bytes
+
+    def __len__(self):
+        return len(self._split)
+
+    def labels_of(self, owned):
+        """As data.Split has it."""
+        return self._split.labels_of(owned)
 
     def rows(self, index):
         """Rows in the order given. index: int64 (b,). Returns (images (b, ...), labels (b, ...)), tensors."""

@@ -11,8 +11,9 @@ import numpy as np
 from hpcfilter.base.errors import InputError
 from hpcfilter.base.registry import choose
 from hpcfilter.filter.deal import DEALS
-from hpcfilter.select.policies import check_score, find_policy, given_file, policy_function
+from hpcfilter.select.policies import check_score, facts_of, find_policy, given_file, policy_function
 from hpcfilter.select.scores import make_score
+from hpcfilter.select.selector import Stretch
 
 
 @contextmanager
@@ -29,22 +30,26 @@ def in_call_words():
         raise renamed from None
 
 
-def choices(policy, parameters, order, score, epochs, labels, given):
+def choices(policy, parameters, after, order, score, epochs, labels, given):
     """What the arguments of a filter name. labels: whether there are some. given: names of the columns that the caller has.
 
-    Returns (policy's function with all its parameters, those of the policy itself, the score, how samples are dealt, (path, columns) as
-    `policies.given_file`). Raises InputError in the words of the call.
+    Returns (its Stretches, the score, how samples are dealt, (path, columns) as `policies.given_file`). Raises InputError in the words of the call.
     """
     with in_call_words():
-        schedule = {} if epochs is None else {"epochs": epochs}
+        if epochs is not None and after >= epochs:
+            raise InputError(f"filter.after: got {after}, expected fewer than the {epochs} epochs of the training, or nothing is ever hidden")
+        schedule = {} if epochs is None else {"epochs": epochs - after}
         function, bound = policy_function(policy, parameters, True, labels, "none (give labels=...)", given, **schedule)
         deal = choose(DEALS, order, "filter.order")
         score = {"name": score} if isinstance(score, str) else dict(score)
-        score = make_score(score.pop("name", "auto"), score, True, "none", getattr(find_policy(policy), "score", "loss"))
-        check_score(policy, bound, function.keywords, score, given)
+        score = make_score(score.pop("name", "auto"), score, True, "none", facts_of(find_policy(policy)).score or "loss")
+        if not given and facts_of(find_policy(policy)).once(bound) and not after:
+            raise InputError(f"filter.after: missing (of {policy}, which cuts once, by what earlier epochs have shown); such as after=20")
+        check_score(policy, bound, function.keywords, score, given, after)
         if score.needs_features or score.needs_passes:
             raise InputError(f"score.name: {score.name} needs more than losses and logits; use `hpcfilter score`")
-        return function, bound, score, deal, given_file(policy, bound, instead=given)
+        looking = [Stretch(0, "none", policy_function("none", {}, True, labels, "none")[0])] if after else []
+        return [*looking, Stretch(after, policy, function, bound)], score, deal, given_file(policy, bound, instead=given)
 
 
 def count(num_samples, comm):
@@ -106,12 +111,12 @@ def checksum(array):
     return zlib.crc32(f"{array.shape}".encode(), zlib.crc32(values))
 
 
-def whole_epoch(epoch):
-    """An epoch as int. Raises InputError unless it is a whole number from 0 on."""
+def whole_epoch(epoch, where="set_epoch"):
+    """An epoch as int. where: for errors. Raises InputError unless it is a whole number from 0 on."""
     try:
         number = operator.index(epoch)
     except TypeError:
-        raise InputError(f"Filter: set_epoch: got {type(epoch).__name__} {epoch!r}, expected a whole number from 0 on") from None
+        raise InputError(f"Filter: {where}: got {type(epoch).__name__} {epoch!r}, expected a whole number from 0 on") from None
     if number < 0:
-        raise InputError(f"Filter: set_epoch: got {number}, expected a whole number from 0 on")
+        raise InputError(f"Filter: {where}: got {number}, expected a whole number from 0 on")
     return number

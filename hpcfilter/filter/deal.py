@@ -1,6 +1,6 @@
 """How the samples of an epoch are dealt to the ranks when a loader of the user's cuts them into batches: equally many to each.
 
-The batches of `sampler` know the global batch size; here only the user's loader does, and it may prefetch, drop the last batch or stop in the middle.
+The batches of `select.order` know the global batch size; here only the user's loader does, and it may prefetch, drop the last batch or stop in the middle.
 """
 
 from dataclasses import dataclass
@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from hpcfilter.base.randomness import Permutation
+from hpcfilter.select.home import weights_of
 from hpcfilter.select.kept import KeptSet
-from hpcfilter.select.sampler import shard_plan, weights_of
+from hpcfilter.select.order import shard_plan
 
 
 @dataclass

@@ -18,18 +18,21 @@ import weakref
 import numpy as np
 
 from hpcfilter.base.errors import InputError, on_all
-from hpcfilter.base.shard import edges, shard
+from hpcfilter.base.shard import shard
 from hpcfilter.comm import surroundings
 from hpcfilter.data import read_given
 from hpcfilter.filter import state as states
 from hpcfilter.filter.arguments import checksum, choices, count, in_call_words, own_columns, own_labels, whole_epoch
 from hpcfilter.filter.deal import Hand
 from hpcfilter.filter.indexed import Indexed
-from hpcfilter.filter.seen import Seen, indices, shown
+from hpcfilter.filter.shown import indices, shown
 from hpcfilter.filter.walk import Walk, say_unfinished
-from hpcfilter.select.policies import find_policy
-from hpcfilter.select.sampler import deliver, table_digest
+from hpcfilter.select.home import deliver
+from hpcfilter.select.order import table_digest
+from hpcfilter.select.policies import facts_of, find_policy
 from hpcfilter.select.scores import Scores
+from hpcfilter.select.seen import Seen
+from hpcfilter.select.selector import Selector
 
 
 class Filter:
@@ -38,7 +41,8 @@ class Filter:
     num_samples: of the whole data set, N. policy, parameters: as in the table [filter]. comm: default the ranks of torch.distributed if it is
     initialised, else those of the MPI launch. epochs: of the whole training, for the policies that have a schedule. order: "global" (every rank can
     read every sample) or "shard" (a rank trains only the block of indices that it owns). score: name, or dict with a name and the score's
-    parameters. labels: class of every sample, int (N,), for per_class, class_floor and the noise guard. given: what a policy reads from a file,
+    parameters. after: epochs in which all samples train and are only looked at; the policy begins then, and counts its epochs from there. labels: class
+    of every sample, int (N,), for per_class, class_floor and the noise guard. given: what a policy reads from a file,
     name -> (N,) array. partial: whether batches may be left out and epochs end early; else a batch that is left out is refused at once, and an epoch
     of which more than a tenth did not come when it is over.
 
@@ -50,13 +54,14 @@ class Filter:
     """
 
     def __init__(self, num_samples, policy="infobatch", *, comm=None, seed=0, epochs=None, order="global", score="auto", labels=None, given=None,
-                 partial=False, **parameters):
+                 partial=False, after=0, **parameters):
         self.comm = comm = comm or surroundings()
         self._warned = set()
         with comm.together():
             total = count(num_samples, comm)
-            self._policy, bound, score, self._deal, (path, columns) = choices(policy, parameters, order, score, epochs, labels is not None,
-                                                                                given or ())
+            self._after = whole_epoch(after, "after")
+            stretches, score, self._deal, (path, columns) = choices(policy, parameters, self._after, order, score, epochs, labels is not None,
+                                                                    given or ())
             owned = shard(total, comm.rank, comm.size)
             whole = {name: checksum(array) for name, array in {"labels": labels, **(given if isinstance(given, dict) else {})}.items()}
             labels = None if labels is None else own_labels(labels, owned, total)
@@ -67,21 +72,21 @@ class Filter:
                 raise InputError(f"Filter: got both given= and the file {path}, expected one of them")
             if path is not None:
                 given = read_given(path, columns, owned, total, part=(comm.rank, comm.size))
-        function = find_policy(policy)
-        free = ("epochs", getattr(function, "given", (None,))[0])  # a training may be lengthened, and a file be moved
-        plain = {key: value for key, value in {**bound, **self._policy.keywords}.items() if key not in free}
+        self._facts = facts_of(find_policy(policy))
+        free = ("epochs", (self._facts.given or (None,))[0])  # a training may be lengthened, and a file be moved
+        plain = {key: value for key, value in {**stretches[-1].parameters, **stretches[-1].select.keywords}.items() if key not in free}
         self._identity = {"samples": total, "policy": policy, "parameters": json.dumps(plain, default=str, sort_keys=True), "score": score.identity(),
-                          "seed": int(seed), "order": order}
-        self._epochs, self._training = bound.get("epochs"), epochs
+                          "seed": int(seed), "order": order, "after": self._after}
+        self._epochs, self._training = stretches[-1].parameters.get("epochs"), epochs
         states.check_equal({**self._identity, "epochs": self._epochs, "given": sorted(given),
                             "partial": bool(partial), **{f"{name} (checksum)": value for name, value in whole.items()}}, comm)
         classes = 0 if labels is None else int(comm.max(labels.max())) + 1
         self._identity["given"] = table_digest({**given, **({} if labels is None else {"labels": labels})}, owned, comm)
         self.scores = Scores(owned, total, score, labels, classes, given)
-        self._shards, self._seed, self._order = edges(total, comm.size), int(seed), order
+        self._selector, self._order = Selector(stretches, self.scores, int(seed), comm), order
         self._learns = policy not in ("none", "random", "static")  # from the losses that come
-        self._needs_classes = score.needs_classes or getattr(function, "needs_classes", False)
-        self._trained, self._looked = Seen(score.needs_batches), Seen()
+        self._needs_classes = score.needs_classes or self._facts.needs_classes
+        self._trained, self._looked = self._nothing_seen()
         self._walk = Walk(total, bool(partial))
         self.epoch, self._over = 0, None  # an epoch that was over when its state was taken
         self._select(consumed=0)
@@ -148,7 +153,8 @@ class Filter:
         if losses.shape != index.shape:
             raise InputError(f"Filter: losses: got shape {tuple(losses.shape)}, expected one per index, {tuple(index.shape)}")
         here = walk.place(index)
-        self._trained.add(hand.index[here], hand.real[here], self._look(losses, output, target))
+        self._trained.add(hand.index[here], self._step, self._look(losses, output, target), hand.real[here])
+        self._step += 1
         walk.go_on(here, index)
         weight = walk.weight(here, losses.device)
         if here.stop < len(hand.index) or not hand.stand_ins:
@@ -163,15 +169,15 @@ class Filter:
         Each rank has another number of them, perhaps none: go forward with the bare network (`model.module` of DistributedDataParallel, whose wrapper
         communicates), in eval mode without gradients, and hand what comes out to `observe`.
         """
-        return np.asarray(self.scores.owned)[self._wants_a_look()]
+        return self._selector.hidden(self.selection)
 
     def observe(self, losses, index, output=None, target=None):
         """Take over a forward pass over samples of `hidden`. Arguments as of `loss`. Raises InputError for other samples."""
         index, owned = indices(index, self.scores.total), self.scores.owned
         own = index[(index >= owned.start) & (index < owned.stop)]
-        if len(own) < len(index) or not self._wants_a_look()[own - owned.start].all():
+        if len(own) < len(index) or not self._selector.wanted(self.selection)[own - owned.start].all():
             raise InputError(f"Filter: observe: got indices from {index.min()} to {index.max()}, expected those of `hidden` on this rank alone")
-        self._looked.add(index, np.ones(len(index), bool), self._look(losses, output, target))
+        self._looked.add(index, self._step, self._look(losses, output, target))
 
     # What the selection says
 
@@ -188,7 +194,7 @@ class Filter:
     @property
     def begins_anew(self):
         """Whether the network and the learning-rate schedule are to begin anew now, at the beginning of this epoch (FORGET, CCS, Dyn-Unc)."""
-        return 0 < self.epoch == self.selection.began and self._hand.first == 0 and self._walk.cursor == 0
+        return self._facts.anew and 0 < self.epoch == self._after and self._hand.first == 0 and self._walk.cursor == 0
 
     @property
     def first_epoch(self):
@@ -210,8 +216,7 @@ class Filter:
             self._walk.read()
         columns = {f"scores.{name}": array for name, array in self.scores.columns().items()}
         for kind, seen in (("trained", self._trained), ("looked", self._looked)):
-            index, rows = seen.settle(self.comm)
-            columns |= {f"{kind}.index": index, **{f"{kind}.{name}": array for name, array in rows.items()}}
+            columns |= {f"{kind}.{name}": array for name, array in seen.rows().items()}
         self._check_whole(len(columns["trained.index"]), self._walk.missing if epoch_over and not self._walk.partial else 0)
         whole = states.gather(columns, self.comm)
         self._walk.saved = cursor
@@ -226,12 +231,11 @@ class Filter:
         state: rank 0's counts. Raises InputError on all ranks for the state of another policy, data set, seed, score or order.
         """
         names = [f"scores.{name}" for name in self.scores.columns()]
-        plain, arrays = states.check(state, self._identity, self._epochs, names, self.comm)
+        plain, arrays = states.check(state, self._identity, self._epochs, names, self._columns, self.comm)
         blocks = states.scatter(arrays, self.comm)
         self.scores.restore({name.removeprefix("scores."): blocks.pop(name) for name in names})
-        for kind, seen in (("trained.", self._trained), ("looked.", self._looked)):
-            rows = {name.removeprefix(kind): array for name, array in blocks.items() if name.startswith(kind)}
-            seen.restore(*deliver(rows.pop("index"), rows, self._shards, self.comm))
+        self._trained, self._looked = self._nothing_seen(*map(self._came_home(blocks), ("trained.", "looked.")))
+        self._step = int(self.comm.max(self._trained.rows()["step"].max(initial=-1))) + 1
         self.epoch, self._over = plain["epoch"], None
         self._select(None if plain["over"] else plain["consumed"])
         self._walk.longest = plain["longest"]
@@ -245,17 +249,33 @@ class Filter:
     def _select(self, consumed):
         """The selection of this epoch, and this rank's hand: what is left of it when `consumed` samples are trained; nothing when None are left."""
         with in_call_words():
-            self.selection = self._policy(self.scores, self.epoch, self._seed, self.comm)
+            self.selection = self._selector.select(self.epoch)
         self.kept = int(self.comm.sum(np.count_nonzero(self.selection.keep)))
         if not self.kept and consumed is not None:
             raise on_all("filter: the policy keeps no sample in this epoch")
         self._hand = Hand.empty() if consumed is None else \
-            self._deal(self.selection, self.scores, self._shards, self.comm, self._seed, self.epoch, consumed)
+            self._deal(self.selection, self.scores, self._selector.shards, self.comm, self._selector.seed, self.epoch, consumed)
         self._walk.begin(self._hand, self.epoch)
         self._drawn = False
 
-    def _wants_a_look(self):
-        return self.selection.refresh & (not self.selection.frozen) & (not self.scores.score.needs_batches)
+    @property
+    def _columns(self):
+        """What is kept of each sample that was seen."""
+        return "value", *(("confidence", "correct") if self._needs_classes else ())
+
+    def _nothing_seen(self, trained=None, looked=None):
+        """Two Seen, of training and of looks at hidden samples. trained, looked: rows that they go on from."""
+        self._step = 0  # batches of the epoch
+        return Seen(self._columns, trained), Seen(self._columns, looked)
+
+    def _came_home(self, blocks):
+        """Function of a prefix, which gives the rows of that kind that this rank owns. blocks: of a state, each rank has its part."""
+        def rows(kind):
+            mine = {name.removeprefix(kind): array for name, array in blocks.items() if name.startswith(kind)}
+            index, columns = deliver(mine.pop("index"), mine, self._selector.shards, self.comm)
+            return {"index": index, **columns}
+
+        return rows
 
     def _look(self, losses, output, target):
         return shown(losses, output, target, self.scores.score, self._identity["policy"] if self._needs_classes else None)
@@ -264,23 +284,20 @@ class Filter:
         """The observations of the epoch go to the owners of the samples."""
         with self.comm.together():
             self._walk.read()
-        index, columns = self._trained.settle(self.comm)
-        looked, looks = self._looked.settle(self.comm)
-        self._check_whole(len(index), self._walk.missing, self._drawn and self._learns)
-        bad = np.count_nonzero(~np.isfinite(columns["value"]))
-        counts = np.array([len(index), bad, np.count_nonzero(self._wants_a_look()), len(looked)], np.int64)
+        trained, looked = self._trained.rows(), self._looked.rows()
+        self._check_whole(len(trained["index"]), self._walk.missing, self._drawn and self._learns)
+        bad, wanted = np.count_nonzero(~np.isfinite(trained["value"])), np.count_nonzero(self._selector.wanted(self.selection))
+        counts = np.array([len(trained["index"]), bad, wanted, len(looked["index"])], np.int64)
         seen, bad, wanted, looked_at = (int(count) for count in self.comm.sum(counts))
         if seen and seen == bad:
             raise on_all(f"Filter: epoch {self.epoch}: not one of {seen} losses is finite: the network has diverged")
         self._warn("bad", bad, f"{bad} of {seen} losses are not finite; their samples are kept")
         self._warn("hidden", wanted and not looked_at, f"the policy wants a forward pass over {wanted} hidden samples (`hidden`, `observe`); "
                    'without it their scores stay as they are (refresh="none" says so)')
-        self.scores.advance(self.selection)
+        self._selector.take(self.selection, trained, int(self.comm.max(self._step)))
         if not self.selection.frozen:
-            self.scores.observe(*deliver(index, columns, self._shards, self.comm))
-            self.scores.observe(looked, looks)
-        self._trained.clear()
-        self._looked.clear()
+            self._selector.look(looked.pop("index"), looked)
+        self._trained, self._looked = self._nothing_seen()
 
     def _check_whole(self, came, missing, wanted=False):
         """Warn when samples of the epoch did not come to `loss`, refuse it when many did not. came, missing: samples of this rank. wanted: whether

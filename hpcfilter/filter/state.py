@@ -5,7 +5,6 @@ import torch
 
 from hpcfilter.base.errors import InputError
 from hpcfilter.base.shard import edges
-from hpcfilter.filter.seen import COLUMNS
 
 
 def gather(columns, comm):
@@ -40,18 +39,18 @@ def check_equal(identity, comm):
                 raise InputError(f"Filter: {key}: got {value} on rank {comm.rank} and {first[key]} on rank 0, expected the same on all ranks")
 
 
-def check(state, identity, epochs, rows, comm):
+def check(state, identity, epochs, rows, seen, comm):
     """Refuse a state that is not of this filter; rank 0's state counts. All ranks must call.
 
     identity: what must be equal. epochs: of the training, which may differ only between two epochs. rows: names of the columns that must have one
-    row per sample. Returns (plain values, name -> numpy array, on rank 0). Raises InputError on all ranks.
+    row per sample. seen: of those of a sample that was seen. Returns (plain values, name -> numpy array, on rank 0). Raises InputError on all ranks.
     """
     arrays = {}
 
     def read():
         try:
             plain = _plain(state, identity, epochs, comm.size)
-            arrays.update(_arrays(state, identity["samples"], rows))
+            arrays.update(_arrays(state, identity["samples"], rows, seen))
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise InputError(f"Filter: not a state of a filter: {type(error).__name__} {error}") from None
         return plain
@@ -77,14 +76,14 @@ def _plain(state, identity, epochs, ranks):
     return plain
 
 
-def _arrays(state, samples, rows):
+def _arrays(state, samples, rows, seen):
     """The columns of a state as numpy arrays, checked."""
     arrays = {name: value.cpu().numpy() for name, value in state.items() if isinstance(value, torch.Tensor)}
     for name in rows:
         if arrays[name].shape != (samples,):
             raise InputError(f"Filter: {name}: got a state with shape {arrays[name].shape}, expected ({samples},)")
     for kind in ("trained", "looked"):
-        index, lengths = arrays[f"{kind}.index"], {len(arrays[f"{kind}.{name}"]) for name in ("index", *COLUMNS)}
+        index, lengths = arrays[f"{kind}.index"], {len(arrays[f"{kind}.{name}"]) for name in ("index", "step", *seen)}
         if len(lengths) > 1 or not np.all((index >= 0) & (index < samples)):
             raise InputError(f"Filter: {kind}: got a state whose rows do not fit: lengths {sorted(lengths)}, indices up to {index.max(initial=0)}")
     return arrays

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from hpcfilter.base.errors import InputError
-from hpcfilter.filter.seen import indices
+from hpcfilter.filter.shown import indices
 
 EARLY = 2  # batches of an epoch whose index is read at once, wherever it lies
 OUT_OF_ORDER = ("usual causes: the loader is sharded a second time (Lightning: Trainer(use_distributed_sampler=False); Accelerate: keep the loader "

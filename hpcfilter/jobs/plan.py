@@ -135,7 +135,7 @@ def describe(plan, chain=1):
     lines.append(f"{jobs}, and as much in each of up to {job.max_requeues} requeues" if job.requeue else f"{jobs}; not requeued")
     batch = global_batch(plan.config, layout.ranks)
     idle = f" ({layout.ranks - batch} of the ranks have none)" if batch < layout.ranks else ""
-    lines.append(f"global batch {batch}, {batch / layout.ranks:.6g} samples per rank and step{idle}, policy {plan.config.filter.policy}")
+    lines.append(f"global batch {batch}, {batch / layout.ranks:.6g} samples per rank and step{idle}, policy {plan.config.policy}")
     size = os.path.getsize(job.stage.source or plan.config.data.path)
     lines.append(f"data {job.stage.source or plan.config.data.path}: {size / 2**30:.3g} GiB, " + _staging(plan))
     return "\n".join(lines)

@@ -6,10 +6,10 @@ from contextlib import chdir
 from pathlib import Path
 
 from hpcfilter.base.errors import InputError
-from hpcfilter.comm import check_adasum
 from hpcfilter.data import open_packed
 from hpcfilter.train import checkpoint
 from hpcfilter.train.checks import check_run, fixed, given_rows
+from hpcfilter.train.exchange import check_adasum
 
 SITES_OWN = "torch", "mpi4py", "horovod"  # modules that a login node may lack
 
@@ -49,7 +49,7 @@ def _check_layout(plan):
     named = any("CUDA_VISIBLE_DEVICES" in env for env in (plan.machine.env, plan.job.env))
     if train.device == "cuda" and not (layout.gpus_per_rank or named):
         raise InputError('train.device: got cuda, but the ranks of this job see no GPU; expected job.gpus_per_rank = 1, or the device "auto"')
-    if train.reduction == "adasum":  # with GPUs it may bring the nodes together, not the ranks; what fits the ranks fits the nodes too
+    if plan.config.exchange.kind == "adasum":  # with GPUs it may bring the nodes together, not the ranks; what fits the ranks fits the nodes too
         check_adasum(*(layout.nodes, "nodes") if layout.gpus_per_rank else (layout.ranks, "ranks"))
 
 

@@ -30,7 +30,7 @@ def make_targets(parts, names, kind, renumber, where, notes):
     """
     labels = {split: part.labels for split, part in parts.items()}
     if all(label is None for label in labels.values()):
-        notes.said.append("there are no labels; targets are zeros, which no loss needs but that of train.loss = \"reconstruction\"")
+        notes.said.append("there are no labels; targets are zeros, which no loss needs but that of loss.name = \"reconstruction\"")
         return Targets({split: np.zeros(part.images.shape[0], np.float32) for split, part in parts.items()}, none=True)
     for split, label in labels.items():
         if label is None:

@@ -17,10 +17,12 @@ class Stopwatch:
     def __call__(self, phase):
         start, outer, self._inner = time.perf_counter(), self._inner, 0.0
         self._open[phase] = start
-        yield
-        whole = time.perf_counter() - self._open.pop(phase)
-        self.seconds[phase] += whole - self._inner
-        self._inner = outer + whole
+        try:
+            yield
+        finally:
+            whole = time.perf_counter() - self._open.pop(phase)
+            self.seconds[phase] += whole - self._inner
+            self._inner = outer + whole
 
     def so_far(self):
         """The seconds by phase, with those of the outermost phase that is still open."""
@@ -37,7 +39,12 @@ class Laps:
 
     def __init__(self, *parts, wait=None):
         """wait: function that returns when the device has done what it was told to; without it, times on a GPU are those of the telling."""
-        self.seconds, self._wait = dict.fromkeys(parts, 0.0), wait
+        self._parts, self._wait = parts, wait
+        self.reset()
+
+    def reset(self):
+        """Begin to count anew."""
+        self.seconds = dict.fromkeys(self._parts, 0.0)
         self.start()
 
     def start(self):

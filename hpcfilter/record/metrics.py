@@ -30,6 +30,7 @@ class Record:
     def __init__(self, run_dir, speaks):
         self.path = Path(run_dir) / "metrics.jsonl"
         self.speaks = speaks
+        self._warned = set()
 
     @contextmanager
     def alone(self):
@@ -95,6 +96,12 @@ class Record:
         """One line on the console."""
         if self.speaks:
             print(text, flush=True)
+
+    def warn_once(self, kind, text):
+        """`warn`, the first time of each kind."""
+        if kind not in self._warned:
+            self.warn(text)
+        self._warned.add(kind)
 
     def warn(self, text):
         """One line on the error output."""

@@ -4,6 +4,8 @@ No row is read and no model made. What comes with hpcfilter needs no torch for i
 """
 
 import math
+import re
+from contextlib import contextmanager
 from pathlib import Path
 
 from hpcfilter.base.errors import InputError
@@ -11,13 +13,16 @@ from hpcfilter.base.own import imported
 from hpcfilter.base.registry import choose
 from hpcfilter.base.shard import shard
 from hpcfilter.data import augmentation, read_given
-from hpcfilter.select.policies import check_score, find_policy, given_file, policy_function
+from hpcfilter.select.policies import check_score, facts_of, find_policy, given_file, policy_function
 from hpcfilter.select.scores import make_score
+from hpcfilter.select.selector import Stretch
+from hpcfilter.train.exchange import exchange_of
 from hpcfilter.train.models import check_model, find_model
+from hpcfilter.train.passes import passes_of
 
 LOSSES = "cross_entropy", "mse", "reconstruction"
-# The keys of [train] that an optimiser has not, of those optimisers that are known without torch
-UNUSED = {"sgd": ("trust",), "lars": ("optimizer_options",), "lamb": ("momentum", "trust", "optimizer_options")}
+# The keys of [optim] that an optimiser has not, of those optimisers that are known without torch
+UNUSED = {"sgd": ("trust",), "lars": ("options",), "lamb": ("momentum", "trust", "options")}
 
 
 def check_run(config, dataset, ranks, elsewhere=None):
@@ -54,19 +59,19 @@ def _check_model(config, dataset, ranks):
 
 
 def _check_loss(config, dataset, ranks):
-    name = loss_name(config.train, classes_of(config, dataset))
+    name = loss_name(config.loss, classes_of(config, dataset))
     if ":" in name:
-        imported(name, "train.loss")
+        imported(name, "loss.name")
     elif dataset and not dataset.labelled and name != "reconstruction":
-        raise InputError(f'train.loss: got "{config.train.loss}", but {dataset.path} has rows without targets; expected "reconstruction" with a '
+        raise InputError(f'loss.name: got "{config.loss.name}", but {dataset.path} has rows without targets; expected "reconstruction" with a '
                          "model such as autoencoder, or a data set that is packed with its labels")
     elif name == "mse" and classes_of(config, dataset) > 1:
-        raise InputError(f'train.loss: got "mse", which is of numbers, but {dataset.path} has {len(dataset.classes)} classes; '
+        raise InputError(f'loss.name: got "mse", which is of numbers, but {dataset.path} has {len(dataset.classes)} classes; '
                          'expected "cross_entropy"')
     elif dataset and not config.model.factory:
         _check_values(name, config, dataset)
-    if config.train.label_smoothing and name != "cross_entropy":
-        raise InputError("train.label_smoothing: is of the loss cross_entropy; this run has another one")
+    if config.loss.label_smoothing and name != "cross_entropy":
+        raise InputError("loss.label_smoothing: is of the loss cross_entropy; this run has another one")
 
 
 def _check_values(loss, config, dataset):
@@ -75,48 +80,60 @@ def _check_values(loss, config, dataset):
     made = math.prod(inputs) if hasattr(find_model(config.model.name, None), "makes_samples") else outputs
     wanted = math.prod(inputs) if loss == "reconstruction" else outputs
     if made != wanted:
-        raise InputError(f"train.loss: {loss} takes {wanted} values per sample, and the model {config.model.name} gives {made}; "
+        raise InputError(f"loss.name: {loss} takes {wanted} values per sample, and the model {config.model.name} gives {made}; "
                          "the loss reconstruction and the model autoencoder go together")
 
 
 def _check_policy(config, dataset, ranks):
-    given_file(config.filter.policy, policy_of(config, dataset)[1])
+    for number, stretch in enumerate(stretches_of(config, dataset)):
+        with in_phase(config, number):
+            given_file(stretch.policy, stretch.parameters)
 
 
 def _check_score(config, dataset, ranks):
-    policy, parameters = policy_of(config, dataset)
     score = score_of(config, dataset)
     if score.needs_passes:
         raise InputError(f"score.name: {score.name} is taken of a finished network, by `hpcfilter score`, not while it trains")
-    check_score(config.filter.policy, parameters, policy.keywords, score)
+    for number, stretch in enumerate(stretches_of(config, dataset)):
+        with in_phase(config, number):
+            check_score(stretch.policy, stretch.parameters, stretch.select.keywords, score, before=stretch.begin)
 
 
 def _check_steps(config, dataset, ranks):
     train, batch = config.train, global_batch(config, ranks)
     if train.ramp_batch and train.ramp_batch > batch:
         raise InputError(f"train.ramp_batch: got {train.ramp_batch}, more than the global batch of {batch} that it is to grow to")
-    if train.noise_scale and ranks == 1:
-        raise InputError("train.noise_scale: is measured between ranks, and needs two or more")
+    if config.record.noise_scale and ranks == 1:
+        raise InputError("record.noise_scale: is measured between ranks, and needs two or more")
 
 
 def _check_optimizer(config, dataset, ranks):
-    if (name := config.train.optimizer) in UNUSED:
+    if (name := config.optim.name) in UNUSED:
         idle = dict.fromkeys(UNUSED[name], f"the optimiser {name} has none")
     else:
         from hpcfilter.train.optim import unused  # needs torch
 
-        idle = unused(config.train)
-    config.refuse({f"train.{key}": why for key, why in idle.items()})
+        idle = unused(config.optim)
+    config.refuse({f"optim.{key}": why for key, why in idle.items()})
+
+
+def _check_exchange(config, dataset, ranks):
+    exchange_of(config.exchange)
+
+
+def _check_passes(config, dataset, ranks):
+    passes_of(config.passes)
 
 
 CHECKS = (  # key of the config that may name code of the user's own -> its check
-    ("data.path", _check_ranks), ("data.augment", _check_augmentation), ("model.factory", _check_model), ("train.loss", _check_loss),
-    ("filter.policy", _check_policy), ("score.name", _check_score), ("train.batch", _check_steps), ("train.optimizer", _check_optimizer))
+    ("data.path", _check_ranks), ("data.augment", _check_augmentation), ("model.factory", _check_model), ("loss.name", _check_loss),
+    ("filter.policy", _check_policy), ("score.name", _check_score), ("train.batch", _check_steps), ("optim.name", _check_optimizer),
+    ("exchange.kind", _check_exchange), ("pass", _check_passes))
 
 
 def classes_of(config, dataset):
     """How many classes the targets are of, 0 when they are none: a reconstruction has the sample itself for its target. dataset: None for some."""
-    return 0 if config.train.loss == "reconstruction" else len(dataset.classes) if dataset else 1
+    return 0 if config.loss.name == "reconstruction" else len(dataset.classes) if dataset else 1
 
 
 def shapes_of(config, dataset):
@@ -136,45 +153,68 @@ def fixed(config, ranks):
     return {**config.fixed(), "train.global_batch": global_batch(config, ranks)}
 
 
-def loss_name(train, classes):
+def loss_name(loss, classes):
     """One of LOSSES, or package.module:factory. Raises InputError."""
-    name = train.loss if train.loss != "auto" else "cross_entropy" if classes else "mse"
+    name = loss.name if loss.name != "auto" else "cross_entropy" if classes else "mse"
     if ":" not in name:
-        choose(dict.fromkeys(LOSSES), name, "train.loss")
+        choose(dict.fromkeys(LOSSES), name, "loss.name")
     if name == "cross_entropy" and not classes:
-        raise InputError("train.loss: cross_entropy needs class labels; give mse or package.module:factory")
+        raise InputError("loss.name: cross_entropy needs class labels; give mse or package.module:factory")
     return name
 
 
-def policy_of(config, dataset):
-    """The policy of a run config and its own parameters, as policies.policy_function gives them. Raises InputError."""
-    classes = classes_of(config, dataset)
-    policy, values = policy_function(config.filter.policy, config.filter.model_extra, classes, classes, _target(dataset), epochs=config.train.epochs)
-    for key, value in values.items():
-        if isinstance(value, Path):  # as data.path is: the run folder's config must mean the same file from anywhere
-            values[key] = value.absolute()
-            config.filter.model_extra[key] = str(values[key])
-    return policy, values
+def stretches_of(config, dataset):
+    """The policies of a run config, one Stretch for each phase. Raises InputError."""
+    classes, target, found = classes_of(config, dataset), _target(dataset), []
+    for number, phase in enumerate(config.all_phases()):
+        table, begin = phase.filter or config.filter, sum(before.epochs for before in config.all_phases()[:number])
+        with in_phase(config, number):
+            select, values = policy_function(table.policy, table.model_extra, classes, classes, target, epochs=phase.epochs)
+        for key, value in values.items():
+            if isinstance(value, Path):  # as data.path is: the run folder's config must mean the same file from anywhere
+                values[key] = value.absolute()
+                table.model_extra[key] = str(values[key])
+        found.append(Stretch(begin, table.policy, select, values))
+    return found
+
+
+@contextmanager
+def in_phase(config, number):
+    """What names a key of [filter] in an error names that of the phase, where the phase has a filter of its own."""
+    try:
+        yield
+    except InputError as error:
+        if not config.all_phases()[number].filter:
+            raise
+        raise type(error)(re.sub(r"^filter\.", f"phase.{number}.filter.", str(error))) from error
 
 
 def score_of(config, dataset):
     """The score of a run config, a scores.Score. Raises InputError."""
-    return make_score(config.score.name, config.score.model_extra, classes_of(config, dataset), _target(dataset),
-                      default=getattr(find_policy(config.filter.policy), "score", "loss"))
+    tables = [phase.filter or config.filter for phase in config.all_phases()]
+    ranked = sorted({score for table in tables if (score := facts_of(find_policy(table.policy)).score)})
+    if len(ranked) > 1 and config.score.name == "auto":
+        raise InputError(f"score.name: the policies of the phases rank by {' and '.join(ranked)}; give the one that all are to use")
+    default = ranked[0] if ranked else "loss"
+    return make_score(config.score.name, config.score.model_extra, classes_of(config, dataset), _target(dataset), default)
 
 
 def given_rows(config, dataset, part=None):
-    """The rows of the file that the policy works with, if it does: name -> array (n,). Raises InputError.
+    """The rows of the files that the policies work with, if they do: name -> array (n,). Raises InputError.
 
     part: (rank, ranks), for the rows that a rank owns; they check the whole file together. None for no row and no check but of what the file says.
     """
-    path, columns = given_file(config.filter.policy, policy_of(config, dataset)[1])
-    if path is None:
-        return {}
-    total = len(dataset.train)
-    if part is None:
-        return read_given(path, columns, range(0), total, dataset.digest, blocks=())
-    return read_given(path, columns, shard(total, *part), total, dataset.digest, part)
+    total, given, files = len(dataset.train), {}, {}
+    for stretch in stretches_of(config, dataset):
+        path, columns = given_file(stretch.policy, stretch.parameters)
+        for name in columns if path is not None else ():
+            if files.setdefault(name, path) != path:
+                raise InputError(f"filter.policy: the phases read the column {name} of {files[name]} and of {path}; expected one file")
+        if path is not None and part is None:
+            given |= read_given(path, columns, range(0), total, dataset.digest, blocks=())
+        elif path is not None:
+            given |= read_given(path, columns, shard(total, *part), total, dataset.digest, part)
+    return given
 
 
 def _target(dataset):

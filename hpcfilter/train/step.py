@@ -1,64 +1,86 @@
-"""One training step: forward and backward on this rank's samples, the sum over the ranks, the optimiser."""
-
-from functools import partial
+"""One training step: samples become gradients, gradients of all ranks meet, weights move, and what was seen is noted."""
 
 import torch
 
 from hpcfilter.base.alive import faults
+from hpcfilter.base.alive.pulse import beat
 from hpcfilter.base.own import code
-from hpcfilter.train import optim
+from hpcfilter.base.randomness import seed_of
+from hpcfilter.train.optim import set_rate
 
 
-def step(run, batch, images, labels, rate, seed, seen, lap):
-    """Train one batch. Each rank's loss is its part of the sum over the global batch, divided by the global count, or by a rank's share of that where
-    the ranks' gradients are averaged. All ranks must call.
+class Step:
+    """What a pass needs of a step, on this rank.
 
-    batch: sampler.Batch of this rank. images, labels: its rows. rate: learning rate, of which each parameter group gets its part. seed: of what the
-    model draws. seen: Columns that take the observations. lap: Laps. With train.micro_batch the samples go forward in equal parts of at most that
-    many, whose gradients are added up; BatchNorm normalises each part by itself, as on as many ranks, and takes its running statistics from one part
-    after the other.
+    network: train.network.Network. rate: learning rate, of which each parameter group gets its part. seed: of what is drawn in the step.
     """
-    optimizer, comm = run.optimizer, run.comm
-    optim.set_rate(optimizer, rate, run.ratios)
-    run.network.seed(seed)
-    optimizer.zero_grad()
-    if len(batch.index):  # a rank without samples in this step still takes part in the sum of the gradients, with zeros
-        _gradients(run, batch, images, labels, rate, seed, seen, lap)
-    comm.finish_sums(optimizer)
+
+    def __init__(self, network, exchange, rate, seed, see, lap):
+        """see: function of (name -> tensor (b,)) that takes what was observed. lap: record.clock.Laps."""
+        self.network, self.rate, self.seed = network, rate, seed
+        self._exchange, self._see, self._lap = exchange, see, lap
+
+    def losses(self, x, y):
+        """Forward pass of which nothing is noted. Returns losses (b,), one per sample."""
+        return self.network.forward(x, y)[1]
+
+    def forward(self, x, y):
+        """Forward pass whose observations count for the samples. Returns losses (b,)."""
+        output, losses = self.network.forward(x, y)
+        self._see({**self.network.observe(output, y, losses), "loss": losses})
+        self._lap("forward")
+        return losses
+
+    def backward(self, loss, last):
+        """Backward pass of a part of the loss, tensor (); the last one begins the exchange."""
+        self._exchange.backward(loss, self.network.model, last)
+        self._lap("backward")
+
+
+def train_step(parts, progress, batch, rows):
+    """Train one batch. All ranks must call, also with a batch that is empty on this rank.
+
+    batch: select.order.Batch of this rank. rows: its (inputs, targets), numpy or tensors.
+    """
+    network, updates, lap = parts.network, parts.updates, parts.laps
+    seed = seed_of(parts.config.seed, progress.epoch, f"dropout {progress.step}", parts.comm.rank)
+    lap("input")
+    faults.point("before_step")
+    set_rate(updates.optimizer, progress.rate, updates.ratios)
+    network.seed(seed)
+    updates.optimizer.zero_grad()
+    if len(batch.index):  # a rank without samples still takes part in the exchange
+        seen = _InParts(progress, batch)
+        updates.passes(Step(network, updates.exchange, progress.rate, seed, seen, lap), [_weighted(network, updates.exchange, batch, rows)])
+    updates.exchange.finish(updates.optimizer)
     lap("communication")
-    if run.noise:
-        run.noise.step()
-    if run.config.train.clip_norm:
-        optim.clip(run.network.model, run.config.train.clip_norm)
-    with code("train.optimizer: its step fails", ":" in run.config.train.optimizer):
-        comm.step(optimizer)
+    if updates.noise:
+        updates.noise.step()
+    if most := parts.config.optim.clip_norm:  # Pascanu et al., arXiv 1211.5063, algorithm 1
+        torch.nn.utils.clip_grad_norm_(network.model.parameters(), most)
+    with code("optim.name: its step fails", ":" in parts.config.optim.name):
+        updates.exchange.step(updates.optimizer)
     lap("optimiser")
-    faults.point("weights", run.network.model.parameters())
+    faults.point("weights", network.model.parameters())
+    faults.point("after_step")
+    progress.step += 1
+    beat()
 
 
-def _gradients(run, batch, images, labels, rate, seed, seen, lap):
-    """Forward and backward; the last backward pass begins the sum over the ranks."""
-    network, extrapolation = run.network, run.extrapolation
-    x, y = network.tensors(images, labels)
+def _weighted(network, exchange, batch, rows):
+    """A batch on the device: (x, y, weight), whose sum of weight * loss is this rank's part of the loss."""
+    x, y = network.tensors(*rows)
     faults.point("samples", x)
-    weight = torch.from_numpy(batch.weight).to(x.device) / (batch.total / (run.comm.size if run.own_mean else 1))
-    count = -(-len(x) // (run.config.train.micro_batch or len(x)))
-    parts = list(zip(*(part.tensor_split(count) for part in (x, y, weight)), strict=True))  # equal but for one sample: BatchNorm needs more than one
-    if extrapolation:
-        extrapolation.away(rate, [partial(_loss, network, *part) for part in parts], seed)
-    for number, (x, y, weight) in enumerate(parts, 1):
-        output, losses = network.forward(x, y)
-        loss = (losses * weight).sum()
-        seen.add(network.observe(output, y, losses), losses)
-        lap("forward")
-        if number < len(parts):
-            optim.accumulate(loss, network.model)
-        else:
-            loss.backward()
-        lap("backward")
-    if extrapolation:
-        extrapolation.back()
+    return x, y, torch.from_numpy(batch.weight).to(network.device) / exchange.divisor(batch)
 
 
-def _loss(network, x, y, weight):
-    return (network.forward(x, y)[1] * weight).sum()
+class _InParts:
+    """Takes the observations of a batch that goes forward in parts, in their order."""
+
+    def __init__(self, progress, batch):
+        self._progress, self._batch, self._done = progress, batch, 0
+
+    def __call__(self, columns):
+        here = self._batch.index[self._done : self._done + len(columns["loss"])]
+        self._done += len(here)
+        self._progress.seen.add(here, self._progress.step, columns)

@@ -1,15 +1,8 @@
 """Who trains this epoch: a policy is a pure function (scores, epoch, seed, comm) -> Selection. No files, no torch, no clock.
 
 The state that its docstring speaks of comes on top of the 19 B per sample of every run (importance, confidence, correct, seen, streak, fresh).
-A policy's keyword-only parameters are its config schema. Attributes of the function say the rest:
-    score            the score it ranks by unless [score] names another; default loss
-    needs_classes    it reads class labels
-    given            (parameter that names a file, columns of the file that it reads from scores.given)
-    needs_given      it cannot do without
-    sums_to_n        (parameters) -> whether the weights of the kept samples claim to sum to N
-    cuts_after       (parameters) -> the epochs of scoring before a cut that is made once, or None
-    own_tail         it hides a hard tail itself, so the noise guard would be a second one
-    problem          what is wrong with a set of parameters that are right one by one, or None
+A policy's keyword-only parameters are its config schema; what else must be known of it stands in its decorator
+(policy.Facts). Epochs are those of its phase. A new policy is a file and an entry in POLICIES.
 """
 
 import inspect
@@ -27,6 +20,7 @@ from hpcfilter.select.policies.guards import guarded
 from hpcfilter.select.policies.infobatch import infobatch
 from hpcfilter.select.policies.kakurenbo import kakurenbo
 from hpcfilter.select.policies.none import none
+from hpcfilter.select.policies.policy import facts_of, policy
 from hpcfilter.select.policies.random import random
 from hpcfilter.select.policies.rho import rho
 from hpcfilter.select.policies.selection import Selection
@@ -37,7 +31,7 @@ from hpcfilter.select.policies.two_sided import two_sided
 
 FORM = "(scores, epoch, seed, comm, *, keys of [filter]), which returns a hpcfilter.Selection"
 
-__all__ = ["POLICIES", "Selection", "check_score", "find_policy", "given_file", "policy_function"]
+__all__ = ["POLICIES", "Selection", "check_score", "facts_of", "find_policy", "given_file", "policy", "policy_function"]
 
 POLICIES = {function.__name__: function for function in (
     none, random, static, two_sided, kakurenbo, infobatch, seta, bls, selective_backprop, forget, ccs, rho, es, dyn_unc)}
@@ -56,21 +50,25 @@ def given_file(name, values, instead=()):
 
     values: the policy's parameters. instead: columns that the caller has already. Raises InputError when the policy cannot do without.
     """
-    function = find_policy(name)
-    parameter, columns = getattr(function, "given", (None, ()))
+    facts = facts_of(find_policy(name))
+    parameter, columns = facts.given or (None, ())
     path = values.get(parameter)
-    if path is None and getattr(function, "needs_given", False) and not set(columns) <= set(instead):
+    if path is None and facts.needs_given and not set(columns) <= set(instead):
         raise InputError(f"filter.{parameter}: missing; expected a table made by hpcfilter, with the column {' and '.join(columns)}")
     return path, columns
 
 
-def check_score(name, values, guards, score, given=()):
-    """Raise InputError when a policy cannot work with a score. values, guards: parameters of the two. given: columns that the caller has already."""
-    function = find_policy(name)
-    after = getattr(function, "cuts_after", lambda values: None)(values)
-    if after is not None and after < score.warmup and not given:
-        raise InputError(f"filter.after: the score {score.name} is known after {score.warmup} epochs, got a cut after {after}")
-    if score.needs_batches and (guards["noise"] or (getattr(function, "own_tail", False) and values["high"])):
+def check_score(name, values, guards, score, given=(), before=0):
+    """Raise InputError when a policy cannot work with a score. values, guards: parameters of the two. given: columns that the caller has already.
+    before: epochs of the phases before it."""
+    facts = facts_of(find_policy(name))
+    if facts.once(values) and not given:
+        if not before:
+            raise InputError(f"filter.policy: {name} cuts once, by what earlier epochs have shown; expected a phase before its own: "
+                             "[[phase]] epochs = 20, then a [[phase]] with this filter")
+        if before < score.warmup:
+            raise InputError(f"filter.policy: the score {score.name} is known after {score.warmup} epochs, got a cut after {before}")
+    if score.needs_batches and (guards["noise"] or (facts.own_tail and values["high"])):
         raise InputError(f"score.name: {score.name} is taken while a network trains, so what is hidden as too hard could never come back")
 
 
@@ -90,12 +88,13 @@ def policy_function(name, parameters, classes, labels, target, given=(), **defau
     guards = {key: values.pop(key) for key in around}
     if not labels and (values.get("per_class") or guards["class_floor"]):
         raise InputError(f"filter.{'per_class' if values.get('per_class') else 'class_floor'}: needs class labels, got {target}")
-    if getattr(function, "needs_classes", False) and not classes:
-        free = ", ".join(n for n, f in POLICIES.items() if not getattr(f, "needs_classes", False))
+    facts = facts_of(function)
+    if facts.needs_classes and not classes:
+        free = ", ".join(n for n, f in POLICIES.items() if not f.facts.needs_classes)
         raise InputError(f"filter.policy: {name} needs class labels, got {target}; policies without: {free}")
-    if guards["noise"] and getattr(function, "own_tail", False):
+    if guards["noise"] and facts.own_tail:
         raise InputError(f"filter.noise: {name} hides a hard tail of its own; set that")
-    if not given and (problem := getattr(function, "problem", lambda values: None)(values)):
+    if not given and (problem := facts.problem(values)):
         raise InputError(problem)
     policy = _own_policy(function, values) if ":" in name else partial(function, **values)
     return partial(guarded, policy, **guards), values

@@ -6,9 +6,11 @@ from pydantic import Field
 
 from hpcfilter.base.shares import Count, Fraction
 from hpcfilter.select.policies.infobatch import infobatch
+from hpcfilter.select.policies.policy import policy
 from hpcfilter.select.policies.seta import seta
 
 
+@policy(score="batch_loss", sums_to_n=lambda parameters: parameters.get("base") != "seta")
 def bls(scores, epoch, seed, comm, *, epochs: Count, base: Literal["infobatch", "seta"] = "infobatch", r: Fraction | None = None,
         groups: Count = 5, window: Annotated[float, Field(gt=0, le=1)] = 0.9, delta: Annotated[float, Field(ge=0, le=1)] = 0.875):
     """The policy `base` on the score batch_loss, s_i = alpha s_i + (1 - alpha) L_B (the score's alpha, 0.9).
@@ -22,5 +24,3 @@ def bls(scores, epoch, seed, comm, *, epochs: Count, base: Literal["infobatch", 
         return infobatch(scores, epoch, seed, comm, epochs=epochs, r=0.5 if r is None else r, delta=delta)
     return seta(scores, epoch, seed, comm, epochs=epochs, r=0.1 if r is None else r, groups=groups, window=window, delta=delta)
 
-
-bls.score, bls.sums_to_n = "batch_loss", lambda parameters: parameters.get("base") != "seta"

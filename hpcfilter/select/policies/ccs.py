@@ -5,26 +5,28 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field
 
-from hpcfilter.base.shares import Count, Fraction, share
-from hpcfilter.select.policies.ranking import after_fits, cuts_after, draw, hide_lowest
+from hpcfilter.base.shares import Fraction, share
+from hpcfilter.select.policies.policy import policy
+from hpcfilter.select.policies.ranking import draw_once, hide_lowest, hides
 from hpcfilter.select.policies.selection import Selection
 from hpcfilter.select.threshold import lowest_by_group
 
 GROUPS = 8192  # classes times strata at most
 
 
-def ccs(scores, epoch, seed, comm, *, epochs: Count, fraction: Fraction = 0.5, beta: Fraction = 0.1,
-        strata: Annotated[int, Field(ge=1, le=1000)] = 50, after: Count = 20, restart: bool = True, per_class: bool = False):
-    """After `after` epochs keep N - floor(fraction * N) samples for good: the floor(beta * N) hardest go, but never more than the fraction allows;
+@policy(score="aum", needs_classes=True, once=hides, anew=True)
+def ccs(scores, epoch, seed, comm, *, fraction: Fraction = 0.5, beta: Fraction = 0.1,
+        strata: Annotated[int, Field(ge=1, le=1000)] = 50, per_class: bool = False):
+    """Keep N - floor(fraction * N) samples for good: the floor(beta * N) hardest go, but never more than the fraction allows;
     the scores of the others are cut into `strata` of equal width, and each stratum gives the same number of samples, drawn at random; a small
     stratum gives all it has, and what it lacks is shared by the larger ones. With per_class all of this happens in each class.
 
     There are at most 8192 strata in all, so that a cut costs at most 8 MiB per rank; for 1000 classes that makes 8 of each.
-    With restart the network and the learning-rate schedule begin anew. The paper takes a whole training run for the scores; `after` is
-    ours. State: that of the score `aum`, 8 B. Biased towards the rare difficulties. fraction = 0 is the baseline, without a restart.
+    The paper takes a whole training run for the scores, and begins anew with what is left: a [[phase]] before this one, which has
+    weights = "fresh". State: that of the score `aum`, 8 B. Biased towards the rare difficulties. fraction = 0 is the baseline.
     """
     keep = np.ones(len(scores.owned), bool)
-    if epoch < after or not fraction:
+    if not fraction:
         return Selection(keep)
     known = ~np.isnan(scores.importance)
     if per_class:
@@ -39,8 +41,8 @@ def ccs(scores, epoch, seed, comm, *, epochs: Count, fraction: Fraction = 0.5, b
     counts = comm.sum(np.bincount(stratum, minlength=classes * strata).astype(np.int64)).reshape(classes, strata)
     wanted = np.concatenate([shares(row, max(0, total)) for row, total in zip(counts, budget, strict=True)])
     keep = ~known
-    keep[left] = lowest_by_group(draw(scores, seed, 0, "ccs")[left], stratum, wanted, comm)
-    return Selection(keep, frozen=True, began=after if restart else 0)
+    keep[left] = lowest_by_group(draw_once(scores, seed, "ccs")[left], stratum, wanted, comm)
+    return Selection(keep, frozen=True)
 
 
 def _strata(importance, group, classes, strata, comm):
@@ -67,5 +69,3 @@ def shares(counts, budget):
         budget -= taken[stratum]
     return taken
 
-
-ccs.score, ccs.problem, ccs.needs_classes, ccs.cuts_after = "aum", after_fits, True, cuts_after

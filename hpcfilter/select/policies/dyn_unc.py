@@ -2,22 +2,23 @@
 
 import numpy as np
 
-from hpcfilter.base.shares import Count, Fraction
-from hpcfilter.select.policies.ranking import after_fits, cuts_after, hide_for_good
+from hpcfilter.base.shares import Fraction
+from hpcfilter.select.policies.policy import policy
+from hpcfilter.select.policies.ranking import hide_for_good, hides
 from hpcfilter.select.policies.selection import Selection
 
 
-def dyn_unc(scores, epoch, seed, comm, *, epochs: Count, fraction: Fraction = 0.25, after: Count = 20, restart: bool = True, per_class: bool = False):
-    """After `after` epochs hide the floor(fraction * N) samples of lowest dynamic uncertainty for good, the surely right and the surely wrong;
-    with restart the network and the learning-rate schedule begin anew with the other `epochs - after` epochs.
+@policy(score="dyn_unc", needs_classes=True, once=hides, anew=True)
+def dyn_unc(scores, epoch, seed, comm, *, fraction: Fraction = 0.25, per_class: bool = False):
+    """Hide the floor(fraction * N) samples of lowest dynamic uncertainty for good, the surely right and the surely wrong, as
+    earlier phases have shown.
 
-    The paper takes a whole training run for the scores; `after` is ours. It must be at least the score's window (10), or nothing is known to hide.
-    State: that of the score `dyn_unc`, 52 B at a window of 10. Biased. fraction = 0 is the baseline, without a restart.
+    The paper takes a whole training run for the scores, and begins anew with what is left: a [[phase]] before this one, which has weights = "fresh".
+    The earlier phases must have at least the score's window (10) of epochs, or nothing is known to hide.
+    State: that of the score `dyn_unc`, 52 B at a window of 10. Biased. fraction = 0 is the baseline.
     """
-    if epoch < after or not fraction:
+    if not fraction:
         return Selection(np.ones(len(scores.owned), bool))
     hidden, threshold = hide_for_good(scores, scores.importance, fraction, comm, per_class)
-    return Selection(~hidden, threshold=threshold, frozen=True, began=after if restart else 0)
+    return Selection(~hidden, threshold=threshold, frozen=True)
 
-
-dyn_unc.score, dyn_unc.problem, dyn_unc.needs_classes, dyn_unc.cuts_after = "dyn_unc", after_fits, True, cuts_after

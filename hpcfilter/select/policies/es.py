@@ -7,10 +7,12 @@ from pydantic import Field
 
 from hpcfilter.base.randomness import uniform
 from hpcfilter.base.shares import Count, Fraction, share_up
+from hpcfilter.select.policies.policy import policy
 from hpcfilter.select.policies.ranking import hide_lowest
 from hpcfilter.select.policies.selection import Selection
 
 
+@policy(score="evolved")
 def es(scores, epoch, seed, comm, *, epochs: Count, fraction: Fraction = 0.3, ends: Annotated[float, Field(ge=0, le=0.5)] = 0.05):
     """Keep N - floor(fraction * N) samples, drawn in proportion to w_i (the score `evolved`); all train in the first and last ceil(ends * epochs)
     epochs.
@@ -22,10 +24,8 @@ def es(scores, epoch, seed, comm, *, epochs: Count, fraction: Fraction = 0.3, en
     whole = share_up(ends, epochs)
     if not whole <= epoch < epochs - whole:
         return Selection(np.ones(len(scores.owned), bool))
-    u = uniform(seed, epoch, np.asarray(scores.owned), 1, "es")[:, 0]
+    u = uniform(seed, scores.begin + epoch, np.asarray(scores.owned), 1, "es")[:, 0]
     arrival = -np.log1p(-u) / np.maximum(scores.importance.astype(np.float64), 1e-30)  # those of no weight arrive last, in an order of their own
     hidden, _ = hide_lowest(scores, -arrival.astype(np.float32), fraction, comm)
     return Selection(~hidden)
 
-
-es.score = "evolved"

@@ -6,11 +6,13 @@ import numpy as np
 from pydantic import Field
 
 from hpcfilter.base.shares import Count, Fraction, share
+from hpcfilter.select.policies.policy import policy
 from hpcfilter.select.policies.ranking import draw
 from hpcfilter.select.policies.selection import Selection
 from hpcfilter.select.threshold import lowest_keys, mean
 
 
+@policy(sums_to_n=lambda parameters: True)
 def infobatch(scores, epoch, seed, comm, *, epochs: Count, r: Fraction = 0.5, delta: Annotated[float, Field(ge=0, le=1)] = 0.875):
     """Of the n samples whose last loss is below the mean, floor(r n) are dropped by the hash of (seed, epoch, index), and each of the others
     trains at the weight n / (n - floor(r n)), which is 1 / (1 - r) up to the rounding of the count. From epoch delta * epochs on all train.
@@ -30,5 +32,3 @@ def infobatch(scores, epoch, seed, comm, *, epochs: Count, r: Fraction = 0.5, de
         weight[below] = n / (n - dropped)
     return Selection(keep, weight, threshold=threshold)
 
-
-infobatch.sums_to_n = lambda parameters: True

@@ -5,10 +5,12 @@ from typing import Annotated
 from pydantic import Field
 
 from hpcfilter.base.shares import Count, Fraction
+from hpcfilter.select.policies.policy import policy
 from hpcfilter.select.policies.ranking import hide_lowest
 from hpcfilter.select.policies.selection import Selection
 
 
+@policy(needs_classes=True)
 def kakurenbo(scores, epoch, seed, comm, *,
               epochs: Count,
               fraction: Fraction = 0.3,
@@ -33,5 +35,3 @@ def kakurenbo(scores, epoch, seed, comm, *,
     hidden = candidates & ~moved_back
     return Selection(~hidden, threshold=threshold, lr_rule="kept", moved_back=moved_back, refresh=hidden)
 
-
-kakurenbo.needs_classes = True

@@ -4,11 +4,13 @@ import numpy as np
 
 from hpcfilter.base.randomness import Permutation
 from hpcfilter.base.shares import Fraction, share
+from hpcfilter.select.policies.policy import policy
 from hpcfilter.select.policies.ranking import draw
 from hpcfilter.select.policies.selection import Selection
 from hpcfilter.select.threshold import lowest_keys
 
 
+@policy(score=None)
 def random(scores, epoch, seed, comm, *, fraction: Fraction = 0.3, replacement: bool = True):
     """Hide exactly floor(fraction * N) samples: a fresh draw each epoch, by the hash of (seed, epoch, index).
 

@@ -26,7 +26,16 @@ def class_sizes(scores, comm, mask=True):
 
 
 def draw(scores, seed, epoch, stream):
-    """A random uint32 key for each own sample, a function of (seed, epoch, index). Returns (n_local,)."""
+    """A random uint32 key for each own sample, a function of (seed, epoch of the run, index). epoch: of the phase. Returns (n_local,)."""
+    return _keys(scores, seed, scores.begin + epoch, stream)
+
+
+def draw_once(scores, seed, stream):
+    """The same, equal in all epochs."""
+    return _keys(scores, seed, 0, stream)
+
+
+def _keys(scores, seed, epoch, stream):
     return (hash64(seed, epoch, np.asarray(scores.owned), stream) >> np.uint64(32)).astype(np.uint32)
 
 
@@ -34,16 +43,11 @@ def hide_for_good(scores, importance, fraction, comm, per_class=False):
     """`hide_lowest` for a cut that is made once. Raises InputError on all ranks when too few samples have a score yet."""
     known, wanted = int(comm.sum(np.count_nonzero(~np.isnan(importance)))), share(fraction, scores.total)
     if known < wanted:
-        raise on_all(f"filter.after: {known} of {scores.total} samples have a score when {wanted} are to be hidden for good; lengthen filter.after")
+        raise on_all(f"filter.policy: {known} of {scores.total} samples have a score when {wanted} are to be hidden for good; "
+                     "lengthen the phases before this one")
     return hide_lowest(scores, importance, fraction, comm, per_class)
 
 
-def after_fits(parameters):
-    """What is wrong with `after` epochs of scoring in a run of `epochs`, or None."""
-    after, epochs = parameters["after"], parameters["epochs"]
-    return None if after < epochs else f"filter.after: got {after}, expected fewer than the {epochs} epochs of the run, or nothing is ever hidden"
-
-
-def cuts_after(parameters):
-    """The epochs of scoring before a cut that is made once, or None when there is none."""
-    return parameters["after"] if parameters["fraction"] else None
+def hides(parameters):
+    """Whether a policy with a fraction hides anything."""
+    return bool(parameters["fraction"])

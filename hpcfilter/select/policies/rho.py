@@ -5,10 +5,12 @@ from pathlib import Path
 import numpy as np
 
 from hpcfilter.base.shares import Fraction
+from hpcfilter.select.policies.policy import policy
 from hpcfilter.select.policies.ranking import hide_lowest
 from hpcfilter.select.policies.selection import Selection
 
 
+@policy(given=("irreducible", ("loss",)), needs_given=True)
 def rho(scores, epoch, seed, comm, *, irreducible: Path | None = None, fraction: Fraction = 0.9, per_class: bool = False):
     """Hide the floor(fraction * N) samples with the lowest l_i - IL_i, the last loss less the irreducible one.
 
@@ -22,5 +24,3 @@ def rho(scores, epoch, seed, comm, *, irreducible: Path | None = None, fraction:
     hidden, threshold = hide_lowest(scores, left, fraction, comm, per_class)
     return Selection(~hidden, threshold=threshold, refresh=hidden)
 
-
-rho.given, rho.needs_given = ("irreducible", ("loss",)), True

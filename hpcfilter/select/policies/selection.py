@@ -17,7 +17,6 @@ class Selection:
     lr_rule: the paper's rule for the learning rate, "none", "kept" or "effective", which the guards turn into lr_scale, its factor.
     moved_back: bool, candidates that train after all. refresh: bool, samples whose score wants a forward pass at the end of the epoch.
     frozen: the scores stay as they are in this epoch, so that a cut made once is made again.
-    began: the epoch at which the network and the learning-rate schedule begin anew; 0 = they never do.
     hard: bool, samples that are hidden because they are too hard. streak: uint8, what scores.streak is to be after this epoch; None = as it is.
     """
 
@@ -32,7 +31,6 @@ class Selection:
     moved_back: np.ndarray = None
     refresh: np.ndarray = None
     frozen: bool = False
-    began: int = 0
     hard: np.ndarray = None
     streak: np.ndarray = None
 

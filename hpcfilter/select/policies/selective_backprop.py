@@ -6,10 +6,17 @@ import numpy as np
 from pydantic import Field
 
 from hpcfilter.base.randomness import uniform
+from hpcfilter.select.policies.policy import policy
 from hpcfilter.select.policies.selection import Selection
 from hpcfilter.select.threshold import cells
 
 
+def _can_reweight(parameters):
+    unbounded = parameters["reweight"] and not parameters["least"]
+    return "filter.reweight: needs filter.least above 0, or a weight could be of any size" if unbounded else None
+
+
+@policy(problem=_can_reweight)
 def selective_backprop(scores, epoch, seed, comm, *, beta: Annotated[float, Field(ge=0)] = 1.0, least: Annotated[float, Field(ge=0, le=1)] = 0.0,
                        reweight: bool = False):
     """Keep sample i with probability max(CDF(l_i)^beta, least): the kept share is 1 / (1 + beta) for least = 0.
@@ -24,16 +31,8 @@ def selective_backprop(scores, epoch, seed, comm, *, beta: Annotated[float, Fiel
     known = ~np.isnan(scores.importance)
     cell = distribution.of(scores.importance[known])
     below, known_total = np.cumsum(distribution.counts) - distribution.counts, max(1, distribution.counts.sum())
-    u = uniform(seed, epoch, np.asarray(scores.owned), 2, "selective_backprop")
+    u = uniform(seed, scores.begin + epoch, np.asarray(scores.owned), 2, "selective_backprop")
     probability = np.ones(len(known))
     probability[known] = np.maximum(((below[cell] + u[known, 1] * distribution.counts[cell]) / known_total) ** beta, least)
     keep = u[:, 0] < probability
     return Selection(keep, (1 / probability).astype(np.float32) if reweight else None)
-
-
-def _can_reweight(parameters):
-    unbounded = parameters["reweight"] and not parameters["least"]
-    return "filter.reweight: needs filter.least above 0, or a weight could be of any size" if unbounded else None
-
-
-selective_backprop.problem = _can_reweight

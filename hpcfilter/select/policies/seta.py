@@ -6,6 +6,7 @@ import numpy as np
 from pydantic import Field
 
 from hpcfilter.base.shares import Count, Fraction, share
+from hpcfilter.select.policies.policy import policy
 from hpcfilter.select.policies.ranking import draw
 from hpcfilter.select.policies.selection import Selection
 from hpcfilter.select.threshold import cells, lowest_keys
@@ -14,6 +15,7 @@ FLOAT32 = float(np.finfo(np.float32).min), float(np.finfo(np.float32).max)
 ITERATIONS = 100  # of k-means at most; it stops when nothing changes
 
 
+@policy()
 def seta(scores, epoch, seed, comm, *, epochs: Count, r: Fraction = 0.1, groups: Count = 5,
          window: Annotated[float, Field(gt=0, le=1)] = 0.9, delta: Annotated[float, Field(ge=0, le=1)] = 0.875):
     """Hide a random floor(r N), and of the others those outside the window.

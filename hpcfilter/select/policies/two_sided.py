@@ -7,10 +7,17 @@ from pydantic import Field
 
 from hpcfilter.base.shares import Fraction
 from hpcfilter.select.policies.guards import hard_tail
+from hpcfilter.select.policies.policy import policy
 from hpcfilter.select.policies.ranking import hide_lowest
 from hpcfilter.select.policies.selection import Selection
 
 
+def _tails_fit(parameters):
+    total = parameters["low"] + parameters["high"]
+    return None if total < 1 else f"filter.low and filter.high: got {total} together, expected less than 1"
+
+
+@policy(problem=_tails_fit, own_tail=True)
 def two_sided(scores, epoch, seed, comm, *, low: Fraction = 0.25, high: Fraction = 0.05,
               warmup: Annotated[int, Field(ge=0)] = 2, patience: Annotated[int, Field(ge=1, le=255)] = 3, per_class: bool = False):
     """Hide the floor(low * N) lowest scores, and of the floor(high * N) highest those that have been there at `patience` observations in a
@@ -24,11 +31,3 @@ def two_sided(scores, epoch, seed, comm, *, low: Fraction = 0.25, high: Fraction
     rest = np.where(easy, np.float32(np.nan), scores.importance)  # with equal scores the tails must not meet
     hard, streak = hard_tail(scores, rest, high, epoch, comm, warmup, patience, per_class)
     return Selection(~(easy | hard), threshold=threshold, refresh=hard, hard=hard, streak=streak)
-
-
-def _tails_fit(parameters):
-    total = parameters["low"] + parameters["high"]
-    return None if total < 1 else f"filter.low and filter.high: got {total} together, expected less than 1"
-
-
-two_sided.problem, two_sided.own_tail = _tails_fit, True

@@ -28,6 +28,7 @@ class Scores:
         """owned: range of global indices. total: samples of all ranks. score: scores.Score, default the loss."""
         self.owned, self.total, self.score = owned, total, score or Score()
         self.labels, self.classes, self.given = labels, classes, given or {}
+        self.begin = 0  # the epoch of the run at which the phase has begun, whose epochs a policy counts
         self.class_sizes = None  # int64 (classes,), of all ranks, once a policy has asked for them
         for name, (dtype, unknown) in self.COLUMNS.items():
             setattr(self, name, np.full(len(owned), unknown, dtype))

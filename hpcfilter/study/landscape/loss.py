@@ -15,10 +15,10 @@ LOOKS = 4  # times as many go forward as a rank trains in a step, as in the eval
 DOUBLES = 8  # times fewer than go forward keep their graph to be differentiated twice
 
 
-def batch_of(train, ranks):
-    """How many samples go forward at once where nobody says it: what has fit into memory in training. train: config.Train. ranks: of the run."""
-    own = train.batch or -(-train.global_batch // ranks)
-    return min(LOOK_BATCH, LOOKS * min(own, train.micro_batch or own))
+def batch_of(config, ranks):
+    """How many samples go forward at once where nobody says it: what has fit into memory in training. config: train.Config. ranks: of the run."""
+    own = config.train.batch or -(-config.train.global_batch // ranks)
+    return min(LOOK_BATCH, LOOKS * min(own, config.micro_batch or own))
 
 
 @contextmanager

@@ -65,7 +65,7 @@ class _Probe:
         network.precision = torch.float32  # whatever the run has trained with
         network.model.eval()
         self.kept = kept_samples(config, network, dataset, path, stamp, comm, options.selection)
-        self.weights, self.batch = Weights(network), options.batch or batch_of(config.train, stamp["ranks"])
+        self.weights, self.batch = Weights(network), options.batch or batch_of(config, stamp["ranks"])
         every = np.arange(len(dataset.train))
         self.losses = {name: Loss(network, dataset.train, chosen(index, options.samples, self.seed), self.weights, self.batch, comm)
                        for name, index in (("full", every), ("filtered", np.flatnonzero(self.kept.keep)))}

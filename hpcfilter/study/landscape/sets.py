@@ -8,11 +8,10 @@ from hpcfilter.base.errors import on_all
 from hpcfilter.base.randomness import hash64
 from hpcfilter.base.shard import shard
 from hpcfilter.data import read_given, read_table
+from hpcfilter.select.order import selection_digest
 from hpcfilter.select.policies import Selection
-from hpcfilter.select.sampler import selection_digest
-from hpcfilter.select.scores import Scores
 from hpcfilter.train import checkpoint
-from hpcfilter.train.checks import given_rows, policy_of
+from hpcfilter.train.parts import selector_of
 
 
 @dataclass
@@ -39,40 +38,40 @@ def kept_samples(config, network, dataset, path, stamp, comm, selection=None):
     path, stamp: the checkpoint, from which weights and scores are loaded. selection: path of a table made by `hpcfilter select`.
     Returns Kept. Raises InputError on all ranks, also when nothing is kept.
     """
-    total, owned, part = len(dataset.train), shard(len(dataset.train), comm.rank, comm.size), (comm.rank, comm.size)
+    total, part = len(dataset.train), (comm.rank, comm.size)
+    owned = shard(total, *part)
     with comm.together(), config.places():
-        policy, parameters = policy_of(config, dataset)
-        given = given_rows(config, dataset, part)
+        selector = selector_of(config, dataset, network, comm)
         table = read_given(selection, ("keep", "weight"), owned, total, dataset.digest, part) if selection else None
         about = read_table(selection, range(0), None)[1] if selection else {}
     if stamp.get("score") != network.score.identity():
         raise on_all(f"score.name: the run of {path} has trained with {stamp.get('score')}, got {network.score.identity()}")
-    labels = np.asarray(dataset.train.labels[owned.start : owned.stop], np.int64) if network.classes else None
-    scores = Scores(owned, total, network.score, labels, network.classes, given)
+    scores = selector.scores
     checkpoint.load(path, network, comm, scores=scores)
     if selection:
-        choice, epoch, name = Selection(table["keep"]), None, str(about.get("policy", "static"))
+        choice, epoch, name, parameters = Selection(table["keep"]), None, str(about.get("policy", "static")), {}
         threshold = about.get("threshold", np.nan) if about.get("score") == network.score.name else np.nan
     else:
-        choice, epoch = _last_that_hides(lambda epoch: policy(scores, epoch, config.seed, comm), stamp["epoch"] + 1, comm)
-        name, threshold = config.filter.policy, choice.threshold
-    fraction = np.nan if selection else parameters.get("fraction", np.nan)
+        choice, epoch = _last_that_hides(selector, stamp["epoch"] + 1)
+        stretch = selector.stretch(epoch)
+        name, parameters, threshold = stretch.policy, stretch.parameters, choice.threshold
+    fraction = parameters.get("fraction", np.nan)
     keep = np.concatenate(comm.allgather(choice.keep))
     if not keep.any():
         raise on_all(f"filter: {name} keeps no sample in epoch {stamp['epoch'] + 1 if epoch is None else epoch}")
     return Kept(keep, scores.importance, name, epoch, float(fraction), float(threshold), selection_digest(choice, owned, comm))
 
 
-def _last_that_hides(select, last, comm):
+def _last_that_hides(selector, last):
     """The selection of the newest epoch up to `last` that hides a sample: in their last epochs some policies train everything. All ranks must call.
 
-    select: function of an epoch that gives a Selection. Returns (Selection, its epoch); those of `last` where no epoch hides any.
+    Returns (Selection, its epoch); those of `last` where no epoch hides any.
     """
     for epoch in range(last, -1, -1):
-        choice = select(epoch)
-        if comm.sum(np.count_nonzero(~choice.keep)):
+        choice = selector.select(epoch)
+        if selector.comm.sum(np.count_nonzero(~choice.keep)):
             return choice, epoch
-    return select(last), last
+    return selector.select(last), last
 
 
 def chosen(index, most, seed):

@@ -21,7 +21,7 @@ def facts(record):
     ranks, of = run["ranks"], settings.get("train.epochs")
     per_node = run.get("ranks_per_node", ranks)
     found = {
-        "policy": record.policy, "fraction": settings.get("filter.fraction"), "score": settings.get("score.name"), "samples": f"{run['samples']:,}",
+        "policy": record.policy, "fraction": record.filter.get("fraction"), "score": settings.get("score.name"), "samples": f"{run['samples']:,}",
         "ranks": f"{ranks:,} ({per_node} per node)" if per_node < ranks else f"{ranks:,}", "device": run.get("device"),
         "global batch": run.get("global_batch"), "epochs": f"{len(record.epochs)}{f' of {of}' if of else ''}, {_state(record)}",
         "seed": settings.get("seed"), "started": (run.get("started") or "")[:16].replace("T", " "), "machine": run.get("machine"),

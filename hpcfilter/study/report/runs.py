@@ -26,12 +26,19 @@ class Record:
 
     @property
     def policy(self):
-        return self.settings.get("filter.policy", "none")
+        return self.filter.get("policy", "none")
+
+    @property
+    def filter(self):
+        """The table [filter] of the run, or of its last phase that has one (dict)."""
+        own = [phase["filter"] for phase in self.settings.get("phase", []) if "filter" in phase]
+        named = {key.removeprefix("filter."): value for key, value in self.settings.items() if key.startswith("filter.")}
+        return own[-1] if own else named
 
     @property
     def label(self):
         """Policy and fraction."""
-        fraction = self.settings.get("filter.fraction")
+        fraction = self.filter.get("fraction")
         return f"{self.policy} {fraction:g}" if self.policy != "none" and isinstance(fraction, int | float) else self.policy
 
     @property
@@ -41,8 +48,8 @@ class Record:
 
     @property
     def waited(self):
-        """Whether the parts of a step are what they took: on a GPU only with train.breakdown."""
-        return not self.run["device"].startswith("cuda") or bool(self.settings.get("train.breakdown"))
+        """Whether the parts of a step are what they took: on a GPU only with record.breakdown."""
+        return not self.run["device"].startswith("cuda") or bool(self.settings.get("record.breakdown"))
 
     def counted(self):
         """The epochs without the first after each start, in which the machine warms up; all of them when no other is left."""

@@ -7,7 +7,7 @@ from hpcfilter.study.report.study import BYTES, PARTS, PHASES, bases, kind
 
 INTERVAL = ("±: 95 % interval over the runs of a size, by Student's t; of an efficiency, both added in quadrature. The first epoch after each start "
             "is left out.")
-NO_PARTS = "No parts: these runs have no rows of kind speed, or ran on a GPU without train.breakdown = true."
+NO_PARTS = "No parts: these runs have no rows of kind speed, or ran on a GPU without record.breakdown = true."
 
 
 def tables(points, target=None, fits=None):

@@ -21,7 +21,7 @@ FREE_TABLES = {"checkpoint", "stop"}
 class Point:
     """All runs of the same settings on the same ranks. The first epoch after each start is left out of all means.
 
-    parts and bytes are None when the runs have no rows of kind "speed", or those of a GPU that was not waited for (train.breakdown).
+    parts and bytes are None when the runs have no rows of kind "speed", or those of a GPU that was not waited for (record.breakdown).
     """
 
     policy: str

@@ -23,7 +23,7 @@ from hpcfilter.base.errors import Failure, InputError
 from hpcfilter.base.paths import trouble
 
 SUMS, STAMP = "SHA256SUMS", "stamp.json"
-FORMAT = 1  # of what a generation holds
+FORMAT = 2  # of what a generation holds
 DAMAGE = (FileNotFoundError, NotADirectoryError, IsADirectoryError, ValueError, KeyError, TypeError)  # other OSErrors are the disk's, not the file's
 _NAME = re.compile(r"epoch-(\d{5,})(?:-step-(\d{6,}))?")
 

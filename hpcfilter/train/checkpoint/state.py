@@ -12,7 +12,6 @@ without it.
 
 import json
 import pickle
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -30,41 +29,31 @@ SELECTION = "selection."  # prefix of the columns of a selection
 SAFE_TORCH = 2, 10  # before it, weights_only could be made to run code (CVE-2025-32434, CVE-2026-24747)
 
 
-@dataclass
-class UnderWay:
-    """An epoch that is not over, as far as this rank knows it."""
-
-    epoch: int
-    selection: Selection = None  # None: still to be made
-    step: int = 0  # steps done
-    rate: float = 0.0  # learning rate of the last step
-    seconds: dict = field(default_factory=dict)  # phase -> spent so far
-    rows: dict = field(default_factory=dict)  # name -> array (m,): index, step and observations of the samples trained so far
-
-
-def save(folder, network, optimizer, scores, comm, keep, epoch, under_way=None, **stamp):
+def save(folder, parts, progress, **stamp):
     """Write a generation, then drop the oldest ones. All ranks must call; rank 0 writes.
 
-    folder: the run's checkpoints folder. keep: as in `writing`. epoch: the one that has ended, or that is under way.
-    stamp: what else the stamp is to say, JSON-able. Raises Failure on rank 0 when the disk refuses.
+    folder: the run's checkpoints folder. parts, progress: train.Parts and train.Progress; inside an epoch, where progress.step counts, with what was
+    seen of it. stamp: what else the stamp is to say, JSON-able. Raises Failure on rank 0 when the disk refuses.
     """
     import torch
 
-    tables = {"scores.h5": scores.columns()}
-    stamp = {"format": FORMAT, "epoch": epoch, "step": None, "ranks": comm.size, "model": network.fingerprint(), **stamp}
-    if under_way:
-        tables["scores.h5"] |= {f"{SELECTION}{name}": array for name, array in under_way.selection.columns().items()}
-        rows = {name: array.view(np.uint8) if array.dtype == bool else array for name, array in under_way.rows.items()}
+    comm, network, updates, inside = parts.comm, parts.network, parts.updates, progress.step > 0
+    tables = {"scores.h5": parts.selector.scores.columns()}
+    epoch, step = (progress.epoch, progress.step) if inside else (progress.epoch - 1, None)
+    stamp = {"format": FORMAT, "epoch": epoch, "step": step, "ranks": comm.size, "model": network.fingerprint(), **stamp}
+    if inside:
+        tables["scores.h5"] |= {f"{SELECTION}{name}": array for name, array in progress.selection.columns().items()}
+        rows = {name: array.view(np.uint8) if array.dtype == bool else array for name, array in progress.rows.items()}
         tables |= {"trained.h5": rows, "buffers.h5": {"bytes": network.buffers()}}
-        parts = [int(length[0]) for length in comm.allgather(np.array([len(rows["index"])]))]
-        stamp |= {"step": under_way.step, "rate": under_way.rate, "seconds": under_way.seconds, "selection": under_way.selection.numbers(),
-                  "trained_rows": parts}
+        lengths = [int(length[0]) for length in comm.allgather(np.array([len(rows["index"])]))]
+        stamp |= {"rate": progress.rate, "seconds": progress.seconds, "selection": progress.selection.numbers(), "trained_rows": lengths}
     lengths = {name: int(comm.sum(len(next(iter(table.values()))))) for name, table in tables.items()}
     gathered = {name: {column: (array.dtype, comm.gather(array)) for column, array in tables[name].items()} for name in tables if lengths[name]}
     if comm.rank == 0:
-        with writing(folder, epoch, stamp["step"], keep) as temporary:
+        with writing(folder, epoch, step, parts.config.checkpoint.keep) as temporary:
+            weights = {"model": network.model.state_dict(), "optimizer": updates.optimizer.state_dict(), "exchange": updates.exchange.state()}
             with open(temporary / "model.pt", "wb") as file:  # opened here, a full disk is the OSError that it is
-                torch.save({"model": network.model.state_dict(), "optimizer": optimizer.state_dict()}, file)
+                torch.save(weights, file)
             faults.point("after_weights")
             for name, table in gathered.items():
                 write_table(temporary / name, lengths[name], table, {"epoch": epoch})
@@ -73,40 +62,44 @@ def save(folder, network, optimizer, scores, comm, keep, epoch, under_way=None, 
     comm.barrier()
 
 
-def load(path, network, comm, optimizer=None, scores=None):
+def load(path, network, comm, updates=None, scores=None):
     """Put a generation in place: weights, and the optimiser's state and the owned samples' scores when they are given. All ranks must call.
 
-    Rank 0 reads the weights for all; every rank reads the rows that it owns. Raises InputError on all ranks when something does not fit.
+    updates: train.Updates. Rank 0 reads the weights for all; every rank reads the rows that it owns. Raises InputError on all ranks when something
+    does not fit.
     """
-    state = comm.on_first(lambda: _read_model(path))
+    state = comm.on_first(lambda: read_weights(path))
     with comm.together():
         try:
             network.model.load_state_dict(state["model"])
-            if optimizer is not None:
-                optimizer.load_state_dict(state["optimizer"])
+            if updates is not None:
+                updates.optimizer.load_state_dict(state["optimizer"])
+                updates.exchange.restore(state["exchange"])
         except (RuntimeError, KeyError, ValueError) as error:
             raise InputError(f"{path}: does not fit: {' '.join(str(error).split())[:300]}") from None
         if scores is not None:
             _load_scores(path, scores)
 
 
-def resume_epoch(path, stamp, network, scores, comm):
-    """The epoch that a generation was taken in, at this rank. All ranks must call, after the weights have been made equal on all.
+def resume_epoch(path, stamp, parts, progress):
+    """The epoch that a generation was taken in, at this rank, put into `progress`. All ranks must call, after the weights are equal.
 
     On as many ranks as it was taken on, each gets back its own observations and the buffers of its model. On another number the observations are
     shared out, to go home with the rest at the end of the epoch, and all keep the buffers of the first rank. Raises InputError on all ranks.
     """
+    network, comm = parts.network, parts.comm
     same = stamp["ranks"] == comm.size
     with comm.together():
-        columns, _, _ = _table(path, "scores.h5", scores.owned)
-        selection = Selection.of({name.removeprefix(SELECTION): array for name, array in columns.items() if name.startswith(SELECTION)},
-                                 stamp["selection"])
+        columns, _, _ = _table(path, "scores.h5", parts.selector.scores.owned)
+        chosen = {name.removeprefix(SELECTION): array for name, array in columns.items() if name.startswith(SELECTION)}
         lengths = stamp["trained_rows"]
-        rows, _, _ = _table(path, "trained.h5", _block(lengths, comm.rank) if same else shard(sum(lengths), comm.rank, comm.size))
+        mine = _block(lengths, comm.rank) if same else shard(sum(lengths), comm.rank, comm.size)
+        progress.rows, _, _ = _table(path, "trained.h5", mine)
         length = network.buffers().size
         if same and length:
             network.set_buffers(_table(path, "buffers.h5", range(comm.rank * length, (comm.rank + 1) * length))[0]["bytes"])
-    return UnderWay(stamp["epoch"], selection, stamp["step"], stamp["rate"], stamp["seconds"], rows)
+    progress.selection = Selection.of(chosen, stamp["selection"])
+    progress.epoch, progress.step, progress.rate, progress.seconds = stamp["epoch"], stamp["step"], stamp["rate"], stamp["seconds"]
 
 
 def _block(lengths, rank):
@@ -129,7 +122,8 @@ def of_run(run_dir, comm, settings=(), epoch=None):
 
 def sources(run_dir, config):
     """The files that a run is made from and consists of, which nothing that is made of it may overwrite. Returns list of paths."""
-    folder, named = Path(run_dir), [value for value in (config.filter.model_extra or {}).values() if isinstance(value, str)]
+    folder, tables = Path(run_dir), [config.filter, *(phase.filter for phase in config.phases if phase.filter)]
+    named = [value for table in tables for value in (table.model_extra or {}).values() if isinstance(value, str)]
     return [config.data.path, folder / "config.toml", folder / "metrics.jsonl", *folder.glob("checkpoints/*/*"), *named]
 
 
@@ -141,7 +135,8 @@ def check_torch():
         raise InputError(f"torch {torch.__version__} cannot read checkpoints safely; expected torch {SAFE_TORCH[0]}.{SAFE_TORCH[1]} or newer")
 
 
-def _read_model(path):
+def read_weights(path):
+    """What model.pt of a generation holds, on the CPU. Raises InputError when it cannot be loaded."""
     import torch
 
     file = Path(path) / "model.pt"

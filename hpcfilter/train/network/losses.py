@@ -22,15 +22,15 @@ def mse(output, target):
     return (output.reshape(target.shape) - target).square().reshape(len(target), -1).mean(dim=1)
 
 
-def make_loss(train, classes):
-    """The loss function that `train.loss` names. classes: how many, 0 for other targets. Raises InputError."""
-    name = loss_name(train, classes)
+def make_loss(table, classes):
+    """The loss function that `loss.name` names. classes: how many, 0 for other targets. Raises InputError."""
+    name = loss_name(table, classes)
     if ":" in name:
-        factory = imported(name, "train.loss")
-        loss = call("train.loss", FACTORY, factory)
+        factory = imported(name, "loss.name")
+        loss = call("loss.name", FACTORY, factory)
         if not callable(loss) or isinstance(loss, type):
-            raise OwnCode(f"train.loss: {train.loss} returned {a(loss)}, expected {FACTORY}{place(factory)}")
+            raise OwnCode(f"loss.name: {name} returned {a(loss)}, expected {FACTORY}{place(factory)}")
         return loss
     if name == "cross_entropy":
-        return lambda output, target: cross_entropy(output, target, train.label_smoothing)
+        return lambda output, target: cross_entropy(output, target, table.label_smoothing)
     return mse

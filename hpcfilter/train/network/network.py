@@ -9,10 +9,10 @@ import torch
 from hpcfilter.base.alive.pulse import beat
 from hpcfilter.base.errors import InputError, OwnCode
 from hpcfilter.base.own import a, code, place
-from hpcfilter.base.randomness import hash64
+from hpcfilter.base.randomness import seed_of
+from hpcfilter.select.seen import Seen
 from hpcfilter.train import models
 from hpcfilter.train.checks import classes_of, score_of, shapes_of
-from hpcfilter.train.network.columns import Columns
 from hpcfilter.train.network.device import device_of, keep_memory, set_determinism, set_threads
 from hpcfilter.train.network.losses import make_loss
 from hpcfilter.train.network.trial import check_losses
@@ -27,7 +27,7 @@ class Network:
 
     def __init__(self, config, dataset, local_rank=0, local_size=1):
         train = config.train
-        self.reconstructs = train.loss == "reconstruction"  # the target is the sample itself, and labels play no part
+        self.reconstructs = config.loss.name == "reconstruction"  # the target is the sample itself, and labels play no part
         self.classes, self.layout = classes_of(config, dataset), dataset.layout
         set_determinism(train.deterministic)
         self.device = device_of(train.device, local_rank)
@@ -40,8 +40,8 @@ class Network:
         torch.manual_seed(seed_of(config.seed, 0, "weights"))
         self.model = self._build().to(self.device)  # built on the CPU, so that the same seed gives the same weights on every device
         self.mean, self.std = (torch.from_numpy(part).to(self.device).reshape(-1, *[1] * (len(sample) - 1)) for part in (dataset.mean, dataset.std))
-        self.loss = make_loss(train, self.classes)
-        self._theirs = {"model": config.model.factory is not None, "train.loss": ":" in train.loss, "score.name": ":" in config.score.name}
+        self.loss = make_loss(config.loss, self.classes)
+        self._theirs = {"model": config.model.factory is not None, "loss.name": ":" in config.loss.name, "score.name": ":" in config.score.name}
         self.score = score_of(config, dataset)
         self.features = Features(self.model) if self.score.needs_features else None
 
@@ -88,8 +88,8 @@ class Network:
             expected = f"one tensor of shape ({len(x)}, {self.classes})" if self.classes else "one tensor of floating-point numbers"
             raise OwnCode(f"model: returned {found}, expected {expected} on {x.device}{place(type(self.model).forward, self._factory)}")
         output, target = output.float(), x if self.reconstructs else y
-        with code(f"train.loss: fails on outputs of shape {tuple(output.shape)} with targets of shape {tuple(target.shape)}",
-                  self._theirs["train.loss"], self.loss):
+        with code(f"loss.name: fails on outputs of shape {tuple(output.shape)} with targets of shape {tuple(target.shape)}",
+                  self._theirs["loss.name"], self.loss):
             return output, self.loss(output, target)
 
     def _unfit(self, output, x):
@@ -136,10 +136,11 @@ class Network:
 
     def look(self, split, index, batch):
         """Forward pass over rows in eval mode. index: int64 (m,). Returns (observations: name -> numpy (m,), losses float32 (m,))."""
-        seen = Columns(self.classes > 0)
-        for (output, losses), y in self.forward_all(split, index, batch):
-            seen.add(self.observe(output, y, losses), losses)
-        return seen.arrays()
+        seen = Seen(self.names)
+        for number, ((output, losses), y) in enumerate(self.forward_all(split, index, batch)):
+            seen.add(np.zeros(len(losses), np.int64), number, {**self.observe(output, y, losses), "loss": losses})
+        columns = seen.rows()
+        return {name: columns[name] for name in self.names if name != "loss"}, columns["loss"]
 
     def forward_all(self, split, index, batch):
         """Forward pass over rows in eval mode, without gradients. Yields ((output, losses), y) per batch; `features.last` belongs to it."""
@@ -149,9 +150,10 @@ class Network:
                 x, y = self.tensors(*split.rows(index[start : start + batch]))
                 yield self.forward(x, y), y
 
-    def gradient_bytes(self):
-        """Bytes of the gradients that one rank adds to the sum in a step."""
-        return sum(parameter.nbytes for parameter in self.model.parameters() if parameter.requires_grad)
+    @property
+    def names(self):
+        """The columns that `observe` and the losses make, of select.seen.COLUMNS."""
+        return "loss", "value", *(("confidence", "correct") if self.classes else ())
 
     def wait(self):
         """Return when the device has done all that it was told to."""
@@ -213,8 +215,3 @@ def _digest(tensors):
     for name, tensor in tensors:
         state.update(name.encode() + _bytes(tensor).tobytes())
     return state.hexdigest()[:32]
-
-
-def seed_of(seed, epoch, stream, index=0):
-    """A seed for torch's generator as a function of (seed, epoch, index) and its use."""
-    return int(hash64(seed, epoch, np.array([index]), stream)[0] >> np.uint64(1))

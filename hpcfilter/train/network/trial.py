@@ -13,9 +13,9 @@ from hpcfilter.base.own import a, code, place
 def check_losses(loss, values, count):
     """Raise InputError unless a loss function gives one value per sample. count: of the samples."""
     if not isinstance(values, torch.Tensor):
-        raise OwnCode(f"train.loss: returned {a(values)}, expected a tensor of one value per sample, ({count},){place(loss)}")
+        raise OwnCode(f"loss.name: returned {a(values)}, expected a tensor of one value per sample, ({count},){place(loss)}")
     if values.shape != (count,):
-        raise OwnCode(f"train.loss: got values of shape {tuple(values.shape)}, expected one per sample, ({count},); "
+        raise OwnCode(f"loss.name: got values of shape {tuple(values.shape)}, expected one per sample, ({count},); "
                       f'the losses of torch give them with reduction="none"{place(loss)}')
 
 
@@ -35,7 +35,7 @@ def try_training(network, split, index, part, batch, augment=None):
         try:
             _forward_and_back(network, images[:part], labels[:part])
         except torch.OutOfMemoryError as error:
-            raise InputError(f"{batch}: {part} samples do not fit into the memory of {network.device} in one pass; give train.micro_batch, or a "
+            raise InputError(f"{batch}: {part} samples do not fit into the memory of {network.device} in one pass; give pass.micro.samples, or a "
                              "smaller batch") from error
         except Exception as error:
             if part != 1:
@@ -52,7 +52,7 @@ def _forward_and_back(network, images, labels):
         check_losses(network.loss, losses, len(x))
         _check_finite(network, x, output, losses)
         if not losses.requires_grad:
-            whose, thing = ("train.loss: its values", network.loss) if output.requires_grad else ("model: its outputs", type(network.model).forward)
+            whose, thing = ("loss.name: its values", network.loss) if output.requires_grad else ("model: its outputs", type(network.model).forward)
             raise OwnCode(f"{whose} do not depend on the weights; expected no detach(), no_grad() or plain numbers in between{place(thing)}")
         trained = [parameter for parameter in network.model.parameters() if parameter.requires_grad]
         torch.autograd.grad(losses.sum(), trained, allow_unused=True)
@@ -63,7 +63,7 @@ def _check_finite(network, x, output, losses):
     if torch.isfinite(losses).any():
         return
     key, thing = next((key, thing) for key, thing, values in (("data.augment", None, x), ("model", type(network.model).forward, output),
-                                                              ("train.loss", network.loss, losses)) if not torch.isfinite(values).all())
+                                                              ("loss.name", network.loss, losses)) if not torch.isfinite(values).all())
     raise OwnCode(f"{key}: gives values that are not finite, before anything is trained; expected numbers{place(thing) if thing else ''}")
 
 

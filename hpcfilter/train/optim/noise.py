@@ -16,9 +16,13 @@ class NoiseScale:
         gradient is the mean over its own samples."""
         self._share = share
         self._parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        for parameter in self._parameters:
-            parameter.register_hook(self._see)
+        self._hooks = [parameter.register_hook(self._see) for parameter in self._parameters]
         self._start()
+
+    def release(self):
+        """Watch no longer."""
+        for hook in self._hooks:
+            hook.remove()
 
     def _start(self):
         self._own = self._whole = torch.zeros((), dtype=torch.float64)

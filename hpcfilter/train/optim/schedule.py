@@ -3,28 +3,28 @@
 import math
 
 
-def learning_rate(train, global_batch, progress, epochs):
+def learning_rate(optim, schedule, global_batch, progress, epochs):
     """The learning rate after `progress` of `epochs` epochs, a float that counts parts of an epoch.
 
     Linear scaling rule with gradual warm-up (Goyal et al., arXiv 1706.02677, sections 2.1 and 2.2): the peak is lr * global_batch / lr_batch, reached
     in a straight line from lr (or warmup_lr) over warmup_epochs; then the schedule of the remaining epochs. With lr_scaling = "sqrt" the peak grows
     with the square root (Krizhevsky, arXiv 1404.5997, section 5; You et al., arXiv 1904.00962, for LAMB).
 
-    train: the table [train]. global_batch: samples per step that are wanted at this moment (equal steps of an epoch may have less); under a ramp the
-    rate grows with it.
+    optim, schedule: the tables of that name. global_batch: samples per step that are wanted at this moment (equal steps of an
+    epoch may have less); under a ramp the rate grows with it.
     """
-    scale = {"linear": lambda ratio: ratio, "sqrt": math.sqrt, "none": lambda ratio: 1.0}[train.lr_scaling]
-    peak = train.lr * scale(global_batch / train.lr_batch)
-    if progress < train.warmup_epochs:
-        start = min(train.lr, peak) if train.warmup_lr is None else train.warmup_lr
-        return start + (peak - start) * progress / train.warmup_epochs
-    rest = min(1.0, (progress - train.warmup_epochs) / max(epochs - train.warmup_epochs, 1e-9))
-    if train.schedule == "cosine":
+    scale = {"linear": lambda ratio: ratio, "sqrt": math.sqrt, "none": lambda ratio: 1.0}[optim.lr_scaling]
+    peak = optim.lr * scale(global_batch / optim.lr_batch)
+    if progress < schedule.warmup_epochs:
+        start = min(optim.lr, peak) if schedule.warmup_lr is None else schedule.warmup_lr
+        return start + (peak - start) * progress / schedule.warmup_epochs
+    rest = min(1.0, (progress - schedule.warmup_epochs) / max(epochs - schedule.warmup_epochs, 1e-9))
+    if schedule.name == "cosine":
         return peak * 0.5 * (1 + math.cos(math.pi * rest))
-    if train.schedule == "polynomial":
-        return peak * (1 - rest) ** train.power
-    if train.schedule == "step":
-        return peak * train.gamma ** sum(progress >= milestone * epochs for milestone in train.milestones)
+    if schedule.name == "polynomial":
+        return peak * (1 - rest) ** schedule.power
+    if schedule.name == "step":
+        return peak * schedule.gamma ** sum(progress >= milestone * epochs for milestone in schedule.milestones)
     return peak
 
 

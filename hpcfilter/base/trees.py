@@ -1,0 +1,17 @@
+"""Trees: dicts, tuples and lists of arrays, as inputs and targets of some models are. An array alone is a tree, too."""
+
+
+def each(function, tree):
+    """A tree of the same form, of what `function` makes of each of its leaves."""
+    if isinstance(tree, dict):
+        return {name: each(function, part) for name, part in tree.items()}
+    if isinstance(tree, tuple | list):
+        return type(tree)(each(function, part) for part in tree)
+    return function(tree)
+
+
+def leaves(tree):
+    """The leaves of a tree, in its order. Returns a list."""
+    found = []
+    each(found.append, tree)
+    return found

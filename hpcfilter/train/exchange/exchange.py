@@ -1,0 +1,87 @@
+"""What an exchange does for the loop."""
+
+from abc import ABC, abstractmethod
+
+
+class Exchange(ABC):
+    """How the ranks come to agree on weights.
+
+    comm: the ranks. deterministic: always in the same order, so that sums have the same bits in every run on as many ranks.
+    equal_after_step: whether all ranks hold the same weights after every step; if not, only after `settle`.
+    share: times which a rank's gradient is the mean over its own samples. batches: how many batches a step brings together like
+    one of their size; the learning rate is that of the global batch divided by it.
+    """
+
+    equal_after_step = True
+    share, batches = 1, 1
+
+    def __init__(self, comm, deterministic=False):
+        self.comm, self.deterministic = comm, deterministic
+
+    @abstractmethod
+    def prepare(self, model, optimizer):
+        """Have the gradients of all ranks added up during the backward pass. Returns the optimizer to use: same groups, no state."""
+
+    @abstractmethod
+    def release(self, optimizer):
+        """Undo `prepare`, so that another optimizer can take its place."""
+
+    @abstractmethod
+    def broadcast(self, model):
+        """Give rank 0's parameters and buffers to all ranks, in place. All ranks must call."""
+
+    @abstractmethod
+    def divisor(self, batch):
+        """What this rank's sum of weighted losses is divided by. batch: select.order.Batch. Returns float."""
+
+    def backward(self, loss, model, last):
+        """Backward pass of a part of this rank's loss, tensor (). The messages begin with the last part.
+
+        The gradients of the others are added up without the hooks that begin the messages.
+        """
+        if last:
+            loss.backward()
+        else:
+            accumulate(loss, model)
+
+    @abstractmethod
+    def finish(self, optimizer):
+        """Wait until the gradients of all ranks are there; also of ranks that had no sample in this step. All ranks must call."""
+
+    @abstractmethod
+    def step(self, optimizer):
+        """`optimizer.step()` after `finish`."""
+
+    @abstractmethod
+    def settle(self, model, share):
+        """Make all ranks equal at the end of an epoch: weights, where a step does not, and the buffers that a state dict holds.
+
+        Floating-point buffers (the statistics of BatchNorm) become their mean, others rank 0's. share: this rank's weight, of 1 in
+        all. All ranks must call.
+        """
+
+    def state(self):
+        """What a checkpoint must keep of it, a dict of tensors and numbers."""
+        return {}
+
+    def restore(self, state):
+        """Put back what `state` gave. Raises KeyError for the state of another kind."""
+        if set(state) != set(self.state()):
+            raise KeyError(f"exchange: got a state of {sorted(state)}, expected {sorted(self.state())}")
+
+    @abstractmethod
+    def bytes(self, model):
+        """Bytes of gradients that one rank hands over in a step."""
+
+
+def accumulate(loss, model):
+    """Add the gradients of a loss to those that are there, as loss.backward() does, but without the hooks that begin messages."""
+    import torch
+
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    for parameter, gradient in zip(parameters, torch.autograd.grad(loss, parameters, allow_unused=True), strict=True):
+        if gradient is not None and parameter.grad is None:
+            # in the layout of the parameter, which Horovod insists on
+            parameter.grad = torch.empty_like(parameter).copy_(gradient)
+        elif gradient is not None:
+            parameter.grad.add_(gradient)

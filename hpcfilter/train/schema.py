@@ -1,0 +1,119 @@
+"""The tables of a training: [train], [model], [loss], [optim], [schedule], [exchange], [pass], [[phase]] and [checkpoint]."""
+
+from typing import Annotated, Any, Literal
+
+import pydantic
+from pydantic import Field
+
+from hpcfilter.base.settings import NamedTable, Table
+from hpcfilter.base.shares import Count
+from hpcfilter.select.schema import Filter
+
+Positive = Annotated[float, Field(gt=0)]
+NotNegative = Annotated[float, Field(ge=0)]
+BelowOne = Annotated[float, Field(ge=0, lt=1)]
+
+
+class Model(NamedTable):
+    """[model]: the network. The other keys are the model's own."""
+
+    name: str = "cnn"  # cnn, mlp, resnet18 or autoencoder
+    factory: str | None = None  # package.module:callable, instead of a name
+    start: str | None = None  # run folder whose weights to begin with; a head of another width is made anew
+
+
+class Train(Table):
+    """[train]: how long, in which steps, on what."""
+
+    epochs: Count = 10  # with [[phase]]: of all phases together
+    batch: Count | None = None  # samples per rank and step
+    global_batch: Count | None = None  # samples per step over all ranks; one of the two
+    ramp_batch: Count | None = None  # global batch of the first epoch, which grows to the whole one ...
+    ramp_epochs: NotNegative = 0.0  # ... over so many epochs
+    precision: Literal["float32", "bfloat16"] = "float32"  # of the forward pass (autocast)
+    channels_last: bool = False  # images lie pixel by pixel in memory; faster for convolutions, on CPUs too
+    deterministic: bool = False  # equal bits in every run on as many ranks, three and more too; costs a little
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+
+    @pydantic.model_validator(mode="after")
+    def _one_batch(self):
+        if self.batch is None and self.global_batch is None:
+            self.batch = 128
+        if self.batch is not None and self.global_batch is not None:
+            raise ValueError("batch (samples per rank) and global_batch (samples over all ranks) exclude each other")
+        return self
+
+    @pydantic.model_validator(mode="after")
+    def _whole_ramp(self):
+        if (self.ramp_batch is None) != (self.ramp_epochs == 0):
+            raise ValueError("ramp_batch and ramp_epochs are given together or not at all")
+        return self
+
+
+class Loss(Table):
+    """[loss]: one value per sample."""
+
+    # auto, cross_entropy, mse, reconstruction (of the sample itself) or package.module:factory
+    name: str = "auto"
+    label_smoothing: BelowOne = 0.0  # of cross_entropy
+
+
+class Optim(Table):
+    """[optim]: how gradients move the weights."""
+
+    # sgd (Nesterov), lars, lamb, adamw or another of torch.optim by its name, or package.module:factory
+    name: str = "sgd"
+    lr: Positive = 0.05  # for `lr_batch` samples per step
+    lr_batch: Count = 256
+    lr_scaling: Literal["linear", "sqrt", "none"] = "linear"  # how the rate grows with the global batch
+    momentum: BelowOne = 0.9  # of those that have one
+    weight_decay: NotNegative = 5e-4
+    trust: Positive = 0.001  # of lars: its trust coefficient
+    options: dict[str, Any] | None = None  # further settings of one of torch.optim, such as betas
+    clip_norm: Positive | None = None  # most that the norm of the summed gradient may be
+
+
+class Schedule(Table):
+    """[schedule]: the learning rate over the epochs."""
+
+    name: Literal["cosine", "polynomial", "step", "constant"] = "cosine"
+    warmup_epochs: NotNegative = 1.0
+    warmup_lr: NotNegative | None = None  # that the warm-up begins with; default: lr before scaling
+    power: Positive = 2.0  # of polynomial
+    # of step: where the rate falls, as shares of the epochs
+    milestones: list[Annotated[float, Field(gt=0, lt=1)]] = Field([1 / 3, 2 / 3, 8 / 9])
+    gamma: Annotated[float, Field(gt=0, le=1)] = 0.1  # of step: the factor of each fall
+
+
+class Exchange(NamedTable):
+    """[exchange]: how the ranks come to agree on weights. The other keys are the kind's own."""
+
+    kind: str = "allreduce"  # allreduce, or adasum
+
+
+class Phase(Table):
+    """[[phase]]: a stretch of epochs."""
+
+    epochs: Count
+    weights: str = "kept"  # kept, fresh (network, optimiser and schedule begin anew) or a run folder (with its weights)
+    train: str = "all"  # or a glob of the names of the parameters that are trained, such as "head.*"
+    filter: Filter | None = None  # of this phase; default: the table [filter]
+
+
+class Checkpoint(Table):
+    """[checkpoint]: when a run is saved."""
+
+    every: Count = 1  # epochs
+    # inside an epoch too, after so many seconds; auto: Young/Daly, from what a save costs
+    seconds: Annotated[float, Field(gt=0)] | Literal["auto"] | None = None
+    keep: Count = 2  # generations, and with them always the last that ended an epoch
+    mtbf_hours: Annotated[float, Field(gt=0)] | None = None  # mean time between failures of the whole job
+
+    @pydantic.model_validator(mode="after")
+    def _auto_needs_mtbf(self):
+        if self.seconds == "auto" and self.mtbf_hours is None:
+            raise ValueError('seconds = "auto" needs mtbf_hours, the mean time between failures of the whole job')
+        return self
+
+
+Passes = dict[str, dict[str, Any]]  # [pass.NAME]: what is wrapped around the plain pass, each with keys of its own
