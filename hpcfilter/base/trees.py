@@ -15,3 +15,13 @@ def leaves(tree):
     found = []
     each(found.append, tree)
     return found
+
+
+def samples(tree):
+    """How many samples a tree of arrays (b, ...) holds."""
+    return len(leaves(tree)[0])
+
+
+def shape(tree):
+    """The shape of one sample, for errors: of an array a tuple, else a tree of them."""
+    return each(lambda part: tuple(part.shape[1:]), tree)

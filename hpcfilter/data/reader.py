@@ -9,6 +9,8 @@ from itertools import islice
 
 import numpy as np
 
+from hpcfilter.base.trees import each, leaves
+
 DEPTH = 2  # groups of batches read ahead
 GROUP_BYTES = 2**20  # of the rows of a group
 MOST = 16  # batches of a group
@@ -53,22 +55,27 @@ def prefetch(batches, depth=DEPTH):
         thread.join()
 
 
-def read_batches(split, batches, augment, seed, epoch):
-    """Read each batch of an epoch ahead; small ones several at once, since every turn of the thread holds up the training. batches: iterable of
-    objects with `index`, int64 (b,).
+def _cut(tree, start, end):
+    return each(lambda part: part[start:end], tree)
 
-    augment: function (images, labels, index, seed, epoch) -> (images, labels), or None. Yields (batch, images, labels).
+
+def read_batches(rows, batches, augment, seed, epoch):
+    """Read each batch of an epoch ahead; small ones several at once, since every turn of the thread holds up the training.
+
+    rows: data.rows.Rows. batches: iterable of objects with `index`, int64 (b,). augment: function (inputs, targets, index, seed, epoch) ->
+    (inputs, targets), or None. Yields (batch, inputs, targets), trees as the rows have them.
     """
     def read():
         left, size = iter(batches), 1
         while group := list(islice(left, size)):
             index = np.concatenate([batch.index for batch in group])
-            images, labels = split.rows(index)
+            inputs, targets = rows.rows(index)
             if augment is not None:
-                images, labels = augment(images, labels, index, seed, epoch)
+                inputs, targets = augment(inputs, targets, index, seed, epoch)
             ends = np.cumsum([len(batch.index) for batch in group]).tolist()
-            yield [(batch, images[start:end], labels[start:end]) for batch, start, end in zip(group, [0, *ends], ends, strict=False)]
-            size = min(max(1, GROUP_BYTES * len(group) // max(1, images.nbytes)), MOST)
+            yield [(batch, _cut(inputs, start, end), _cut(targets, start, end))
+                   for batch, start, end in zip(group, [0, *ends], ends, strict=False)]
+            size = min(max(1, GROUP_BYTES * len(group) // max(1, sum(part.nbytes for part in leaves(inputs)))), MOST)
 
     for group in prefetch(read()):
         yield from group

@@ -10,6 +10,7 @@ import numpy as np
 
 from hpcfilter.base.errors import InputError
 from hpcfilter.base.registry import choose
+from hpcfilter.data import read_given
 from hpcfilter.filter.deal import DEALS
 from hpcfilter.select.policies import check_score, facts_of, find_policy, given_file, policy_function
 from hpcfilter.select.scores import make_score
@@ -89,6 +90,19 @@ def own_columns(given, owned, total):
             raise InputError(f"Filter: given: weight: got {own.min()} to {own.max()}, expected finite numbers of at least 0")
         columns[name] = own.astype({"keep": bool, "weight": np.float32}.get(name, own.dtype))
     return columns
+
+
+def given_columns(given, path, columns, policy, owned, total, comm):
+    """This rank's rows of what the policy reads, out of `given` or out of the file. path, columns: of `choices`. Raises InputError.
+
+    Returns name -> array (n_local,).
+    """
+    given = own_columns(given, owned, total)
+    if given and not (set(columns[:1]) <= set(given) <= set(columns)):
+        raise InputError(f"Filter: given: got {', '.join(given)}; {policy} reads {' and '.join(columns) or 'nothing'}")
+    if given and path is not None:
+        raise InputError(f"Filter: got both given= and the file {path}, expected one of them")
+    return given if path is None else read_given(path, columns, owned, total, part=(comm.rank, comm.size))
 
 
 def own_labels(labels, owned, total):

@@ -1,6 +1,7 @@
 """How the samples of an epoch are dealt to the ranks when a loader of the user's cuts them into batches: equally many to each.
 
-The batches of `select.order` know the global batch size; here only the user's loader does, and it may prefetch, drop the last batch or stop in the middle.
+The batches of `select.order` know the global batch size; here only the user's loader does, and it may prefetch, drop the last batch or
+stop in the middle.
 """
 
 from dataclasses import dataclass

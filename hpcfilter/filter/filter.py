@@ -20,18 +20,16 @@ import numpy as np
 from hpcfilter.base.errors import InputError, on_all
 from hpcfilter.base.shard import shard
 from hpcfilter.comm import surroundings
-from hpcfilter.data import read_given
 from hpcfilter.filter import state as states
-from hpcfilter.filter.arguments import checksum, choices, count, in_call_words, own_columns, own_labels, whole_epoch
+from hpcfilter.filter.arguments import checksum, choices, count, given_columns, in_call_words, own_labels, whole_epoch
 from hpcfilter.filter.deal import Hand
 from hpcfilter.filter.indexed import Indexed
+from hpcfilter.filter.observed import Observed
 from hpcfilter.filter.shown import indices, shown
 from hpcfilter.filter.walk import Walk, say_unfinished
-from hpcfilter.select.home import deliver
 from hpcfilter.select.order import table_digest
 from hpcfilter.select.policies import facts_of, find_policy
 from hpcfilter.select.scores import Scores
-from hpcfilter.select.seen import Seen
 from hpcfilter.select.selector import Selector
 
 
@@ -41,8 +39,8 @@ class Filter:
     num_samples: of the whole data set, N. policy, parameters: as in the table [filter]. comm: default the ranks of torch.distributed if it is
     initialised, else those of the MPI launch. epochs: of the whole training, for the policies that have a schedule. order: "global" (every rank can
     read every sample) or "shard" (a rank trains only the block of indices that it owns). score: name, or dict with a name and the score's
-    parameters. after: epochs in which all samples train and are only looked at; the policy begins then, and counts its epochs from there. labels: class
-    of every sample, int (N,), for per_class, class_floor and the noise guard. given: what a policy reads from a file,
+    parameters. after: epochs in which all samples train and are only looked at; the policy begins then, and counts its epochs from there.
+    labels: class of every sample, int (N,), for per_class, class_floor and the noise guard. given: what a policy reads from a file,
     name -> (N,) array. partial: whether batches may be left out and epochs end early; else a batch that is left out is refused at once, and an epoch
     of which more than a tenth did not come when it is over.
 
@@ -65,13 +63,7 @@ class Filter:
             owned = shard(total, comm.rank, comm.size)
             whole = {name: checksum(array) for name, array in {"labels": labels, **(given if isinstance(given, dict) else {})}.items()}
             labels = None if labels is None else own_labels(labels, owned, total)
-            given = own_columns(given or {}, owned, total)
-            if given and not (set(columns[:1]) <= set(given) <= set(columns)):
-                raise InputError(f"Filter: given: got {', '.join(given)}; {policy} reads {' and '.join(columns) or 'nothing'}")
-            if given and path is not None:
-                raise InputError(f"Filter: got both given= and the file {path}, expected one of them")
-            if path is not None:
-                given = read_given(path, columns, owned, total, part=(comm.rank, comm.size))
+            given = given_columns(given or {}, path, columns, policy, owned, total, comm)
         self._facts = facts_of(find_policy(policy))
         free = ("epochs", (self._facts.given or (None,))[0])  # a training may be lengthened, and a file be moved
         plain = {key: value for key, value in {**stretches[-1].parameters, **stretches[-1].select.keywords}.items() if key not in free}
@@ -86,7 +78,7 @@ class Filter:
         self._selector, self._order = Selector(stretches, self.scores, int(seed), comm), order
         self._learns = policy not in ("none", "random", "static")  # from the losses that come
         self._needs_classes = score.needs_classes or self._facts.needs_classes
-        self._trained, self._looked = self._nothing_seen()
+        self._observed = Observed(("value", *(("confidence", "correct") if self._needs_classes else ())))
         self._walk = Walk(total, bool(partial))
         self.epoch, self._over = 0, None  # an epoch that was over when its state was taken
         self._select(consumed=0)
@@ -153,8 +145,7 @@ class Filter:
         if losses.shape != index.shape:
             raise InputError(f"Filter: losses: got shape {tuple(losses.shape)}, expected one per index, {tuple(index.shape)}")
         here = walk.place(index)
-        self._trained.add(hand.index[here], self._step, self._look(losses, output, target), hand.real[here])
-        self._step += 1
+        self._observed.train(hand.index[here], self._look(losses, output, target), hand.real[here])
         walk.go_on(here, index)
         weight = walk.weight(here, losses.device)
         if here.stop < len(hand.index) or not hand.stand_ins:
@@ -177,7 +168,7 @@ class Filter:
         own = index[(index >= owned.start) & (index < owned.stop)]
         if len(own) < len(index) or not self._selector.wanted(self.selection)[own - owned.start].all():
             raise InputError(f"Filter: observe: got indices from {index.min()} to {index.max()}, expected those of `hidden` on this rank alone")
-        self._looked.add(index, self._step, self._look(losses, output, target))
+        self._observed.look(index, self._look(losses, output, target))
 
     # What the selection says
 
@@ -215,8 +206,7 @@ class Filter:
         with self.comm.together():
             self._walk.read()
         columns = {f"scores.{name}": array for name, array in self.scores.columns().items()}
-        for kind, seen in (("trained", self._trained), ("looked", self._looked)):
-            columns |= {f"{kind}.{name}": array for name, array in seen.rows().items()}
+        columns |= self._observed.state()
         self._check_whole(len(columns["trained.index"]), self._walk.missing if epoch_over and not self._walk.partial else 0)
         whole = states.gather(columns, self.comm)
         self._walk.saved = cursor
@@ -231,11 +221,10 @@ class Filter:
         state: rank 0's counts. Raises InputError on all ranks for the state of another policy, data set, seed, score or order.
         """
         names = [f"scores.{name}" for name in self.scores.columns()]
-        plain, arrays = states.check(state, self._identity, self._epochs, names, self._columns, self.comm)
+        plain, arrays = states.check(state, self._identity, self._epochs, names, self._observed.columns, self.comm)
         blocks = states.scatter(arrays, self.comm)
         self.scores.restore({name.removeprefix("scores."): blocks.pop(name) for name in names})
-        self._trained, self._looked = self._nothing_seen(*map(self._came_home(blocks), ("trained.", "looked.")))
-        self._step = int(self.comm.max(self._trained.rows()["step"].max(initial=-1))) + 1
+        self._observed.restore(blocks, self._selector.shards, self.comm)
         self.epoch, self._over = plain["epoch"], None
         self._select(None if plain["over"] else plain["consumed"])
         self._walk.longest = plain["longest"]
@@ -258,25 +247,6 @@ class Filter:
         self._walk.begin(self._hand, self.epoch)
         self._drawn = False
 
-    @property
-    def _columns(self):
-        """What is kept of each sample that was seen."""
-        return "value", *(("confidence", "correct") if self._needs_classes else ())
-
-    def _nothing_seen(self, trained=None, looked=None):
-        """Two Seen, of training and of looks at hidden samples. trained, looked: rows that they go on from."""
-        self._step = 0  # batches of the epoch
-        return Seen(self._columns, trained), Seen(self._columns, looked)
-
-    def _came_home(self, blocks):
-        """Function of a prefix, which gives the rows of that kind that this rank owns. blocks: of a state, each rank has its part."""
-        def rows(kind):
-            mine = {name.removeprefix(kind): array for name, array in blocks.items() if name.startswith(kind)}
-            index, columns = deliver(mine.pop("index"), mine, self._selector.shards, self.comm)
-            return {"index": index, **columns}
-
-        return rows
-
     def _look(self, losses, output, target):
         return shown(losses, output, target, self.scores.score, self._identity["policy"] if self._needs_classes else None)
 
@@ -284,7 +254,7 @@ class Filter:
         """The observations of the epoch go to the owners of the samples."""
         with self.comm.together():
             self._walk.read()
-        trained, looked = self._trained.rows(), self._looked.rows()
+        trained, looked = self._observed.trained.rows(), self._observed.looked.rows()
         self._check_whole(len(trained["index"]), self._walk.missing, self._drawn and self._learns)
         bad, wanted = np.count_nonzero(~np.isfinite(trained["value"])), np.count_nonzero(self._selector.wanted(self.selection))
         counts = np.array([len(trained["index"]), bad, wanted, len(looked["index"])], np.int64)
@@ -294,10 +264,10 @@ class Filter:
         self._warn("bad", bad, f"{bad} of {seen} losses are not finite; their samples are kept")
         self._warn("hidden", wanted and not looked_at, f"the policy wants a forward pass over {wanted} hidden samples (`hidden`, `observe`); "
                    'without it their scores stay as they are (refresh="none" says so)')
-        self._selector.take(self.selection, trained, int(self.comm.max(self._step)))
+        self._selector.take(self.selection, trained, int(self.comm.max(self._observed.step)))
         if not self.selection.frozen:
             self._selector.look(looked.pop("index"), looked)
-        self._trained, self._looked = self._nothing_seen()
+        self._observed.clear()
 
     def _check_whole(self, came, missing, wanted=False):
         """Warn when samples of the epoch did not come to `loss`, refuse it when many did not. came, missing: samples of this rank. wanted: whether

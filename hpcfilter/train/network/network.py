@@ -10,6 +10,7 @@ from hpcfilter.base.alive.pulse import beat
 from hpcfilter.base.errors import InputError, OwnCode
 from hpcfilter.base.own import a, code, place
 from hpcfilter.base.randomness import seed_of
+from hpcfilter.base.trees import each, samples, shape
 from hpcfilter.select.seen import Seen
 from hpcfilter.train import models
 from hpcfilter.train.checks import classes_of, score_of, shapes_of
@@ -58,9 +59,15 @@ class Network:
             torch.cuda.manual_seed(number)
 
     def tensors(self, images, labels):
-        """Move rows to the device. images: numpy or tensor (b, ...); labels: (b, ...). Returns (x float32, normalised; y int64 or float32)."""
-        x = torch.as_tensor(images).to(self.device, non_blocking=True)
-        y = torch.as_tensor(labels).to(self.device, torch.int64 if self.classes else torch.float32, non_blocking=True)
+        """Move rows to the device. images: numpy or tensor (b, ...); labels: (b, ...). Returns (x float32, normalised; y int64 or float32).
+
+        Trees of inputs go to the model as they are, those of targets to the loss.
+        """
+        kind = torch.int64 if self.classes else torch.float32
+        y = each(lambda part: torch.as_tensor(part).to(self.device, kind, non_blocking=True), labels)
+        x = each(lambda part: torch.as_tensor(part).to(self.device, non_blocking=True), images)
+        if not isinstance(x, torch.Tensor):
+            return x, y
         if self.layout == "HW":
             x = x[:, None]
         elif self.layout == "HWC":
@@ -79,28 +86,29 @@ class Network:
 
     def forward(self, x, y):
         """Returns (output float32 (b, ...), losses float32 (b,), one per sample). Raises OwnCode where a model or a loss of the user's own fails."""
-        alone = len(x) == 1 and self.model.training
-        what = "one sample in a step (BatchNorm needs two: give a larger batch)" if alone else f"samples of shape {tuple(x.shape[1:])}"
+        count = samples(x)
+        alone = count == 1 and self.model.training
+        what = "one sample in a step (BatchNorm needs two: give a larger batch)" if alone else f"samples of shape {shape(x)}"
         with code(f"model: fails on {what}", self._theirs["model"] or alone, self._factory):
             with torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32):
                 output = self.model(x)
-        if found := self._unfit(output, x):
-            expected = f"one tensor of shape ({len(x)}, {self.classes})" if self.classes else "one tensor of floating-point numbers"
-            raise OwnCode(f"model: returned {found}, expected {expected} on {x.device}{place(type(self.model).forward, self._factory)}")
+        if found := self._unfit(output, count):
+            expected = f"one tensor of shape ({count}, {self.classes})" if self.classes else "one tensor of floating-point numbers"
+            raise OwnCode(f"model: returned {found}, expected {expected} on {self.device}{place(type(self.model).forward, self._factory)}")
         output, target = output.float(), x if self.reconstructs else y
-        with code(f"loss.name: fails on outputs of shape {tuple(output.shape)} with targets of shape {tuple(target.shape)}",
+        with code(f"loss.name: fails on outputs of shape {tuple(output.shape)} with targets of shape {each(lambda part: tuple(part.shape), target)}",
                   self._theirs["loss.name"], self.loss):
             return output, self.loss(output, target)
 
-    def _unfit(self, output, x):
-        """What is wrong with an output of the model, in words, or "". x: the samples."""
+    def _unfit(self, output, count):
+        """What is wrong with an output of the model for so many samples, in words, or ""."""
         if not isinstance(output, torch.Tensor):
             return a(output)
         if not output.is_floating_point():
             return f"numbers of type {str(output.dtype).removeprefix('torch.')}"
-        if output.device != x.device:
+        if output.device != self.device:
             return f"a tensor on {output.device}"
-        few = self.classes and (output.ndim < 2 or len(output) != len(x) or output.shape[1] < self.classes)
+        few = self.classes and (output.ndim < 2 or len(output) != count or output.shape[1] < self.classes)
         return f"a tensor of shape {tuple(output.shape)}" if few else ""
 
     def try_out(self, split, index):
@@ -108,9 +116,9 @@ class Network:
         names = {name for name, _ in self.model.named_parameters()}
         with self.evaluating():
             x, y = self.tensors(*split.rows(index))
-            with code(f"model: fails on samples of shape {tuple(x.shape[1:])} with targets of shape {tuple(y.shape[1:])}", True, self._factory):
+            with code(f"model: fails on samples of shape {shape(x)} with targets of shape {shape(y)}", True, self._factory):
                 output, losses = self.forward(x, y)
-                check_losses(self.loss, losses, len(x))
+                check_losses(self.loss, losses, samples(x))
                 if not self.score.needs_passes:
                     self.observe(output, y, losses)
         if new := sorted({name for name, _ in self.model.named_parameters()} - names):

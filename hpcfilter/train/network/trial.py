@@ -8,6 +8,7 @@ import torch
 
 from hpcfilter.base.errors import InputError, OwnCode
 from hpcfilter.base.own import a, code, place
+from hpcfilter.base.trees import each, leaves, samples, shape
 
 
 def check_losses(loss, values, count):
@@ -33,23 +34,24 @@ def try_training(network, split, index, part, batch, augment=None):
         if augment is not None:
             images, labels = augment(images, labels, index, 0, 0)
         try:
-            _forward_and_back(network, images[:part], labels[:part])
+            _forward_and_back(network, *(each(lambda rows: rows[:part], tree) for tree in (images, labels)))
         except torch.OutOfMemoryError as error:
             raise InputError(f"{batch}: {part} samples do not fit into the memory of {network.device} in one pass; give pass.micro.samples, or a "
                              "smaller batch") from error
         except Exception as error:
             if part != 1:
                 raise
-            _forward_and_back(network, images[:2], labels[:2])  # if two are fine, it is the one that is alone
+            # if two are fine, it is the one that is alone
+            _forward_and_back(network, *(each(lambda rows: rows[:2], tree) for tree in (images, labels)))
             raise InputError(f"{batch}, which leaves a rank one sample in a step, and the model needs two, as with BatchNorm; give a larger batch, "
                              "fewer ranks, or a model without it") from error
 
 
 def _forward_and_back(network, images, labels):
     x, y = network.tensors(images, labels)
-    with code(f"model: fails in training on {len(x)} samples of shape {tuple(x.shape[1:])}"):
+    with code(f"model: fails in training on {samples(x)} samples of shape {shape(x)}"):
         output, losses = network.forward(x, y)
-        check_losses(network.loss, losses, len(x))
+        check_losses(network.loss, losses, samples(x))
         _check_finite(network, x, output, losses)
         if not losses.requires_grad:
             whose, thing = ("loss.name: its values", network.loss) if output.requires_grad else ("model: its outputs", type(network.model).forward)
@@ -62,7 +64,7 @@ def _check_finite(network, x, output, losses):
     """Raise OwnCode when not one loss is a finite number, naming where the first such values come from. The packed rows are all finite."""
     if torch.isfinite(losses).any():
         return
-    key, thing = next((key, thing) for key, thing, values in (("data.augment", None, x), ("model", type(network.model).forward, output),
+    key, thing = next((key, thing) for key, thing, values in (("data.augment", None, leaves(x)[0]), ("model", type(network.model).forward, output),
                                                               ("loss.name", network.loss, losses)) if not torch.isfinite(values).all())
     raise OwnCode(f"{key}: gives values that are not finite, before anything is trained; expected numbers{place(thing) if thing else ''}")
 
