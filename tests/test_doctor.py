@@ -16,7 +16,7 @@ from hpcfilter.comm.threads import run
 from hpcfilter.data import trial as disk
 from hpcfilter.data.table import write_table
 from hpcfilter.jobs import run_local
-from hpcfilter.jobs.doctor import doctor, facts, report, trial
+from hpcfilter.jobs.doctor import examination, facts, report, trial
 from hpcfilter.jobs.doctor.notes import notes
 from hpcfilter.jobs.doctor.rules import problems
 from hpcfilter.train import network
@@ -228,7 +228,7 @@ def test_a_lock_that_is_not_given_is_seen(tmp_path, wanted, expected):
 
 
 def test_alone(tmp_path, capsys):
-    assert doctor(SerialComm(), tmp_path) == []
+    assert examination.doctor(SerialComm(), tmp_path) == []
     out = capsys.readouterr().out
     assert f"folder       {tmp_path}: can write" in out and "MPI          not started" in out and "note: one process" in out
     assert "allreduce" not in out and out.endswith("problem: none\n")

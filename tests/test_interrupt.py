@@ -107,10 +107,10 @@ def test_in_the_background_it_stays_ignored(tmp_path, digits, config, ctrl_c):
 
 def test_the_other_verbs_leave_nothing_half_written(tmp_path, digits, config, ctrl_c, capsys, monkeypatch):
     from hpcfilter.data import table
-    from hpcfilter.jobs import verbs
+    from hpcfilter.jobs import commands
     from hpcfilter.jobs.doctor import facts
     from hpcfilter.pack import pack
-    from hpcfilter.study.report import verb
+    from hpcfilter.study.report import choice
 
     monkeypatch.chdir(tmp_path)
     path = config(digits, train={"epochs": 1})
@@ -119,8 +119,8 @@ def test_the_other_verbs_leave_nothing_half_written(tmp_path, digits, config, ct
     before = sorted(tmp_path.rglob("*"))
     for module, name, words in ((pack, "seal", ["pack", "digits", "-o", "new.h5"]), (table, "seal", ["score", "run", "-o", "new.h5"]),
                                 (table, "seal", ["select", "run/scores.h5", "--fraction", "0.1", "-o", "new.h5"]),
-                                (facts, "versions", ["doctor"]), (verbs, "render", ["jobs", "render", path, "--machine", "slurm-cpu"]),
-                                (verb, "replace_text", ["report", "run", "-o", "new.html"])):
+                                (facts, "versions", ["doctor"]), (commands, "render", ["jobs", "render", path, "--machine", "slurm-cpu"]),
+                                (choice, "replace_text", ["report", "run", "-o", "new.html"])):
         ctrl_c(module, name)
         assert interrupted(words, capsys) == "hpcfilter: interrupted"
         notice.listen(())  # as in a process of its own
@@ -138,9 +138,9 @@ def test_a_probe_says_what_stands(trained, tmp_path, ctrl_c, capsys):
 
 
 def test_what_was_submitted_before_is_said(run, submitted, ctrl_c, capsys):
-    from hpcfilter.jobs import verbs
+    from hpcfilter.jobs import commands
 
-    ctrl_c(verbs, "submit", 2)
+    ctrl_c(commands, "submit", 2)
     line = interrupted(["jobs", "submit", run, "--machine", "slurm-cpu", "--nodes", "1,2"], capsys)
     assert line == "hpcfilter: interrupted; submitted before: 4711; look at the queue for one that was just being submitted"
 

@@ -11,7 +11,7 @@ import pytest
 from hpcfilter.base.errors import InputError
 from hpcfilter.base.options import path as path_option
 from hpcfilter.base.paths import check_folder, check_output, expanded, kind
-from hpcfilter.cli import _parser, main
+from hpcfilter.cli import main, parser
 from hpcfilter.jobs import machine
 from hpcfilter.jobs.machine import load_machine
 from hpcfilter.jobs.plan import plan
@@ -91,18 +91,18 @@ def test_every_option_that_is_a_path_is_expanded():
     """Those of which the help speaks of a file, a folder, a path, a table or a picture; `jobs stage` itself expands its DEST, on the node."""
     found, plain = 0, []
 
-    def look(parser, name):
+    def look(one, name):
         nonlocal found
-        for action in parser._actions:
+        for action in one._actions:
             if hasattr(action, "choices") and isinstance(action.choices, dict):
-                for verb, one in action.choices.items():
-                    look(one, f"{name} {verb}".strip())
+                for verb, its in action.choices.items():
+                    look(its, f"{name} {verb}".strip())
             elif re.search(r"\b(file|folder|folders|path|table|picture|draw|run config|page)\b", action.help or "") and action.nargs != 0:
                 found += 1
                 if action.type is not path_option and not action.choices:
                     plain.append(f"{name} {action.dest}")
 
-    look(_parser(), "")
+    look(parser(), "")
     assert found > 20
     assert [one for one in plain if not one.startswith("pack ") and not one.endswith(" settings")] == ["jobs stage dest"]
 

@@ -89,7 +89,7 @@ def test_files_are_small():
     assert {str(path): n for path in [*FILES, *others] if (n := len(path.read_text().splitlines())) > 300} == {}
 
 
-@pytest.mark.parametrize("module", ["hpcfilter.cli", "hpcfilter.study.report", "hpcfilter.jobs.verbs", "hpcfilter.study.static.select",
+@pytest.mark.parametrize("module", ["hpcfilter.cli", "hpcfilter.study.report", "hpcfilter.jobs.commands", "hpcfilter.study.static.select",
                                     "hpcfilter.select.policies",
                                     "hpcfilter.train.checks", "hpcfilter.train.models", "hpcfilter.select.scores", "hpcfilter.train.checkpoint"])
 def test_login_node_modules_need_neither_torch_nor_mpi(module):
@@ -102,10 +102,3 @@ def test_installing_pulls_neither_torch_nor_horovod():
     project = tomllib.loads((PACKAGE.parent / "pyproject.toml").read_text())["project"]
     assert not [name for name in project["dependencies"] if name.startswith(("torch", "horovod", "mpi4py"))]
     assert {"torch", "horovod", "mpi"} <= set(project["optional-dependencies"])
-
-
-def test_the_verbs():
-    from hpcfilter.cli import _parser
-
-    verbs = next(a for a in _parser()._actions if hasattr(a, "choices") and a.choices).choices
-    assert set(verbs) == {"pack", "train", "score", "select", "probe", "report", "jobs", "doctor"}

@@ -194,18 +194,6 @@ def test_nothing_is_guessed_where_nothing_is_near():
         choose({"two": 2, "one": 1}, "b", "w")
 
 
-def test_version(capsys):
-    with pytest.raises(SystemExit) as ended:
-        main(["--version"])
-    assert ended.value.code == 0 and capsys.readouterr().out == f"hpcfilter {hpcfilter.__version__}\n"
-
-
-def test_without_a_verb_the_help_is_shown(capsys):
-    assert main([]) == 2
-    out, err = capsys.readouterr()
-    assert "pack " in out and "train " in out and err == "hpcfilter: the following arguments are required: VERB; see: hpcfilter --help\n"
-
-
 def test_no_table_shows_a_regular_expression():
     """Forms are checked by settings.form, with words of their own."""
     for path in Path(hpcfilter.__file__).parent.rglob("*.py"):

@@ -1,7 +1,10 @@
-"""The parser of command lines: its refusals are ours, and it says which name may be meant. The types of options that several verbs share."""
+"""The parser of command lines: its refusals are ours, and it says which name may be meant. What several verbs share: the types of options,
+`--set`, and how they print."""
 
 import argparse
+import os
 import re
+import sys
 
 from hpcfilter.base.errors import InputError
 from hpcfilter.base.names import meant
@@ -9,12 +12,12 @@ from hpcfilter.base.paths import expanded
 
 
 class Parser(argparse.ArgumentParser):
-    """As argparse has it, but a mistake is an InputError of one line."""
+    """As argparse has it, but a mistake is an InputError of one line, and the examples of a verb keep their lines."""
 
     _words = ()  # that are being parsed
 
     def __init__(self, **about):  # of the command and of each verb
-        super().__init__(**about)
+        super().__init__(formatter_class=argparse.RawDescriptionHelpFormatter, **about)
         self.add_argument("--traceback", action="store_true", default=argparse.SUPPRESS, help="show where in the code an error comes from, too")
 
     def error(self, message):
@@ -36,6 +39,21 @@ class Parser(argparse.ArgumentParser):
         if action.choices is not None and value not in action.choices:
             raise argparse.ArgumentError(action, f"invalid choice: {value!r}; known: {', '.join(action.choices)}"
                                          f"{meant(f'--{value}', self._option_string_actions) or meant(value, action.choices)}")
+
+
+def add_settings(parser):
+    """Add `--set`, of the verbs that read a run config, to a parser."""
+    parser.add_argument("--set", dest="settings", action="append", default=[], metavar="A.B=VALUE",
+                        help="override one key of the run config (see: hpcfilter explain --config)")
+
+
+def shown(show, words):
+    """Call `show`, which prints. When nobody reads on, as behind `| head`, what is left goes nowhere, also when Python flushes at its end."""
+    try:
+        show(words)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def path(text):

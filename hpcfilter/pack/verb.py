@@ -6,6 +6,12 @@ import sys
 
 from hpcfilter.base.options import number, path, real, whole
 
+SUMMARY = "make a packed file of a data set"
+EXAMPLE = """\
+examples:
+  hpcfilter pack digits -o digits.h5
+  hpcfilter pack photos/ -o photos.h5 --size 64x64
+  hpcfilter pack table.csv -o table.h5 --labels price --regression"""
 SOURCES = ("digits, .npz, .npy, .h5, .csv, .parquet, idx files, CIFAR's batches, a folder of one of these or of images by class; several files or a "
            "pattern in quotes are shards of one set")
 
@@ -40,7 +46,6 @@ def add(parser):
     split.add_argument("--test-fraction", type=real, help="split off for testing when the source has no test rows (default 0.2)")
     split.add_argument("--split", choices=["by-class", "random"], help="how: from each class alike (default), or any rows")
     split.add_argument("--test-split", choices=["test", "val"], help="which rows to test with when the source has both (default test)")
-    parser.set_defaults(run=run)
 
 
 def _size(text):

@@ -3,7 +3,7 @@
 import time
 
 import hpcfilter
-from hpcfilter.jobs import doctor
+from hpcfilter.jobs.doctor import examination
 
 comm = hpcfilter.world()
 
@@ -13,7 +13,7 @@ def in_a_dead_disk(*arguments):
         time.sleep(0.1)
 
 
-doctor.PATIENCE = 4
+examination.PATIENCE = 4
 if comm.rank == comm.size - 1:
-    doctor.facts.hdf5 = in_a_dead_disk
-doctor.doctor(comm, ".")
+    examination.facts.hdf5 = in_a_dead_disk
+examination.doctor(comm, ".")

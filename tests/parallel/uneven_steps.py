@@ -6,6 +6,7 @@ import numpy as np
 
 from hpcfilter import cli
 from hpcfilter.select.sampler import Plan, check_steps
+from hpcfilter.study.verbs import select
 
 
 def run(words, comm):
@@ -13,5 +14,5 @@ def run(words, comm):
     check_steps(Plan(np.zeros(0, np.int64), np.zeros(0, np.float32), np.zeros(steps + 1, np.int64), np.zeros(steps), 1.0), comm)
 
 
-cli._select = run  # any verb will do
+select.run = run  # any verb will do
 sys.exit(cli.main(["select", "scores.h5", "--fraction", "0.5"]))

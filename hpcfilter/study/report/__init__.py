@@ -1,5 +1,6 @@
 """What runs, scaling studies and benchmarks have to say, from their files alone: tables, pictures, a page for a proposal."""
 
+from hpcfilter.study.report.choice import report
 from hpcfilter.study.report.form import Table
 from hpcfilter.study.report.page import page
 from hpcfilter.study.report.proposal import proposal
@@ -8,7 +9,6 @@ from hpcfilter.study.report.runs import compare, picture, read_run
 from hpcfilter.study.report.scaling import picture as scaling_picture
 from hpcfilter.study.report.scaling import tables as scaling_tables
 from hpcfilter.study.report.study import find_runs, study
-from hpcfilter.study.report.verb import report
 
 __all__ = ["Table", "compare", "find_runs", "fits", "page", "picture", "proposal", "read_results", "read_run", "report", "results_tables",
            "scaling_picture", "scaling_tables", "study"]
