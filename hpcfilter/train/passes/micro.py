@@ -22,7 +22,9 @@ class Micro(Wrapper):
     def _cut(self, part):
         """Pieces of a part that are equal but for one sample: BatchNorm needs more than one."""
         x, y, weight = part
-        count = -(-len(weight) // self.samples)
-        cuts = [each(lambda tensor: tensor.tensor_split(count), tree) for tree in (x, y)]
-        return [(*(each(lambda pieces, number=number: pieces[number], tree) for tree in cuts), piece)
-                for number, piece in enumerate(weight.tensor_split(count))]
+        start, pieces = 0, []
+        for piece in weight.tensor_split(-(-len(weight) // self.samples)):
+            here = slice(start, start + len(piece))
+            pieces.append((each(lambda tensor, here=here: tensor[here], x), each(lambda tensor, here=here: tensor[here], y), piece))
+            start = here.stop
+        return pieces
