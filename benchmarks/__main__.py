@@ -27,6 +27,7 @@ CASES = {
     "goals": "the goals of speed beside what was measured, for the README",
     "evidence": "policies, fractions, batch sizes and seeds from a plan, beside all data, a shortened schedule and random choice",
     "screenshot": "the page of runs as a headless browser shows it, by day, by night, on a phone",
+    "digests": "digests of selection, batches and weights of runs of every kind, to compare before and after a change",
     "order": "cost of the epoch's order: keyed bijection against a permutation array",
 }
 

@@ -121,7 +121,7 @@ class Config(Table):
     def fixed(self):
         """The settings that a resumed run must share with its beginning: flat, "table.key" -> value. The samples per rank may be others, and the
         last phase may be of other length."""
-        free = {"checkpoint": True, "stop": True, "job": True, "record": True, "data": {"path", "verify", "resident"},
+        free = {"checkpoint": True, "stop": True, "job": True, "record": True, "data": {"path", "verify", "resident"}, "model": {"start"},
                 "train": {"epochs", "device", "batch", "global_batch"}}
         dumped = self.model_dump(mode="json", by_alias=True, exclude=free)
         dumped["phase"] = {number: phase for number, phase in enumerate(dumped["phase"])}
@@ -163,6 +163,7 @@ def load(path, settings=()):
     config = source.validated(Config)
     config._beside = (Path(path).parent / config.data.path).absolute()
     config.data.path = config.data.path.absolute()
+    config.model.start = config.model.start and config.model.start.absolute()
     config._source = source
     config.refuse(config.idle())
     return config

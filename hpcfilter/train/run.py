@@ -56,7 +56,7 @@ def begin(parts, folder, resume):
     path, stamp = folder.find(parts) if resume else (None, None)
     progress = Progress()
     if path:
-        _train_as(parts, stamp["epoch"] + (stamp["step"] is None))
+        _train_as(parts, stamp["epoch"])
         updates.connect()
         checkpoint.load(path, network, parts.comm, updates, parts.selector.scores)  # after connect, which makes a new optimiser
     else:
@@ -75,11 +75,11 @@ def begin(parts, folder, resume):
 
 
 def _train_as(parts, epoch):
-    """Have the parameters of an epoch's phase trained."""
+    """Have those parameters trained that a checkpoint of this epoch has the optimiser of."""
     phases = parts.config.all_phases()
-    number, _ = phase_of(parts.config, min(epoch, parts.config.train.epochs) - (epoch >= parts.config.train.epochs))
+    number, _ = phase_of(parts.config, epoch)
     if phases[number].train != phases[0].train:
-        parts.updates.passes.release()
+        parts.updates.release()
         parts.updates.select(phases[number].train)
         parts.updates.make()
 

@@ -1,11 +1,13 @@
 """The tables of a training: [train], [model], [loss], [optim], [schedule], [exchange], [pass], [[phase]] and [checkpoint]."""
 
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import pydantic
 from pydantic import Field
 
-from hpcfilter.base.settings import NamedTable, Table
+from hpcfilter.base.paths import expanded
+from hpcfilter.base.settings import NamedTable, Place, Table
 from hpcfilter.base.shares import Count
 from hpcfilter.select.schema import Filter
 
@@ -19,7 +21,7 @@ class Model(NamedTable):
 
     name: str = "cnn"  # cnn, mlp, resnet18 or autoencoder
     factory: str | None = None  # package.module:callable, instead of a name
-    start: str | None = None  # run folder whose weights to begin with; a head of another width is made anew
+    start: Place | None = None  # run folder whose weights to begin with; a head of another width is made anew
 
 
 class Train(Table):
@@ -98,6 +100,11 @@ class Phase(Table):
     weights: str = "kept"  # kept, fresh (network, optimiser and schedule begin anew) or a run folder (with its weights)
     train: str = "all"  # or a glob of the names of the parameters that are trained, such as "head.*"
     filter: Filter | None = None  # of this phase; default: the table [filter]
+
+    @pydantic.field_validator("weights")
+    @classmethod
+    def _expanded(cls, weights):
+        return weights if weights in ("kept", "fresh") else str(Path(expanded(weights)).absolute())
 
 
 class Checkpoint(Table):

@@ -19,6 +19,7 @@ class Updates:
         self._trainable = {name for name, parameter in network.model.named_parameters() if parameter.requires_grad}
         self.exchange = make_exchange(config.exchange, comm, config.train.deterministic)
         self.optimizer = self.passes = self.noise = None
+        self._connected = False
 
     def select(self, wanted):
         """Have the parameters trained that match. wanted: "all", or a glob of their names. Raises InputError when none does."""
@@ -43,13 +44,16 @@ class Updates:
     def connect(self):
         """Put the optimiser across the ranks: Horovod makes a new one, without the state of the one it is given. All ranks must call."""
         self.optimizer = self.exchange.prepare(self._network.model, self.optimizer)
+        self._connected = True
 
     def release(self):
         """Take everything off the model, for another `make`."""
         self.passes.release()
         if self.noise:
             self.noise.release()
-        self.exchange.release(self.optimizer)
+        if self._connected:
+            self.exchange.release(self.optimizer)
+        self._connected = False
         self.optimizer.zero_grad()
 
     def batch(self, epoch):
