@@ -1,4 +1,4 @@
-"""What MPI and Horovod say of themselves. Nothing is started here."""
+"""What MPI says of itself. Nothing is started here."""
 
 import sys
 
@@ -10,12 +10,3 @@ def mpi_facts():
     levels = {getattr(MPI, f"THREAD_{name.upper()}"): name for name in ("single", "funneled", "serialized", "multiple")}
     library = " ".join(MPI.Get_library_version().strip("\0\n ").split("\n")[0].split(",")[0].split())
     return {"library": library, "threads": levels[MPI.Query_thread()]}
-
-
-def horovod_facts():
-    """What Horovod is built with. Returns {"mpi", "gloo", "nccl" (or RCCL), "cuda", "rocm": bool}. Raises what a broken Horovod raises."""
-    import horovod.torch as hvd
-
-    if not hasattr(hvd, "init"):  # Horovod has printed the reason
-        raise ImportError("Horovod is built without torch, or for another one")
-    return {name: bool(getattr(hvd, f"{name}_built")()) for name in ("mpi", "gloo", "nccl", "cuda", "rocm")}

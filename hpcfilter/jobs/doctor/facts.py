@@ -11,9 +11,10 @@ import time
 import numpy as np
 
 from hpcfilter.base.alive import notice, pulse
-from hpcfilter.comm.facts import horovod_facts, mpi_facts
+from hpcfilter.comm.facts import mpi_facts
 from hpcfilter.comm.launcher import LAUNCHERS, launchers
 from hpcfilter.record.provenance import versions
+from hpcfilter.train.exchange.horovod import horovod_facts
 
 SHOWN = re.compile(r"(HOROVOD|NCCL|RCCL|FI|OMP|HDF5|MPICH|ROCR|HPCFILTER)_|(CUDA|HIP)_VISIBLE")  # never all: the environment holds secrets
 SECRET = re.compile(r"SECRET|TOKEN|PASSW|KEY")

@@ -41,6 +41,15 @@ def sum_tensor(comm, tensor, name):
     return hvd.allreduce(tensor, name=name, op=hvd.Sum)
 
 
+def horovod_facts():
+    """What Horovod is built with. Returns {"mpi", "gloo", "nccl" (or RCCL), "cuda", "rocm": bool}. Raises what a broken Horovod raises."""
+    import horovod.torch as hvd
+
+    if not hasattr(hvd, "init"):  # Horovod has printed the reason
+        raise ImportError("Horovod is built without torch, or for another one")
+    return {name: bool(getattr(hvd, f"{name}_built")()) for name in ("mpi", "gloo", "nccl", "cuda", "rocm")}
+
+
 class OnHorovod(Exchange):
     """What all exchanges on Horovod share."""
 
