@@ -3,7 +3,7 @@
 import time
 
 import hpcfilter
-from hpcfilter.jobs.doctor import examination
+from hpcfilter.jobs.doctor import examination, facts
 
 comm = hpcfilter.world()
 
@@ -15,5 +15,5 @@ def in_a_dead_disk(*arguments):
 
 examination.PATIENCE = 4
 if comm.rank == comm.size - 1:
-    examination.facts.hdf5 = in_a_dead_disk
+    facts.hdf5 = in_a_dead_disk
 examination.doctor(comm, ".")
