@@ -28,6 +28,7 @@ VERBS = {  # in the order in which one needs them -> where they live
     "report": "hpcfilter.study.verbs.report",
     "jobs": "hpcfilter.jobs.verb",
     "doctor": "hpcfilter.jobs.doctor.verb",
+    "explain": "hpcfilter.study.verbs.explain",
 }
 SITES_OWN = "torch", "mpi4py"  # which an installation of hpcfilter does not bring
 FIRST_WORD = 1  # seconds that rank 0 has to report a failure before the others do
@@ -41,7 +42,7 @@ def main(argv=None):
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())  # the user's own package.module is found here; last, so that it takes the place of nobody else's
     try:
-        words = parser().parse_args(sys.argv[1:] if argv is None else argv)
+        words = _parser().parse_args(sys.argv[1:] if argv is None else argv)
         if words.does is None:
             return _help(words)
         words.early()
@@ -64,7 +65,7 @@ def main(argv=None):
     return _end(problem, words, comm)
 
 
-def parser():
+def _parser():
     """The parser of the whole command line, with all verbs."""
     whole = Parser(prog="hpcfilter", description="Train deep networks on supercomputers on the samples that matter.",
                    epilog="hpcfilter VERB --help says more of a verb; hpcfilter explain of policies, scores, models and keys.")

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 import hpcfilter
-from hpcfilter.cli import VERBS, main, parser
+from hpcfilter.cli import VERBS, _parser, main
 
 
 def choices(one):
@@ -18,7 +18,7 @@ def choices(one):
 
 def every_verb():
     """(name, parser) of every verb that does something, such as "jobs check"."""
-    for name, one in choices(parser()).items():
+    for name, one in choices(_parser()).items():
         yield from [(f"{name} {sub}", its) for sub, its in choices(one).items()] or [(name, one)]
 
 
@@ -32,7 +32,7 @@ def shown(words, capsys):
 
 
 def test_the_verbs():
-    assert set(VERBS) == set(choices(parser())) == {"pack", "train", "score", "select", "probe", "report", "jobs", "doctor"}
+    assert set(VERBS) == set(choices(_parser())) == {"pack", "train", "score", "select", "probe", "report", "jobs", "doctor"}
 
 
 def test_a_verb_lives_in_its_district():
@@ -45,7 +45,7 @@ def test_alone_it_shows_its_help(words, capsys):
     assert main(words) == 0
     out, err = capsys.readouterr()
     assert out.startswith(f"usage: {' '.join(['hpcfilter', *words])} ") and err == ""
-    assert all(verb in out for verb in (choices(parser())["jobs"] and choices(choices(parser())["jobs"]) if words else VERBS))
+    assert all(verb in out for verb in (choices(_parser())["jobs"] and choices(choices(_parser())["jobs"]) if words else VERBS))
     assert out == shown([*words, "--help"], capsys)
 
 
@@ -67,7 +67,7 @@ def test_the_help_of_a_verb_has_an_example_that_can_be_read(name, one, capsys):
     assert calls and any(f"hpcfilter {name}" in call for call in calls), out
     for call in calls:
         words = shlex.split(call.partition("hpcfilter ")[2].partition(" > ")[0].partition("   ")[0])
-        parser().parse_args(words)
+        _parser().parse_args(words)
 
 
 def test_every_option_says_what_it_is():

@@ -3,6 +3,7 @@
 import re
 import tomllib
 import typing
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -17,6 +18,13 @@ from hpcfilter.base.paths import expanded, kind, trouble
 Place = Annotated[Path, BeforeValidator(lambda value: expanded(value) if isinstance(value, str) and value else value)]  # a path of this machine
 
 
+@dataclass(frozen=True, slots=True)
+class Form(AfterValidator):
+    """A check of a text that can say what it expects."""
+
+    expected: str = ""
+
+
 def form(pattern, words):
     """What a text of a certain form must be: an annotation that refuses any other in words. pattern: of the whole text. words: what is expected."""
     def check(text):
@@ -24,7 +32,7 @@ def form(pattern, words):
             raise ValueError(f"expected {words}")
         return text
 
-    return AfterValidator(check)
+    return Form(check, words)
 
 
 class Table(BaseModel):

@@ -10,7 +10,7 @@ import re
 from pathlib import PurePosixPath
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints
+from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, StringConstraints
 
 from hpcfilter.base.alive import notice
 from hpcfilter.base.errors import InputError
@@ -39,6 +39,11 @@ def _seconds(value):
     if not seconds:
         raise ValueError('expected hours, minutes and seconds, such as "02:00:00", or "1-12:00:00" with days')
     return seconds
+
+
+def clock(seconds):
+    """Seconds as "H:MM:SS"."""
+    return f"{seconds // 3600:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d}"
 
 
 def seconds_of(walltime):
@@ -83,8 +88,8 @@ def _one_of(more):
 
 Text = Annotated[str, StringConstraints(min_length=1, max_length=LONGEST), AfterValidator(printable)]
 Expanded = Annotated[str, StringConstraints(max_length=LONGEST), AfterValidator(printable)]
-Here = Annotated[Text, AfterValidator(expanded)]  # a path that is expanded when the job is planned
-There = Annotated[Expanded, AfterValidator(_on_the_machine)]  # a path that is expanded on the machine
+Here = Annotated[Text, AfterValidator(expanded), Field(description="path")]  # a path that is expanded when the job is planned
+There = Annotated[Expanded, AfterValidator(_on_the_machine), Field(description="path on the machine")]  # a path that is expanded on the machine
 _Short = StringConstraints(max_length=255)
 Word = Annotated[str, _Short, form(_one_of(".,:+@/=~-"), "one word of letters, digits and _ . , : + @ / = ~ - that begins with a letter or a digit")]
 Option = Annotated[str, _Short, form(r"--?[A-Za-z][A-Za-z0-9_-]*([ =][A-Za-z0-9_.,:+@/=~^&|*()\[\]{}-]+)?",
@@ -95,7 +100,7 @@ Dependency = Annotated[str, _Short, form(_one_of(r".,:+@?()\[\]ƒ-"), "a depende
 JobName = Annotated[str, StringConstraints(max_length=64), form(_one_of(".+-"), "one word of letters, digits and _ . + -")]
 LogFolder = Annotated[Here, AfterValidator(_folder), form(r"""[^-"'\\$`#;:%^{}][^"'\\$`#;:%^{}]*""",
                                           "a folder without quotes, semicolons and \\ $ ` # : % ^ { } (they mean something to schedulers)")]
-Walltime = Annotated[int, BeforeValidator(_seconds)]  # seconds
+Walltime = Annotated[int, BeforeValidator(_seconds), PlainSerializer(clock, when_used="json"), Field(description='"[D-]HH:MM:SS"')]  # seconds
 Positive = Annotated[int, Field(ge=1, le=1_000_000)]
 
 
@@ -109,47 +114,42 @@ class Stage(Table):
 
 
 class Job(Table):
-    """[job]. What is None here the machine's profile says, or it is left out of the script."""
+    """[job]: what is asked of the scheduler. What is left out the machine's profile says, or it is left out of the script."""
 
-    machine: Text | None = None
-    name: JobName = "hpcfilter"
-    account: Word | None = None
-    nodes: Positive = 1
-    walltime: Walltime = 3600
+    machine: Text | None = None  # see: hpcfilter explain machines
+    name: JobName = "hpcfilter"  # of the job, as the queue shows it
+    account: Word | None = None  # what the job is charged to
+    nodes: Positive = 1  # how many
+    walltime: Walltime = 3600  # of one job
     queue: Word | None = None  # Slurm: the partition
-    qos: Word | None = None
-    reservation: Word | None = None
-    constraint: Feature | None = None
-    dependency: Dependency | None = None
-    mail_user: Word | None = None
-    mail_type: Word | None = None  # in the scheduler's own words
+    qos: Word | None = None  # Slurm: the quality of service
+    reservation: Word | None = None  # nodes that are set aside
+    constraint: Feature | None = None  # Slurm: features that the nodes must have; LSF: flags of the allocation
+    dependency: Dependency | None = None  # other jobs that must end first, in the scheduler's own words
+    mail_user: Word | None = None  # who gets mail from the scheduler
+    mail_type: Word | None = None  # when, in the scheduler's own words
     directives: list[Option] = Field([])  # anything else, as it stands behind #SBATCH and the like
 
     launch: list[Option] = Field([])  # further words of the launcher, such as --mpi=pmix
 
-    ranks_per_node: Positive = 1
+    ranks_per_node: Positive = 1  # processes on each node
     cpus_per_rank: Positive = 1  # as the scheduler counts them
-    gpus_per_rank: Annotated[int, Field(ge=0, le=1)] = 0
+    gpus_per_rank: Annotated[int, Field(ge=0, le=1)] = 0  # one, or none
     ranks_per_set: Positive = 1  # LSF: ranks that share a resource set, and see each other's GPUs
     omp_num_threads: Positive | None = None  # default: the rank's cores, half of them beside a GPU
 
     signal: Annotated[str, AfterValidator(_signal)] = "USR1"  # the scheduler's notice
     grace_seconds: Annotated[int, Field(ge=1, le=65535)] = 120  # between the notice and the end of the walltime: what leaving may take
     requeue: bool = True  # go on in another job when the walltime has ended this one
-    max_requeues: Annotated[int, Field(ge=0)] = 10
+    max_requeues: Annotated[int, Field(ge=0)] = 10  # at most so many times
 
     workdir: Here | None = None  # default: the folder of the submission
     log_dir: LogFolder = "logs"  # from the working folder, or absolute
-    modules: list[Text] = Field([])
+    modules: list[Text] = Field([])  # that the script loads
     source: There | None = None  # a file of shell commands, read before the environment is made
-    venv: There | None = None
-    conda_env: Text | None = None
+    venv: There | None = None  # virtual environment that the script activates
+    conda_env: Text | None = None  # conda environment that the script activates
     python: Here | None = None  # default: that of the venv or the conda environment, else the one that writes the script
-    env: dict[Annotated[Name, AfterValidator(_not_the_scripts_own)], Expanded] = Field({})
+    env: dict[Annotated[Name, AfterValidator(_not_the_scripts_own)], Expanded] = Field({})  # variables of the ranks; ${NAME} is expanded in the job
     stage: Stage = Stage()
     doctor: bool = False  # check the machine by `hpcfilter doctor` before the training
-
-
-def clock(seconds):
-    """Seconds as "H:MM:SS"."""
-    return f"{seconds // 3600:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d}"
