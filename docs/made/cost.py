@@ -15,7 +15,7 @@ GIVEN = {"static": {"keep": bool, "weight": np.float32}, "rho": {"loss": np.floa
 
 
 def bytes_sent(name):
-    """(bytes that rank 0 sends for a selection, whether the policy wants a look at hidden samples). Invented losses, the policy's defaults."""
+    """Bytes that rank 0 sends for a selection: with invented losses, at the policy's defaults."""
     return run(RANKS, lambda comm: _select(name, comm))[0]
 
 
@@ -30,5 +30,5 @@ def _select(name, comm):
     scores.seen[:], scores.fresh[:] = EPOCH, True
     before = comm.sent
     more = {"epochs": EPOCHS} if "epochs" in inspect.signature(policy).parameters else {}
-    selection = policy(scores, EPOCH, 0, comm, **more)
-    return comm.sent - before, bool(selection.refresh.any())
+    policy(scores, EPOCH, 0, comm, **more)
+    return comm.sent - before

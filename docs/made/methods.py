@@ -9,7 +9,7 @@ from hpcfilter.select.scores import SCORES
 from hpcfilter.study.explain import docs, keys
 from hpcfilter.study.explain.page import facts, made
 
-PARTS = {"When to take it": ("Take it",), "Cost": ("It costs",), "State": ("State:",), "Bias": ("Biased", "Unbiased", "Weights 1", "The mean gradient")}
+PARTS = {"When to take it": ("Take it", "Beware"), "Cost": ("It costs",), "State": ("State:",), "Bias": ("Biased", "Unbiased", "Weights 1", "The mean gradient")}
 
 
 def policies():
@@ -34,10 +34,8 @@ def _policy(name, policy):
 
 
 def _cost(name, policy, said):
-    sent, looks = bytes_sent(name)
+    sent = bytes_sent(name)
     lines = [said, f"A selection of 100,000 samples sends {sent:,} bytes per rank, on two simulated ranks." if sent else "A selection sends nothing."]
-    lines += ["Hidden samples get a forward pass at the end of the epoch, unless `refresh` says otherwise." if looks
-              else "Hidden samples get no forward pass, unless `refresh` says so."] if name != "none" else []
     score = facts_of(policy).score
     memory = _memory(SCORES[score]) if score else 0
     lines += [f"The score `{score}` remembers {memory} bytes per sample, beside the 19 that every run has." if memory else ""]

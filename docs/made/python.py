@@ -1,7 +1,10 @@
 """The pages on Python's side, and the words."""
 
-import importlib
+import ast
+import importlib.util
 import inspect
+import re
+from pathlib import Path
 
 from made.markdown import page, prose, table
 
@@ -10,23 +13,27 @@ from hpcfilter.study.explain import docs
 
 ORDER = "Filter", "world", "lowest", "Score", "Selection", "policy"  # the most wanted first
 WORDS = (  # word -> where its docstring stands; a file's is the word's own
-    ("Comm", "hpcfilter.comm.base:Comm"), ("Exchange", "hpcfilter.train.exchange"), ("Pass", "hpcfilter.train.passes"),
-    ("Score", "hpcfilter.select.scores"), ("Policy", "hpcfilter.select.policies"), ("Selection", "hpcfilter.select.policies:Selection"),
-    ("Selector", "hpcfilter.select.selector"), ("Order", "hpcfilter.select.order"), ("Phase", "hpcfilter.train.schema:Phase"),
-    ("Run folder", "hpcfilter.record.folder"), ("Generation", "hpcfilter.train.checkpoint.generation"), ("Machine", "hpcfilter.jobs.machine"),
-    ("Probe", "hpcfilter.study.landscape"), ("Guard", "hpcfilter.select.policies.guards"), ("Watchdog", "hpcfilter.base.alive.watchdog"),
-    ("Notice", "hpcfilter.base.alive.notice"), ("Threshold", "hpcfilter.select.threshold"),
+    ("exchange", "hpcfilter.train.exchange.exchange:Exchange"), ("pass", "hpcfilter.train.passes"),
+    ("score", "hpcfilter.select.scores"), ("policy", "hpcfilter.select.policies"), ("selection", "hpcfilter.select.policies:Selection"),
+    ("selector", "hpcfilter.select.selector"), ("order", "hpcfilter.select.order"), ("phase", "hpcfilter.train.schema:Phase"),
+    ("generation", "hpcfilter.train.checkpoint.generation"), ("probe", "hpcfilter.study.landscape"),
+    ("watchdog", "hpcfilter.base.alive.watchdog"), ("notice", "hpcfilter.base.alive.notice"),
 )
 SHORT = (  # words of the field that have no code of their own
-    ("importance", "What a score says of a sample. Higher is more worth training."),
-    ("hidden", "A sample that does not train in this epoch."),
-    ("kept", "A sample that trains in this epoch."),
-    ("look", "A forward pass without training, to see a sample's score."),
-    ("owner", "The rank that knows a sample's scores: each sample has one."),
-    ("rank", "One of the processes of a training, usually with one GPU."),
+    ("comm", "Who am I among the ranks, and how do numbers add up. It carries numbers only."),
+    ("guard", "What stands around every policy, and hides more or less than it does. All are off by default."),
+    ("machine", "A site profile: what one node is, what a job may ask for, what the launcher wants to be told."),
+    ("threshold", "The score up to which samples are hidden. It is exact, over all ranks."),
     ("global order", "Every rank can read every sample. The batches are the same on any number of ranks."),
+    ("hidden", "Of a sample: it does not train in this epoch."),
+    ("importance", "What a score says of a sample. Higher is more worth training."),
+    ("kept", "Of a sample: it trains in this epoch."),
+    ("look", "A forward pass without training, to see what a sample is worth now."),
+    ("owner", "The rank that remembers what a sample is worth. Each sample has one."),
+    ("packed file", "A data set in one HDF5 file with checksums, made by `hpcfilter pack`."),
+    ("rank", "One of the processes of a training, usually with one GPU."),
+    ("run", "One training, and the folder with all that it leaves behind."),
     ("shard order", "A rank trains only the samples that it owns."),
-    ("packed file", "A data set in one HDF5 file with fixed rows and checksums, made by `hpcfilter pack`."),
 )
 
 
@@ -61,13 +68,16 @@ def _signature(thing):
 
 def glossary():
     """The page on the words."""
-    found = [(word, _said(place)) for word, place in WORDS]
+    found = [(word, _said(word, place)) for word, place in WORDS]
     return page("# Glossary", prose("The words of these pages, one meaning each."),
                 table(["word", "meaning"], [[word, said] for word, said in sorted([*found, *SHORT], key=lambda row: row[0].lower())]))
 
 
-def _said(place):
+def _said(word, place):
+    """The first sentence of a docstring. That of a file is read from the file, so that nothing heavy is imported."""
     module, _, name = place.partition(":")
-    thing = importlib.import_module(module)
-    text = docs.first(docs.document(getattr(thing, name) if name else thing))
-    return f"{text[:1].upper()}{text[1:]}."
+    if name:
+        text = docs.document(getattr(importlib.import_module(module), name))
+    else:
+        text = ast.get_docstring(ast.parse(Path(importlib.util.find_spec(module).origin).read_text()))
+    return docs.whole(re.sub(rf"^(the )?\[*{word}s?\]*( to leave)?: ", "", docs.first(text), flags=re.I))

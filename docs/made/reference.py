@@ -26,7 +26,7 @@ def config():
         "```toml\nseed = 0\n\n[data]\npath = \"data.h5\"\n\n[train]\nepochs = 90\nglobal_batch = 256\n\n[filter]\npolicy = \"infobatch\"\n```",
         "Before the tables:", key_table(first)]
     for name, found in names.tables().items():
-        parts += [f"## {code(found.header)}", prose(docs.document(found.schema).partition(": ")[2].capitalize()), key_table(keys.of_table(found.schema)),
+        parts += [f"## {code(found.header)}", prose(docs.whole(docs.document(found.schema).partition(": ")[2])), key_table(keys.of_table(found.schema)),
                   *_named(name)]
         parts += [page("## `[pass.NAME]`", "A pass says how a batch becomes gradients. Each table puts one around the plain pass.", *_named("pass"))] \
             if name == "exchange" else []
@@ -74,10 +74,10 @@ def _choices(parser):
 
 def _verb(parser):
     """Summary, options by group, and examples of a verb."""
-    parts = [f"{parser.description[:1].upper()}{parser.description[1:]}."]
+    parts = [docs.whole(parser.description)]
     for group in parser._action_groups:
         options = [action for action in group._group_actions if action.dest not in ("help", "traceback") and _is_plain(action)]
-        title = "" if group.title in ("positional arguments", "options") else f"{group.title[:1].upper()}{group.title[1:]}:"
+        title = "" if group.title in ("positional arguments", "options") else docs.whole(group.title).replace(".", ":")
         parts += [title, table(["option", "what it is"], [[_written(action), action.help.replace("%%", "%")] for action in options])] if options else []
     examples = [line for line in (parser.epilog or "").splitlines() if line.startswith("  ")]
     after = "\n".join(line for line in (parser.epilog or "").splitlines() if line and not line.startswith(("  ", "example")))

@@ -30,7 +30,7 @@ from hpcfilter.train.schema import Checkpoint, Exchange, Loss, Model, Optim, Pas
 class Config(Table):
     """The whole run config, as the run folder's config.toml holds it."""
 
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Annotated[int, Field(ge=0)] = 0  # of every draw: weights, batches, selections
     data: Data
     model: Model = Model()
     train: Train = Train()

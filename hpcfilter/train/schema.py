@@ -35,7 +35,7 @@ class Train(Table):
     precision: Literal["float32", "bfloat16"] = "float32"  # of the forward pass (autocast)
     channels_last: bool = False  # images lie pixel by pixel in memory; faster for convolutions, on CPUs too
     deterministic: bool = False  # equal bits in every run on as many ranks, three and more too; costs a little
-    device: Literal["auto", "cpu", "cuda"] = "auto"
+    device: Literal["auto", "cpu", "cuda"] = "auto"  # auto: a GPU, where torch sees one
 
     @pydantic.model_validator(mode="after")
     def _one_batch(self):
@@ -66,10 +66,10 @@ class Optim(Table):
     # sgd (Nesterov), lars, lamb, adamw or another of torch.optim by its name, or package.module:factory
     name: str = "sgd"
     lr: Positive = 0.05  # for `lr_batch` samples per step
-    lr_batch: Count = 256
+    lr_batch: Count = 256  # samples per step that lr is for
     lr_scaling: Literal["linear", "sqrt", "none"] = "linear"  # how the rate grows with the global batch
     momentum: BelowOne = 0.9  # of those that have one
-    weight_decay: NotNegative = 5e-4
+    weight_decay: NotNegative = 5e-4  # of those that have one
     trust: Positive = 0.001  # of lars: its trust coefficient
     options: dict[str, Any] | None = None  # further settings of one of torch.optim, such as betas
     clip_norm: Positive | None = None  # most that the norm of the summed gradient may be
@@ -78,8 +78,8 @@ class Optim(Table):
 class Schedule(Table):
     """[schedule]: the learning rate over the epochs."""
 
-    name: Literal["cosine", "polynomial", "step", "constant"] = "cosine"
-    warmup_epochs: NotNegative = 1.0
+    name: Literal["cosine", "polynomial", "step", "constant"] = "cosine"  # how the rate falls
+    warmup_epochs: NotNegative = 1.0  # in which the rate rises to the scaled one
     warmup_lr: NotNegative | None = None  # that the warm-up begins with; default: lr before scaling
     power: Positive = 2.0  # of polynomial
     # of step: where the rate falls, as shares of the epochs
@@ -96,9 +96,9 @@ class Exchange(NamedTable):
 class Phase(Table):
     """[[phase]]: a stretch of epochs."""
 
-    epochs: Count
+    epochs: Count  # how many
     weights: str = "kept"  # kept, fresh (network, optimiser and schedule begin anew) or a run folder (with its weights)
-    train: str = "all"  # or a glob of the names of the parameters that are trained, such as "head.*"
+    train: str = "all"  # all, or a glob of the names of the parameters that are trained, such as "head.*"
     filter: Filter | None = None  # of this phase; default: the table [filter]
 
     @pydantic.field_validator("weights")

@@ -19,6 +19,8 @@ def bls(scores, epoch, seed, comm, *, epochs: Count, base: Literal["infobatch", 
     keeps its own weight. r is 0.5 over infobatch and 0.1 over seta unless given; groups and window
     belong to seta. State: s, 4 B. Unbiased over infobatch, biased over seta. r = 0 is the baseline over
     infobatch.
+
+    Take it when the loss of a batch says enough, with any kind of target. It costs no extra pass.
     """
     if base == "infobatch":
         return infobatch(scores, epoch, seed, comm, epochs=epochs, r=0.5 if r is None else r, delta=delta)

@@ -24,6 +24,9 @@ def ccs(scores, epoch, seed, comm, *, fraction: Fraction = 0.5, beta: Fraction =
     There are at most 8192 strata in all, so that a cut costs at most 8 MiB per rank; for 1000 classes that makes 8 of each.
     The paper takes a whole training run for the scores, and begins anew with what is left: a [[phase]] before this one, which has
     weights = "fresh". State: that of the score `aum`, 8 B. Biased towards the rare difficulties. fraction = 0 is the baseline.
+
+    Take it to keep half of the data or less: easy samples stay, too. It costs the epochs of the phase before,
+    in which all samples train.
     """
     keep = np.ones(len(scores.owned), bool)
     if not fraction:

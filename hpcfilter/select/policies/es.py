@@ -20,6 +20,9 @@ def es(scores, epoch, seed, comm, *, epochs: Count, fraction: Fraction = 0.3, en
     The draw is an exponential race (Efraimidis and Spirakis 2006): sample i arrives at -log(u_i) / w_i, and the last to arrive are hidden, which is
     one exact threshold. ES draws within each batch; this is its epoch-level form. The value of `ends` is not verified against the paper. State:
     that of the score, 4 B. Weights 1: biased. fraction = 0 is the baseline. Samples never observed are kept.
+
+    Take it to draw a fixed share of the samples by their losses, with any kind of target. It costs no extra
+    pass.
     """
     whole = share_up(ends, epochs)
     if not whole <= epoch < epochs - whole:

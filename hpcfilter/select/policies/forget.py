@@ -18,6 +18,9 @@ def forget(scores, epoch, seed, comm, *, fraction: Fraction = 0.3, per_class: bo
     The papers begin anew with what is left: [[phase]] epochs = 20, then a [[phase]] with weights = "fresh" and this policy.
     Equal counts are settled by a draw. A sample that was never predicted right counts as the hardest, not as never forgotten. State: that of the
     score `forgetting`, 6 B. Biased. fraction = 0 is the baseline.
+
+    Take it to find one smaller data set for a whole training. It costs the epochs of the phase before, in
+    which all samples train.
     """
     if not fraction:
         return Selection(np.ones(len(scores.owned), bool))

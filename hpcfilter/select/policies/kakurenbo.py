@@ -28,6 +28,10 @@ def kakurenbo(scores, epoch, seed, comm, *,
 
     State: the last loss, correctness and confidence of each sample. Biased: hidden samples are not made up for by weights.
     Never observed samples are never hidden, so nothing is hidden in the first epoch. fraction = 0 is the baseline.
+
+    Take it to save passes without a loss of accuracy, when there are classes and many steps. It costs a
+    forward pass over the hidden samples in each epoch. It costs accuracy at very large batches, where its
+    larger learning rate hurts; lr = "none" turns that off.
     """
     factor = factors[min(sum(epoch >= m * epochs for m in milestones), len(factors) - 1)]
     candidates, threshold = hide_lowest(scores, scores.importance, fraction, comm, per_class, factor)

@@ -18,6 +18,9 @@ def rho(scores, epoch, seed, comm, *, irreducible: Path | None = None, fraction:
     rank's rows into scores.given. The paper selects the best tenth of each large batch after a forward pass over it; here the large batch is the
     data set, and the hidden samples get their forward pass at the end of the epoch. State: the last loss and IL, 8 B. Biased. fraction = 0 is the
     baseline.
+
+    Take it when labels are noisy and another network, trained on other data, can score the samples first. It
+    costs that network, its scores, and a forward pass over the hidden samples in each epoch.
     """
     given = scores.given["loss"].astype(np.float32)
     left = scores.importance - np.where(np.isfinite(given), given, np.float32(np.nan))

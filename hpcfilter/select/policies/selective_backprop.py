@@ -26,6 +26,9 @@ def selective_backprop(scores, epoch, seed, comm, *, beta: Annotated[float, Fiel
 
     State: none beyond the last loss, 4 B. Weights 1: biased towards the hard. With reweight = true the weight is 1 / probability, which makes the
     expected weight 1 (Horvitz and Thompson 1952); it needs least > 0. beta = 0 is the baseline. Samples never observed are kept.
+
+    Take it to favour hard samples without leaving any out for good, with any kind of target. It costs no
+    extra pass.
     """
     distribution = cells(scores.importance, scores.owned, scores.total, comm)
     known = ~np.isnan(scores.importance)

@@ -26,6 +26,8 @@ def seta(scores, epoch, seed, comm, *, epochs: Count, r: Fraction = 0.1, groups:
 
     State: none beyond the last loss, 4 B. Weights 1: biased. r = 0 with window = 1 is the baseline. A sample that was never observed is never
     hidden, so the first epoch trains all.
+
+    Take it to train easy and hard samples in turn, with any kind of target. It costs no extra pass.
     """
     hidden, _ = lowest_keys(draw(scores, seed, epoch, "seta"), share(r, scores.total), comm)
     known = ~np.isnan(scores.importance)

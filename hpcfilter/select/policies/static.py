@@ -18,6 +18,9 @@ def static(scores, epoch, seed, comm, *, selection: Path | None = None, fraction
     since policies touch no files. Without one, hide the floor(fraction * N) lowest scores for good, as earlier phases have shown them.
 
     State: none; the scores stay as they were when the cut was made. Biased towards the kept samples, unless the file's weights make up for it.
+
+    Take it when you have chosen the samples already, or want one smaller data set for a whole training. It
+    costs no message and no score with a selection file.
     """
     if "keep" in scores.given:
         return Selection(scores.given["keep"], scores.given.get("weight"))

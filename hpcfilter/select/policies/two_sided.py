@@ -26,6 +26,9 @@ def two_sided(scores, epoch, seed, comm, *, low: Fraction = 0.25, high: Fraction
 
     The hard tail is where wrong labels are, and where rare classes are: per_class, or class_floor, keeps the rare.
     State: the streak of each sample in the hard tail, 1 B. Biased. low = high = 0 is the baseline.
+
+    Take it when many labels are wrong: it hides the hardest samples, too. Beware of rare classes, which may
+    be hard as well. It costs a forward pass over the hidden hard samples in each epoch.
     """
     easy, threshold = hide_lowest(scores, scores.importance, low, comm, per_class)
     rest = np.where(easy, np.float32(np.nan), scores.importance)  # with equal scores the tails must not meet

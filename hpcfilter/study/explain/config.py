@@ -16,7 +16,7 @@ HEAD = """\
 # A run config with every key of hpcfilter.
 #
 # A line without a # is the default: it may be left out. A line with a # is off, or has no default.
-# Behind each key: its type, and what it means. hpcfilter explain NAME says more, such as: hpcfilter explain filter.kakurenbo
+# Behind each key: its type, and what it means. hpcfilter explain NAME says more, as of filter.kakurenbo
 """
 
 

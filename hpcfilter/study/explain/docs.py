@@ -46,6 +46,11 @@ def first(text):
     return (sentences(text) or [""])[0].removesuffix(".")
 
 
+def whole(text):
+    """A text as a sentence: with a capital and a full stop."""
+    return f"{text[:1].upper()}{text[1:].removesuffix('.')}." if text else ""
+
+
 def about(text, *words):
     """The sentences that begin with one of the words, joined: of "State: ..." what stands behind the colon too."""
     return " ".join(one for one in sentences(text) if one.startswith(words))

@@ -1,5 +1,6 @@
 """The keys of a table and the parameters of what it names, each with its type, default and meaning."""
 
+import functools
 import inspect
 import re
 import sys
@@ -13,7 +14,7 @@ from hpcfilter.study.explain.docs import first, paragraphs, sentences
 REQUIRED = object()  # the default of a key that must be given
 SUPPLIED = ("epochs",)  # parameters that the run config has elsewhere
 EVERYWHERE = {  # what a parameter of this name means, where nothing is said of it
-    "epochs": "epochs of the whole training; default train.epochs",
+    "epochs": "epochs of its phase, as the run config says",
     "per_class": "cut in each class by itself, all in the same rounds of communication",
     "delta": "from this share of the epochs on all samples train",
     "width": "channels of the first stage",
@@ -40,6 +41,7 @@ class Key:
         return "must be given" if self.default is REQUIRED else "" if self.default is None else toml(self.default, "{:.4g}".format)
 
 
+@functools.cache
 def of_table(schema):
     """The keys of a table, without those that are tables themselves. schema: pydantic model. Returns list of Key."""
     said, defaults = beside(schema), schema.model_construct().model_dump(mode="json", warnings=False)
@@ -48,6 +50,7 @@ def of_table(schema):
             for name, field in schema.model_fields.items() if not table_in(field.annotation)]
 
 
+@functools.cache
 def of_function(function):
     """The keyword-only parameters of a function, or of the constructor of a class. Returns list of Key.
 

@@ -37,7 +37,7 @@ def words(annotation, more=()):
 
 def _plain(annotation, origin, inside):
     if origin is list:
-        return f"list: each {words(inside[0])}"
+        return _several(words(inside[0]))
     if origin is tuple:
         return f"list: {', '.join(words(one) for one in inside if one is not ...)}"
     if origin is dict:
@@ -45,6 +45,12 @@ def _plain(annotation, origin, inside):
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return "table"
     return WORDS.get(annotation, getattr(annotation, "__name__", str(annotation)))
+
+
+def _several(said):
+    """The words for a list of what is said."""
+    noun, _, rest = said.partition(" ")
+    return f"list of {noun}s {rest}".rstrip() if noun in ("number", "text", "path") else f"list: each {said}"
 
 
 def _bounds(annotation, metadata):

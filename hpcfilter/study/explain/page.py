@@ -104,7 +104,7 @@ def _key(whole, key):
 
 def _shared(whole, of):
     """A key that several policies or scores have."""
-    lines = [f"{whole}: a key of {', '.join(name for name, _ in of)}", ""]
+    lines = [*_filled(f"{whole}: a key of {', '.join(name for name, _ in of)}"), ""]
     for name, key in of:
         lines += [name, *_keys([key])]
     return "\n".join(lines)
