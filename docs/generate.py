@@ -1,7 +1,8 @@
-"""The pages of the reference, made from the code: python docs/generate.py writes them, --check says which are stale.
+"""The pages of the reference, made from the code: python docs/generate.py writes them, --check says which are
+stale.
 
-Nothing is written here that stands elsewhere: keys from the schemas and the comments beside them, policies and scores from their
-docstrings, verbs from the parser, the tables of the evidence from benchmarks/results/.
+Nothing is written here that stands elsewhere: keys from the schemas and the comments beside them, policies
+and scores from their docstrings, verbs from the parser, the tables of the evidence from benchmarks/results/.
 """
 
 import argparse
@@ -24,9 +25,16 @@ TABLES = "evidence.md", "benchmarks.md"  # pages with tables between two comment
 
 def pages():
     """All pages, without the note on their first line: path below docs/ -> Markdown."""
-    return {"reference/config.md": reference.config(), "reference/cli.md": reference.command_line(), "reference/metrics.md": reference.metrics(),
-            "reference/run-folder.md": reference.run_folder(), "reference/api.md": python.api(), "reference/glossary.md": python.glossary(),
-            "scores.md": methods.scores(), **methods.policies()}
+    return {
+        "reference/config.md": reference.config(),
+        "reference/cli.md": reference.command_line(),
+        "reference/metrics.md": reference.metrics(),
+        "reference/run-folder.md": reference.run_folder(),
+        "reference/api.md": python.api(),
+        "reference/glossary.md": python.glossary(),
+        "scores.md": methods.scores(),
+        **methods.policies(),
+    }
 
 
 def made():
@@ -36,28 +44,33 @@ def made():
 
 
 def with_tables(page):
-    """A page with the tables of benchmarks/results/ between their comments: <!-- goals: ... --> and <!-- end of goals -->."""
+    """A page with the tables of benchmarks/results/ between their comments: <!-- goals: ... --> and <!-- end
+    of goals -->."""
     for name, text in goals.parts(read_results(goals.RESULTS)).items():
-        page = re.sub(rf"(<!-- {re.escape(name)}: [^>]*-->\n).*?(\n<!-- end of {re.escape(name)} -->)",
-                      lambda match, text=text: f"{match[1]}{text}{match[2]}", page, flags=re.S)
+        page = re.sub(
+            rf"(<!-- {re.escape(name)}: [^>]*-->\n).*?(\n<!-- end of {re.escape(name)} -->)",
+            lambda match, text=text: f"{match[1]}{text}{match[2]}",
+            page,
+            flags=re.S,
+        )
     return page
 
 
-def stale():
-    """The paths below docs/ whose text is not what the code makes, and those that it makes no longer."""
-    texts = made()
+def stale(texts):
+    """The paths below docs/ whose text is not what the code makes, and those that it makes no longer. texts: as of `made`."""
     there = {str(path.relative_to(DOCS)) for folder in FOLDERS for path in (DOCS / folder).glob("*.md")}
-    return sorted([path for path, text in texts.items() if not (DOCS / path).exists() or (DOCS / path).read_text() != text] + list(there - set(texts)))
+    other = {path for path, text in texts.items() if not (DOCS / path).exists() or (DOCS / path).read_text() != text}
+    return sorted(other | there - set(texts))
 
 
 def main(words=None):
     """Write the pages, or say which are stale. Returns the exit code."""
     parser = argparse.ArgumentParser(prog="python docs/generate.py", description=__doc__)
     parser.add_argument("--check", action="store_true", help="write nothing; exit code 1 when a page is stale")
-    check = parser.parse_args(words).check
-    texts, found = made(), stale()
-    for path in found:
-        print(f"docs/{path}: {'stale; run python docs/generate.py' if check else 'written' if path in texts else 'removed'}")
+    check, texts = parser.parse_args(words).check, made()
+    for path in (found := stale(texts)):
+        done = "written" if path in texts else "removed"
+        print(f"docs/{path}: {'stale; run python docs/generate.py' if check else done}")
         if not check and path in texts:
             (DOCS / path).parent.mkdir(exist_ok=True)
             (DOCS / path).write_text(texts[path])

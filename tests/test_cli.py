@@ -1,4 +1,5 @@
-"""The command line explains itself: help, examples, exit codes, what is meant by a wrong word; and it starts at once."""
+"""The command line explains itself: help, examples, exit codes, what is meant by a wrong word; and it starts
+at once."""
 
 import argparse
 import shlex
@@ -10,10 +11,14 @@ import pytest
 import hpcfilter
 from hpcfilter.cli import VERBS, _parser, main
 
+HEAVY = ("torch", "mpi4py", "horovod", "h5py", "pydantic", "jinja2", "scipy")
+
 
 def choices(one):
     """The verbs of a parser: name -> parser; {} without any."""
-    return next((action.choices for action in one._actions if isinstance(action, argparse._SubParsersAction)), {})
+    return next(
+        (action.choices for action in one._actions if isinstance(action, argparse._SubParsersAction)), {}
+    )
 
 
 def every_verb():
@@ -23,7 +28,8 @@ def every_verb():
 
 
 def shown(words, capsys):
-    """What a call prints that asks for help. It ends with exit code 0, and without a word on the error output."""
+    """What a call prints that asks for help. It ends with exit code 0, and without a word on the error
+    output."""
     with pytest.raises(SystemExit) as ended:
         main(words)
     out, err = capsys.readouterr()
@@ -32,7 +38,11 @@ def shown(words, capsys):
 
 
 def test_the_verbs():
-    assert set(VERBS) == set(choices(_parser())) == {"pack", "train", "score", "select", "probe", "report", "jobs", "doctor"}
+    assert (
+        set(VERBS)
+        == set(choices(_parser()))
+        == {"pack", "train", "score", "select", "probe", "report", "jobs", "doctor", "explain"}
+    )
 
 
 def test_a_verb_lives_in_its_district():
@@ -45,7 +55,10 @@ def test_alone_it_shows_its_help(words, capsys):
     assert main(words) == 0
     out, err = capsys.readouterr()
     assert out.startswith(f"usage: {' '.join(['hpcfilter', *words])} ") and err == ""
-    assert all(verb in out for verb in (choices(_parser())["jobs"] and choices(choices(_parser())["jobs"]) if words else VERBS))
+    assert all(
+        verb in out
+        for verb in (choices(_parser())["jobs"] and choices(choices(_parser())["jobs"]) if words else VERBS)
+    )
     assert out == shown([*words, "--help"], capsys)
 
 
@@ -59,10 +72,16 @@ def test_version(capsys):
     assert shown(["--version"], capsys) == f"hpcfilter {hpcfilter.__version__}\n"
 
 
-@pytest.mark.parametrize("name, one", list(every_verb()), ids=lambda value: value if isinstance(value, str) else "")
+@pytest.mark.parametrize(
+    "name, one", list(every_verb()), ids=lambda value: value if isinstance(value, str) else ""
+)
 def test_the_help_of_a_verb_has_an_example_that_can_be_read(name, one, capsys):
     out = shown([*name.split(), "--help"], capsys)
-    examples = [line.strip() for line in out.replace("\\\n", "").splitlines() if line.startswith("  ") and "hpcfilter " in line]
+    examples = [
+        line.strip()
+        for line in out.replace("\\\n", "").splitlines()
+        if line.startswith("  ") and "hpcfilter " in line
+    ]
     calls = [line for line in examples if line.startswith(("hpcfilter ", "mpirun "))]
     assert calls and any(f"hpcfilter {name}" in call for call in calls), out
     for call in calls:
@@ -84,10 +103,15 @@ def test_options_are_in_groups():
 
 @pytest.mark.parametrize("words", [["--help"], ["jobs", "--help"], ["train", "--help"]])
 def test_help_is_cheap(words):
-    """It imports neither what trains nor what reads data, nor pydantic. (numpy comes with the communicator.)"""
-    code = ("import sys; from hpcfilter.cli import main\n"
-            f"try: main({words!r})\n"
-            "except SystemExit: pass\n"
-            "print([m for m in ('torch', 'mpi4py', 'horovod', 'h5py', 'pydantic', 'jinja2', 'scipy') if m in sys.modules])")
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    """It imports neither what trains nor what reads data, nor pydantic. (numpy comes with the
+    communicator.)"""
+    code = (
+        "import sys; from hpcfilter.cli import main\n"
+        f"try: main({words!r})\n"
+        "except SystemExit: pass\n"
+        f"print([m for m in {HEAVY} if m in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
+    )
     assert done.stdout.splitlines()[-1] == "[]"

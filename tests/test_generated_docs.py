@@ -1,4 +1,5 @@
-"""The pages that are made from the code: none is stale, and what they say of rows and files is what runs leave behind."""
+"""The pages that are made from the code: none is stale, and what they say of rows and files is what runs
+leave behind."""
 
 import importlib.util
 import json
@@ -29,7 +30,7 @@ def generate():
 
 
 def test_no_page_is_stale(generate):
-    assert generate.stale() == [], "run: python docs/generate.py"
+    assert generate.stale(generate.made()) == [], "run: python docs/generate.py"
 
 
 def test_a_stale_page_is_named(generate, tmp_path, monkeypatch, capsys):
@@ -39,7 +40,11 @@ def test_a_stale_page_is_named(generate, tmp_path, monkeypatch, capsys):
     (tmp_path / "reference" / "two.md").write_text("# Another")
     (tmp_path / "reference" / "old.md").write_text("# Old")
     assert generate.main(["--check"]) == 1
-    assert re.findall(r"docs/(\S+): stale", capsys.readouterr().out) == ["reference/old.md", "reference/one.md", "reference/two.md"]
+    assert re.findall(r"docs/(\S+): stale", capsys.readouterr().out) == [
+        "reference/old.md",
+        "reference/one.md",
+        "reference/two.md",
+    ]
     assert generate.main([]) == 0 and generate.main(["--check"]) == 0
     assert {path.name for path in (tmp_path / "reference").iterdir()} == {"one.md", "two.md"}
 
@@ -47,7 +52,9 @@ def test_a_stale_page_is_named(generate, tmp_path, monkeypatch, capsys):
 def test_tables_of_results_stand_between_their_comments(generate):
     page = "before\n<!-- goals: a command -->\nold\n<!-- end of goals -->\nafter\n"
     made = generate.with_tables(page)
-    assert made.startswith("before\n<!-- goals: a command -->\n| what | goal ") and made.endswith(" |\n<!-- end of goals -->\nafter\n")
+    assert made.startswith("before\n<!-- goals: a command -->\n| what | goal ") and made.endswith(
+        " |\n<!-- end of goals -->\nafter\n"
+    )
     assert generate.with_tables(made) == made
 
 
@@ -58,7 +65,9 @@ def test_every_policy_score_and_verb_is_on_a_page(generate):
     assert all(f"\n## hpcfilter {name}\n" in pages["reference/cli.md"] for name in VERBS)
     for name in POLICIES:
         for title in ("When to take it", "What it does", "Cost", "State and bias", "Keys", "Facts"):
-            assert re.search(rf"\n## {title}\n\n[^#\s]", pages[f"policies/{name}.md"]), f"{name}: nothing under {title}"
+            assert re.search(rf"\n## {title}\n\n[^#\s]", pages[f"policies/{name}.md"]), (
+                f"{name}: nothing under {title}"
+            )
 
 
 def test_links_between_the_pages_lead_somewhere(generate):
@@ -67,23 +76,32 @@ def test_links_between_the_pages_lead_somewhere(generate):
         for target in re.findall(r"\]\(([^)#:\s]*)(?:#[^)]*)?\)", page):
             place = ((DOCS / path).parent / target).resolve() if target else DOCS / path
             known = place.exists() or str(place.relative_to(DOCS.resolve())) in made
-            assert known or target == "../reliability.md", f"{path}: {target}"  # written by hand, beside these
-        anchors = {re.sub(r"[^\w -]", "", head.lower()).strip().replace(" ", "-") for head in re.findall(r"^#+ (.*)$", page, re.M)}
+            assert known or target == "../reliability.md", (
+                f"{path}: {target}"
+            )  # written by hand, beside these
+        anchors = {
+            re.sub(r"[^\w -]", "", head.lower()).strip().replace(" ", "-")
+            for head in re.findall(r"^#+ (.*)$", page, re.M)
+        }
         assert set(re.findall(r"\]\(#([^)]*)\)", page)) <= anchors, path
 
 
 @pytest.fixture(scope="module")
 def left(tmp_path_factory, digits):
-    """Run folders: a finished one with all that can be made of it, and one that was told to leave inside of an epoch."""
+    """Run folders: a finished one with its tables and its page, and one that was told to leave inside of an
+    epoch."""
     folder = tmp_path_factory.mktemp("left")
-    text = f'[data]\npath = "{digits}"\n[model]\nwidth = 4\n[train]\nepochs = 2\nglobal_batch = 120\n[filter]\npolicy = "kakurenbo"\n'
-    (folder / "run.toml").write_text(text)
+    text = f'[data]\npath = "{digits}"\n[model]\nwidth = 4\n[train]\nepochs = 2\nglobal_batch = 120\n'
+    (folder / "run.toml").write_text(text + '[filter]\npolicy = "kakurenbo"\n')
     done, told = folder / "done", folder / "told"
     patch = pytest.MonkeyPatch()
     with patch.context():
         assert main(["train", str(folder / "run.toml"), "--run-dir", str(done)]) == 0
-        assert main(["score", str(done)]) == 0 and main(["select", str(done / "scores.h5"), "--fraction", "0.2"]) == 0
-        assert main(["probe", str(done), "--what", "sharpness", "--samples", "50"]) == 0 and main(["report", str(done)]) == 0
+        assert (
+            main(["score", str(done)]) == 0
+            and main(["select", str(done / "scores.h5"), "--fraction", "0.2"]) == 0
+        )
+        assert main(["report", str(done)]) == 0
         patch.setenv("HPCFILTER_DEADLINE", "1")
         assert main(["train", str(folder / "run.toml"), "--run-dir", str(told)]) == 0
     patch.undo()
@@ -97,7 +115,9 @@ def test_rows_have_the_keys_that_are_told(left):
             row = json.loads(line)
             seen.setdefault(row.pop("kind"), set()).update(row)
     assert set(seen) == set(ROWS) - {"noise"}  # which takes two ranks
-    assert {kind: sorted(keys) for kind, keys in seen.items()} == {kind: sorted(ROWS[kind].__annotations__) for kind in seen}
+    assert {kind: sorted(keys) for kind, keys in seen.items()} == {
+        kind: sorted(ROWS[kind].__annotations__) for kind in seen
+    }
 
 
 def test_every_key_of_a_row_says_what_it_is():
@@ -107,7 +127,18 @@ def test_every_key_of_a_row_says_what_it_is():
 
 def test_run_folders_hold_what_is_told(left):
     """Of the files that are told all are there, but what takes a scheduler; and there are no others."""
-    forms = {name: re.compile(re.escape(name.rstrip("/")).replace(r"\*", "[^/]+").replace("EPOCH", r"\d{5}").replace("STEP", r"\d{6}")) for name in FILES}
+    assert main(["probe", str(left[0]), "--what", "sharpness", "--samples", "50"]) == 0
+    forms = {
+        name: re.compile(
+            re.escape(name.rstrip("/"))
+            .replace(r"\*", "[^/]+")
+            .replace("EPOCH", r"\d{5}")
+            .replace("STEP", r"\d{6}")
+        )
+        for name in FILES
+    }
     there = {str(path.relative_to(folder)) for folder in left for path in folder.rglob("*")} - {"checkpoints"}
     assert {path for path in there if not any(form.fullmatch(path) for form in forms.values())} == set()
-    assert {name for name, form in forms.items() if not any(form.fullmatch(path) for path in there)} == {"job.sh"}
+    assert {name for name, form in forms.items() if not any(form.fullmatch(path) for path in there)} == {
+        "job.sh"
+    }

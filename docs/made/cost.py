@@ -26,7 +26,11 @@ def _select(name, comm):
     score = facts_of(policy).score
     given = {column: (u[:, 3] * 2).astype(kind) for column, kind in GIVEN.get(name, {}).items()}
     scores = Scores(owned, SAMPLES, SCORES[score or "loss"](), index % CLASSES, CLASSES, given)
-    scores.importance[:], scores.confidence[:], scores.correct[:] = -np.log1p(-u[:, 0]), u[:, 1], u[:, 2] < 0.9
+    scores.importance[:], scores.confidence[:], scores.correct[:] = (
+        -np.log1p(-u[:, 0]),
+        u[:, 1],
+        u[:, 2] < 0.9,
+    )
     scores.seen[:], scores.fresh[:] = EPOCH, True
     before = comm.sent
     more = {"epochs": EPOCHS} if "epochs" in inspect.signature(policy).parameters else {}

@@ -10,14 +10,25 @@ WIDTH = 110  # characters of a line of prose
 def table(head, rows):
     """A table of texts."""
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
-    return "\n".join(lines + ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows])
+    return "\n".join(
+        lines + ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
+    )
 
 
 def key_table(found):
     """The table of some keys, list of Key."""
-    return table(["key", "type", "default", "meaning"],
-                 [[code(key.name), key.kind, code(key.default_words) if key.default is not keys.REQUIRED else key.default_words, key.meaning]
-                  for key in found])
+    return table(
+        ["key", "type", "default", "meaning"],
+        [
+            [
+                code(key.name),
+                key.kind,
+                code(key.default_words) if key.default is not keys.REQUIRED else key.default_words,
+                key.meaning,
+            ]
+            for key in found
+        ],
+    )
 
 
 def code(text):
@@ -27,7 +38,10 @@ def code(text):
 
 def prose(text):
     """Paragraphs, wrapped."""
-    return "\n\n".join("\n".join(textwrap.wrap(part, WIDTH, break_long_words=False, break_on_hyphens=False)) for part in docs.paragraphs(text))
+    return "\n\n".join(
+        "\n".join(textwrap.wrap(part, WIDTH, break_long_words=False, break_on_hyphens=False))
+        for part in docs.paragraphs(text)
+    )
 
 
 def page(*parts):

@@ -1,15 +1,18 @@
 """The pages on policies and scores."""
 
-import numpy as np
-from made.cost import bytes_sent
-from made.markdown import code, key_table, page, prose, table
-
 from hpcfilter.select.policies import POLICIES, facts_of
 from hpcfilter.select.scores import SCORES
 from hpcfilter.study.explain import docs, keys
-from hpcfilter.study.explain.page import facts, made
+from hpcfilter.study.explain.facts import facts, memory
+from made.cost import bytes_sent
+from made.markdown import code, key_table, page, prose, table
 
-PARTS = {"When to take it": ("Take it", "Beware"), "Cost": ("It costs",), "State": ("State:",), "Bias": ("Biased", "Unbiased", "Weights 1", "The mean gradient")}
+PARTS = {
+    "When to take it": ("Take it", "Beware"),
+    "Cost": ("It costs",),
+    "State": ("State:",),
+    "Bias": ("Biased", "Unbiased", "Weights 1", "The mean gradient"),
+}
 
 
 def policies():
@@ -18,47 +21,68 @@ def policies():
 
 
 def _policy(name, policy):
-    document, head = docs.document(policy), docs.head(policy)
+    document = docs.document(policy)
     said = {title: docs.about(document, *words) for title, words in PARTS.items()}
+    others = docs.without(document, *(word for words in PARTS.values() for word in words))
     own = [key for key in keys.of_function(policy) if key.name not in keys.SUPPLIED]
-    setting = "\n".join([f'policy = "{name}"', *(f"{key.name} = {keys.toml(key.default, '{:.4g}'.format)}" for key in own if key.default is not None)])
     return page(
-        f"# {name}", prose(docs.paragraphs(head)[0]), f"```toml\n[filter]\n{setting}\n```",
-        "## When to take it", prose(said["When to take it"]),
-        "## What it does", prose("\n\n".join(docs.without(document, *(word for words in PARTS.values() for word in words)))),
-        "## Cost", _cost(name, policy, said["Cost"]),
-        "## State and bias", prose(said["State"]), prose(said["Bias"]),
-        "## Keys", key_table(own) if own else "It has no keys of its own.",
+        f"# {name}",
+        prose(docs.paragraphs(docs.head(policy))[0]),
+        _setting(name, own),
+        "## When to take it",
+        prose(said["When to take it"]),
+        "## What it does",
+        prose("\n\n".join(others)),
+        "## Cost",
+        prose(" ".join([said["Cost"], *_counted(name, policy)])),
+        "## State and bias",
+        prose(said["State"]),
+        prose(said["Bias"]),
+        "## Keys",
+        key_table(own) if own else "It has no keys of its own.",
         "Every policy takes the keys of the [guards](../reference/config.md#filter), too.",
-        "## Facts", table(["what", "is"], [[what, _linked(what, value)] for what, value in facts("filter", policy)]))
+        "## Facts",
+        _facts("filter", policy),
+    )
 
 
-def _cost(name, policy, said):
-    sent = bytes_sent(name)
-    lines = [said, f"A selection of 100,000 samples sends {sent:,} bytes per rank, on two simulated ranks." if sent else "A selection sends nothing."]
-    score = facts_of(policy).score
-    memory = _memory(SCORES[score]) if score else 0
-    lines += [f"The score `{score}` remembers {memory} bytes per sample, beside the 19 that every run has." if memory else ""]
-    return prose(" ".join(filter(None, lines)))
+def _setting(name, own):
+    """The table [filter] with the defaults."""
+    keys_given = [f"{key.name} = {key.default_words}" for key in own if key.default not in (None, keys.REQUIRED)]
+    return "\n".join(["```toml", "[filter]", f'policy = "{name}"', *keys_given, "```"])
 
 
-def _memory(score):
-    return sum(np.dtype(kind).itemsize for kind, _ in made(score).columns.values())
+def _counted(name, policy):
+    """Sentences on the bytes that a selection sends and that a score remembers."""
+    sent, score = bytes_sent(name), facts_of(policy).score
+    if sent:
+        yield f"A selection of 100,000 samples sends {sent:,} bytes per rank, on two simulated ranks."
+    else:
+        yield "A selection sends nothing."
+    if score and (each := memory(SCORES[score])):
+        yield f"The score `{score}` remembers {each} bytes per sample, beside the 19 that every run has."
 
 
 def scores():
     """The page on the scores."""
-    parts = ["# Scores", prose(
-        "A score says what a sample is worth. Higher is more worth training. A policy ranks by one; `[score] name` names another.\n\n"
-        "`hpcfilter explain score.el2n` prints the same in a terminal."),
-        table(["score", "importance", "needs", "remembers"],
-              [[f"[{name}](#{name})", docs.first(docs.document(score)).removeprefix("importance ").removeprefix("= "), *_needs(score)]
-               for name, score in SCORES.items()])]
+    rows = [[f"[{name}](#{name})", _importance(score), *_needs(score)] for name, score in SCORES.items()]
+    parts = [
+        "# Scores",
+        prose(
+            "A score says what a sample is worth. Higher is more worth training. "
+            "A policy ranks by one; `[score] name` names another.\n\n"
+            "`hpcfilter explain score.el2n` prints the same in a terminal."
+        ),
+        table(["score", "importance", "needs", "remembers"], rows),
+    ]
     for name, score in SCORES.items():
         own = keys.of_function(score)
-        parts += [f"## {name}", prose(docs.document(score)), key_table(own) if own else "",
-                  table(["what", "is"], [[what, _linked(what, value)] for what, value in facts("score", score)])]
+        parts += [f"## {name}", prose(docs.document(score)), key_table(own) if own else "", _facts("score", score)]
     return page(*parts)
+
+
+def _importance(score):
+    return docs.first(docs.document(score)).removeprefix("importance ").removeprefix("= ")
 
 
 def _needs(score):
@@ -66,5 +90,11 @@ def _needs(score):
     return found["needs"], found["remembers"]
 
 
-def _linked(what, value):
-    return f"[{value.rpartition('/')[2]}]({value})" if what == "paper" else code(value) if what == "code" else value
+def _facts(of, thing):
+    return table(["what", "is"], [[what, _linked(what, said)] for what, said in facts(of, thing)])
+
+
+def _linked(what, said):
+    if what == "paper":
+        return f"[arXiv {said.rpartition('/')[2]}]({said})"
+    return code(said) if what == "code" else said

@@ -6,23 +6,35 @@ import inspect
 import re
 from pathlib import Path
 
-from made.markdown import page, prose, table
-
 import hpcfilter
 from hpcfilter.study.explain import docs
+from made.markdown import page, prose, table
 
 ORDER = "Filter", "world", "lowest", "Score", "Selection", "policy"  # the most wanted first
 WORDS = (  # word -> where its docstring stands; a file's is the word's own
-    ("exchange", "hpcfilter.train.exchange.exchange:Exchange"), ("pass", "hpcfilter.train.passes"),
-    ("score", "hpcfilter.select.scores"), ("policy", "hpcfilter.select.policies"), ("selection", "hpcfilter.select.policies:Selection"),
-    ("selector", "hpcfilter.select.selector"), ("order", "hpcfilter.select.order"), ("phase", "hpcfilter.train.schema:Phase"),
-    ("generation", "hpcfilter.train.checkpoint.generation"), ("probe", "hpcfilter.study.landscape"),
-    ("watchdog", "hpcfilter.base.alive.watchdog"), ("notice", "hpcfilter.base.alive.notice"),
+    ("exchange", "hpcfilter.train.exchange.exchange:Exchange"),
+    ("pass", "hpcfilter.train.passes"),
+    ("score", "hpcfilter.select.scores"),
+    ("policy", "hpcfilter.select.policies"),
+    ("selection", "hpcfilter.select.policies:Selection"),
+    ("selector", "hpcfilter.select.selector"),
+    ("order", "hpcfilter.select.order"),
+    ("phase", "hpcfilter.train.schema:Phase"),
+    ("generation", "hpcfilter.train.checkpoint.generation"),
+    ("probe", "hpcfilter.study.landscape"),
+    ("watchdog", "hpcfilter.base.alive.watchdog"),
+    ("notice", "hpcfilter.base.alive.notice"),
 )
 SHORT = (  # words of the field that have no code of their own
     ("comm", "Who am I among the ranks, and how do numbers add up. It carries numbers only."),
-    ("guard", "What stands around every policy, and hides more or less than it does. All are off by default."),
-    ("machine", "A site profile: what one node is, what a job may ask for, what the launcher wants to be told."),
+    (
+        "guard",
+        "What stands around every policy, and hides more or less than it does. All are off by default.",
+    ),
+    (
+        "machine",
+        "A site profile: what one node is, what a job may ask for, what the launcher wants to be told.",
+    ),
     ("threshold", "The score up to which samples are hidden. It is exact, over all ranks."),
     ("global order", "Every rank can read every sample. The batches are the same on any number of ranks."),
     ("hidden", "Of a sample: it does not train in this epoch."),
@@ -40,7 +52,10 @@ SHORT = (  # words of the field that have no code of their own
 def api():
     """The page on what Python code can use."""
     shown = [*ORDER, *(name for name in hpcfilter.__all__ if name not in ORDER)]
-    parts = ["# Python", prose("What `import hpcfilter` offers. All of it is stable: a change needs a line in the changelog.")]
+    parts = [
+        "# Python",
+        prose("What `import hpcfilter` offers. All of it is stable: a change needs a line in the changelog."),
+    ]
     for name in shown:
         if name in hpcfilter.__all__:
             parts += _thing(name, getattr(hpcfilter, name))
@@ -62,19 +77,28 @@ def _thing(name, thing):
 def _signature(thing):
     """The parameters without their types, which the docstring says."""
     found = inspect.signature(thing)
-    parameters = [one.replace(annotation=one.empty) for one in found.parameters.values() if one.name != "self"]
+    parameters = [
+        one.replace(annotation=one.empty) for one in found.parameters.values() if one.name != "self"
+    ]
     return str(found.replace(parameters=parameters, return_annotation=inspect.Signature.empty))
 
 
 def glossary():
     """The page on the words."""
     found = [(word, _said(word, place)) for word, place in WORDS]
-    return page("# Glossary", prose("The words of these pages, one meaning each."),
-                table(["word", "meaning"], [[word, said] for word, said in sorted([*found, *SHORT], key=lambda row: row[0].lower())]))
+    return page(
+        "# Glossary",
+        prose("The words of these pages, one meaning each."),
+        table(
+            ["word", "meaning"],
+            [[word, said] for word, said in sorted([*found, *SHORT], key=lambda row: row[0].lower())],
+        ),
+    )
 
 
 def _said(word, place):
-    """The first sentence of a docstring. That of a file is read from the file, so that nothing heavy is imported."""
+    """The first sentence of a docstring. That of a file is read from the file, so that nothing heavy is
+    imported."""
     module, _, name = place.partition(":")
     if name:
         text = docs.document(getattr(importlib.import_module(module), name))

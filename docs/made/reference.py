@@ -4,8 +4,6 @@ import argparse
 import importlib
 import re
 
-from made.markdown import anchor, code, key_table, page, prose, table
-
 from hpcfilter.cli import VERBS, _parser
 from hpcfilter.cli import main as command
 from hpcfilter.record.folder import FILES
@@ -15,21 +13,57 @@ from hpcfilter.study.explain import docs, keys, names
 from hpcfilter.study.explain.comments import beside
 from hpcfilter.study.explain.page import summary
 from hpcfilter.train.config import Config
+from made.markdown import anchor, code, key_table, page, prose, table
+
+EXAMPLE = """\
+```toml
+seed = 0
+
+[data]
+path = "data.h5"
+
+[train]
+epochs = 90
+global_batch = 256
+
+[filter]
+policy = "infobatch"
+```"""
 
 
 def config():
     """The page on the run config."""
     first = [key for key in keys.of_table(Config) if key.name not in names.FAMILIES]
-    parts = ["# Run config", prose(
-        "A run config is a TOML file. A key that you leave out has its default. `--set a.b=value` overrides a key.\n\n"
-        "`hpcfilter explain --config` prints a run config with every key. `hpcfilter explain optim.lr` prints one of them."),
-        "```toml\nseed = 0\n\n[data]\npath = \"data.h5\"\n\n[train]\nepochs = 90\nglobal_batch = 256\n\n[filter]\npolicy = \"infobatch\"\n```",
-        "Before the tables:", key_table(first)]
+    parts = [
+        "# Run config",
+        prose(
+            "A run config is a TOML file. A key that you leave out has its default. "
+            "`--set a.b=value` overrides a key.\n\n"
+            "`hpcfilter explain --config` prints a run config with every key. "
+            "`hpcfilter explain optim.lr` prints one of them."
+        ),
+        EXAMPLE,
+        "Before the tables:",
+        key_table(first),
+    ]
     for name, found in names.tables().items():
-        parts += [f"## {code(found.header)}", prose(docs.whole(docs.document(found.schema).partition(": ")[2])), key_table(keys.of_table(found.schema)),
-                  *_named(name)]
-        parts += [page("## `[pass.NAME]`", "A pass says how a batch becomes gradients. Each table puts one around the plain pass.", *_named("pass"))] \
-            if name == "exchange" else []
+        parts += [
+            f"## {code(found.header)}",
+            prose(docs.whole(docs.document(found.schema).partition(": ")[2])),
+            key_table(keys.of_table(found.schema)),
+            *_named(name),
+        ]
+        parts += (
+            [
+                page(
+                    "## `[pass.NAME]`",
+                    "A pass says how a batch becomes gradients. Each table puts one around the plain pass.",
+                    *_named("pass"),
+                )
+            ]
+            if name == "exchange"
+            else []
+        )
     return page(*parts)
 
 
@@ -40,14 +74,21 @@ def _named(table_name):
     family = names.FAMILIES[table_name]
     if table_name == "filter":
         links = ", ".join(f"[{name}](../policies/{name}.md)" for name in family.known)
-        return [f"Each policy has a page with its keys: {links}.", "Every policy takes these keys, too. They are guards around it:",
-                key_table(keys.of_function(guarded))]
+        return [
+            f"Each policy has a page with its keys: {links}.",
+            "Every policy takes these keys, too. They are guards around it:",
+            key_table(keys.of_function(guarded)),
+        ]
     if table_name == "score":
         return ["The scores and their keys: [Scores](../scores.md)."]
     parts = []
     for name, thing in family.known.items():
         own = keys.of_function(thing)
-        parts += [f"### {code(family.written(table_name, name))}", prose(summary(table_name, thing) + "."), key_table(own) if own else "No keys of its own."]
+        parts += [
+            f"### {code(family.written(table_name, name))}",
+            prose(summary(table_name, thing) + "."),
+            key_table(own) if own else "No keys of its own.",
+        ]
     return parts
 
 
@@ -55,12 +96,22 @@ def command_line():
     """The page on the command line."""
     verbs = _choices(_parser())
     exits = re.search(r"exit code: (.*?)\.\s", f"{docs.document(command)} ", re.S)[1]
-    parts = ["# Command line", prose(
-        "`hpcfilter VERB --help` prints what stands here. Bare `hpcfilter` lists the verbs; `hpcfilter --version` prints the version.\n\n"
-        "Every verb takes `--traceback`: it shows where in the code an error comes from, too."),
-        table(["verb", "what it does"], [[f"[{name}](#{anchor(f'hpcfilter {name}')})", importlib.import_module(module).SUMMARY]
-                                         for name, module in VERBS.items()]),
-        f"Exit codes: {' '.join(exits.split())}."]
+    parts = [
+        "# Command line",
+        prose(
+            "`hpcfilter VERB --help` prints what stands here. Bare `hpcfilter` lists the verbs. "
+            "`hpcfilter --version` prints the version.\n\n"
+            "Every verb takes `--traceback`: it shows where in the code an error comes from, too."
+        ),
+        table(
+            ["verb", "what it does"],
+            [
+                [f"[{name}](#{anchor(f'hpcfilter {name}')})", importlib.import_module(module).SUMMARY]
+                for name, module in VERBS.items()
+            ],
+        ),
+        f"Exit codes: {' '.join(exits.split())}.",
+    ]
     for name, one in verbs.items():
         parts += [f"## hpcfilter {name}", *_verb(one)]
         for sub, its in _choices(one).items():
@@ -69,19 +120,45 @@ def command_line():
 
 
 def _choices(parser):
-    return next((action.choices for action in parser._actions if isinstance(action, argparse._SubParsersAction)), {})
+    return next(
+        (action.choices for action in parser._actions if isinstance(action, argparse._SubParsersAction)), {}
+    )
 
 
 def _verb(parser):
     """Summary, options by group, and examples of a verb."""
     parts = [docs.whole(parser.description)]
     for group in parser._action_groups:
-        options = [action for action in group._group_actions if action.dest not in ("help", "traceback") and _is_plain(action)]
-        title = "" if group.title in ("positional arguments", "options") else docs.whole(group.title).replace(".", ":")
-        parts += [title, table(["option", "what it is"], [[_written(action), action.help.replace("%%", "%")] for action in options])] if options else []
+        options = [
+            action
+            for action in group._group_actions
+            if action.dest not in ("help", "traceback") and _is_plain(action)
+        ]
+        title = (
+            ""
+            if group.title in ("positional arguments", "options")
+            else docs.whole(group.title).replace(".", ":")
+        )
+        parts += (
+            [
+                title,
+                table(
+                    ["option", "what it is"],
+                    [[_written(action), action.help.replace("%%", "%")] for action in options],
+                ),
+            ]
+            if options
+            else []
+        )
     examples = [line for line in (parser.epilog or "").splitlines() if line.startswith("  ")]
-    after = "\n".join(line for line in (parser.epilog or "").splitlines() if line and not line.startswith(("  ", "example")))
-    return [*parts, "```text\n" + "\n".join(line[2:] for line in examples) + "\n```" if examples else "", after]
+    after = "\n".join(
+        line for line in (parser.epilog or "").splitlines() if line and not line.startswith(("  ", "example"))
+    )
+    return [
+        *parts,
+        "```text\n" + "\n".join(line[2:] for line in examples) + "\n```" if examples else "",
+        after,
+    ]
 
 
 def _is_plain(action):
@@ -90,7 +167,9 @@ def _is_plain(action):
 
 def _written(action):
     """An option as it is typed."""
-    value = action.metavar or ("{" + ",".join(action.choices) + "}" if action.choices else action.dest.upper())
+    value = action.metavar or (
+        "{" + ",".join(action.choices) + "}" if action.choices else action.dest.upper()
+    )
     value = " ".join(value) if isinstance(value, tuple) else value
     if not action.option_strings:
         return code(f"{value.upper()} ..." if action.nargs == "+" else value.upper())
@@ -99,26 +178,51 @@ def _written(action):
 
 def metrics():
     """The page on metrics.jsonl."""
-    parts = ["# metrics.jsonl", prose("A run writes what it measures into `metrics.jsonl`, one JSON object a line. Its `kind` says what the row is. "
-                                      "NaN and infinity are null.\n\n`hpcfilter report RUN` shows it. A few lines of Python read it:"),
-             '```python\nimport json\n\nrows = [json.loads(line) for line in open("runs/first/metrics.jsonl")]\n'
-             'accuracy = [row["accuracy"] for row in rows if row["kind"] == "epoch"]\n```']
+    parts = [
+        "# metrics.jsonl",
+        prose(
+            "A run writes what it measures into `metrics.jsonl`, one JSON object a line. "
+            "Its `kind` says what the row is. "
+            "NaN and infinity are null.\n\n`hpcfilter report RUN` shows it. A few lines of Python read it:"
+        ),
+        '```python\nimport json\n\nrows = [json.loads(line) for line in open("runs/first/metrics.jsonl")]\n'
+        'accuracy = [row["accuracy"] for row in rows if row["kind"] == "epoch"]\n```',
+    ]
     for kind, row in ROWS.items():
         said = beside(row)
-        parts += [f"## {code(kind)}", prose(docs.document(row)),
-                  table(["key", "type", "meaning"], [[code(key), _type(one), said[key]] for key, one in row.__annotations__.items()])]
+        parts += [
+            f"## {code(kind)}",
+            prose(docs.document(row)),
+            table(
+                ["key", "type", "meaning"],
+                [[code(key), _type(one), said[key]] for key, one in row.__annotations__.items()],
+            ),
+        ]
     return page(*parts)
 
 
 def _type(annotation):
-    words = {"str": "text", "int": "whole number", "float": "number", "dict": "table", "list": "list", "None": "null"}
+    words = {
+        "str": "text",
+        "int": "whole number",
+        "float": "number",
+        "dict": "table",
+        "list": "list",
+        "None": "null",
+    }
     return " or ".join(words[part] for part in getattr(annotation, "__name__", str(annotation)).split(" | "))
 
 
 def run_folder():
     """The page on the run folder."""
-    return page("# Run folder", prose(
-        "Everything that a run leaves behind lies in one folder, which `--run-dir` names. Copy it, and the run is copied.\n\n"
-        "Two jobs cannot use one run folder at the same time."),
+    return page(
+        "# Run folder",
+        prose(
+            "Everything that a run leaves behind lies in one folder, which `--run-dir` names. "
+            "Copy it, and the run is copied.\n\n"
+            "Two jobs cannot use one run folder at the same time."
+        ),
         table(["file", "what it is"], [[code(name), about] for name, about in FILES.items()]),
-        "`metrics.jsonl` has [a page of its own](metrics.md). [Reliability](../reliability.md) says how a generation is written and read.")
+        "`metrics.jsonl` has [a page of its own](metrics.md). [Reliability](../reliability.md) says how a "
+        "generation is written and read.",
+    )

@@ -1,5 +1,5 @@
-"""The parser of command lines: its refusals are ours, and it says which name may be meant. What several verbs share: the types of options,
-`--set`, and how they print."""
+"""The parser of command lines: its refusals are ours, and it says which name may be meant. What several verbs
+share: the types of options, `--set`, and how they print."""
 
 import argparse
 import os
@@ -12,7 +12,8 @@ from hpcfilter.base.paths import expanded
 
 
 class Parser(argparse.ArgumentParser):
-    """As argparse has it, but a mistake is an InputError of one line, and the examples of a verb keep their lines."""
+    """As argparse has it, but a mistake is an InputError of one line, and the examples of a verb keep their
+    lines."""
 
     _words = ()  # that are being parsed
 
@@ -28,7 +29,8 @@ class Parser(argparse.ArgumentParser):
         raise InputError(f"{message}{f' (got {strange[0]})' if hint and strange[0] not in message else ''}{hint}; see: {self.prog} --help")
 
     def parse_known_args(self, args=None, namespace=None):
-        """As argparse has it, but what is left over is refused here, where the options of the verb are known."""
+        """As argparse has it, but what is left over is refused here, where the options of the verb are
+        known."""
         self._words = list(args or ())
         namespace, left = super().parse_known_args(args, namespace)
         if left:
@@ -48,7 +50,8 @@ def add_settings(parser):
 
 
 def shown(show, words):
-    """Call `show`, which prints. When nobody reads on, as behind `| head`, what is left goes nowhere, also when Python flushes at its end."""
+    """Call `show`, which prints. When nobody reads on, as behind `| head`, what is left goes nowhere, also
+    when Python flushes at its end."""
     try:
         show(words)
         sys.stdout.flush()
@@ -57,7 +60,8 @@ def shown(show, words):
 
 
 def path(text):
-    """The type of every option that is a path: `~` and variables are expanded, a slash at the end stays. An empty one is refused."""
+    """The type of every option that is a path: `~` and variables are expanded, a slash at the end stays. An
+    empty one is refused."""
     try:
         if not (text and expanded(text)):
             raise ValueError("expected a path; is a variable in it empty?")

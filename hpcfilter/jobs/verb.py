@@ -11,13 +11,25 @@ examples:
 
 It works on a login node: neither torch nor MPI is needed. hpcfilter explain job prints the keys of [job]."""
 OF_A_CONFIG = (  # name, function of `commands`, summary, example
-    ("render", "render_script", "print the job script of a run config",
-     "example:\n  hpcfilter jobs render run.toml --machine perlmutter > job.sh"),
-    ("check", "check_layout", "say how the ranks lie on the nodes and what the job costs; refuse what does not fit",
-     "example:\n  hpcfilter jobs check run.toml --machine perlmutter --nodes 4"),
-    ("submit", "submit_jobs", "write the job script into the run folder and submit it",
-     "examples:\n  hpcfilter jobs submit run.toml --machine local --run-dir runs/first\n"
-     "  hpcfilter jobs submit run.toml --machine frontier --nodes 1,2,4 --repeats 3 --run-dir study --dry-run"),
+    (
+        "render",
+        "render_script",
+        "print the job script of a run config",
+        "example:\n  hpcfilter jobs render run.toml --machine perlmutter > job.sh",
+    ),
+    (
+        "check",
+        "check_layout",
+        "say how the ranks lie on the nodes and what the job costs; refuse what does not fit",
+        "example:\n  hpcfilter jobs check run.toml --machine perlmutter --nodes 4",
+    ),
+    (
+        "submit",
+        "submit_jobs",
+        "write the job script into the run folder and submit it",
+        "examples:\n  hpcfilter jobs submit run.toml --machine local --run-dir runs/first\n"
+        "  hpcfilter jobs submit run.toml --machine frontier --nodes 1,2,4 --repeats 3 --run-dir study",
+    ),
 )
 
 
@@ -31,12 +43,20 @@ def add(parser):
         _add_place(verb)
     _add_many(verb)  # of submit, the last
     summary = "bring a packed file to this node's own storage (job scripts do, once on each node)"
-    stage = verbs.add_parser("stage", help=summary, description=summary,
-                             epilog="example:\n  hpcfilter jobs stage data.h5 '/local/${USER}/data.h5'")
+    stage = verbs.add_parser(
+        "stage",
+        help=summary,
+        description=summary,
+        epilog="example:\n  hpcfilter jobs stage data.h5 '/local/${USER}/data.h5'",
+    )
     stage.set_defaults(does=run, command="stage_data")
     _add_stage(stage)
-    machines = verbs.add_parser("list-machines", help="the machines that are known", description="the machines that are known",
-                                epilog="example:\n  hpcfilter jobs list-machines")
+    machines = verbs.add_parser(
+        "list-machines",
+        help="the machines that are known",
+        description="the machines that are known",
+        epilog="example:\n  hpcfilter jobs list-machines",
+    )
     machines.set_defaults(does=run, command="list_machines")
 
 
@@ -47,7 +67,12 @@ def _add_place(verb):
     add_settings(verb)
     place = verb.add_argument_group("the machine, in place of keys of [job]")
     place.add_argument("--machine", help="see: hpcfilter jobs list-machines")
-    place.add_argument("--nodes", type=numbers, metavar="N[,N...]", help="how many nodes; several numbers: a scaling study, one job for each")
+    place.add_argument(
+        "--nodes",
+        type=numbers,
+        metavar="N[,N...]",
+        help="how many nodes; several numbers: a scaling study, one job for each",
+    )
     place.add_argument("--walltime", metavar="[D-]HH:MM:SS", help="of one job")
     place.add_argument("--account", help="what the job is charged to")
     place.add_argument("--queue", help="in Slurm's words the partition")
@@ -55,17 +80,35 @@ def _add_place(verb):
 
 def _add_many(verb):
     many = verb.add_argument_group("several jobs")
-    many.add_argument("--chain", type=number, default=1, metavar="N", help="N jobs, one after the other, that leave at once when the run is done")
-    many.add_argument("--repeats", type=number, default=1, metavar="N", help="N runs of each size (Slurm: a job array)")
+    many.add_argument(
+        "--chain",
+        type=number,
+        default=1,
+        metavar="N",
+        help="N jobs, one after the other, that leave at once when the run is done",
+    )
+    many.add_argument(
+        "--repeats", type=number, default=1, metavar="N", help="N runs of each size (Slurm: a job array)"
+    )
     verb.add_argument("--dry-run", action="store_true", help="only show what would be written and submitted")
 
 
 def _add_stage(stage):
     stage.add_argument("source", type=path, help="packed file, or the archive that holds it")
     stage.add_argument("dest", help="path of the file on the node, where its variables are expanded")
-    stage.add_argument("--method", choices=["copy", "tar", "check"], default="copy", help="check: of a file that is there already (default copy)")
-    stage.add_argument("--part", nargs=2, type=number, metavar=("NODES", "RANKS_PER_NODE"),
-                       help="only the rows of this node's ranks, for shard order")
+    stage.add_argument(
+        "--method",
+        choices=["copy", "tar", "check"],
+        default="copy",
+        help="check: of a file that is there already (default copy)",
+    )
+    stage.add_argument(
+        "--part",
+        nargs=2,
+        type=number,
+        metavar=("NODES", "RANKS_PER_NODE"),
+        help="only the rows of this node's ranks, for shard order",
+    )
 
 
 def run(words, comm):

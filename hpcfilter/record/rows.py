@@ -1,4 +1,5 @@
-"""What stands in metrics.jsonl: the kinds of rows, their keys, and what each means. A test holds runs against it.
+"""What stands in metrics.jsonl: the kinds of rows, their keys, and what each means. A test holds runs against
+it.
 
 One row a line, each a JSON object with its `kind`. NaN and infinity are null.
 """
@@ -110,4 +111,12 @@ class End:
     checkpoints: dict  # saves, seconds of each, share of the time
 
 
-ROWS = {"run": Run, "epoch": Epoch, "scores": Scores, "speed": Speed, "noise": Noise, "stop": Stop, "end": End}
+ROWS = {
+    "run": Run,
+    "epoch": Epoch,
+    "scores": Scores,
+    "speed": Speed,
+    "noise": Noise,
+    "stop": Stop,
+    "end": End,
+}

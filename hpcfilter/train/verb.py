@@ -16,8 +16,12 @@ hpcfilter explain --config prints a run config with every key."""
 def add(parser):
     """Add the options of `train` to a parser."""
     parser.add_argument("config", type=path, help="run config, TOML")
-    parser.add_argument("--run-dir", type=path, required=True, help="folder for everything the run leaves behind")
-    parser.add_argument("--resume", action="store_true", help="go on from the newest checkpoint in the run folder")
+    parser.add_argument(
+        "--run-dir", type=path, required=True, help="folder for everything the run leaves behind"
+    )
+    parser.add_argument(
+        "--resume", action="store_true", help="go on from the newest checkpoint in the run folder"
+    )
     add_settings(parser)
     parser.set_defaults(early=notice.listen)  # notice to leave may come while torch is being imported
 

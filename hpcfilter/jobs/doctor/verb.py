@@ -14,7 +14,9 @@ The exit code is 1 when something must be mended before a run."""
 
 def add(parser):
     """Add the options of `doctor` to a parser."""
-    parser.add_argument("--folder", type=path, default=".", help="where HDF5 is tried (default: the current folder)")
+    parser.add_argument(
+        "--folder", type=path, default=".", help="where HDF5 is tried (default: the current folder)"
+    )
 
 
 def run(words, comm):

@@ -1,4 +1,5 @@
-"""A run config with every key, its type, its default and what it means, as TOML: what is on is the default, what is off is commented out."""
+"""A run config with every key, its type, its default and what it means, as TOML: what is on is the default,
+what is off is commented out."""
 
 import re
 import textwrap
@@ -10,7 +11,13 @@ from hpcfilter.train.config import Config
 WIDTH = 110  # columns
 COLUMN = 34  # where the comments begin
 EXAMPLES = {  # what a key without a default may be, by the beginning of its type
-    "whole number": 1, "number": 0.5, "true or false": False, "path": "a/path", "table of": {}, "table": {}, "list": [],
+    "whole number": 1,
+    "number": 0.5,
+    "true or false": False,
+    "path": "a/path",
+    "table of": {},
+    "table": {},
+    "list": [],
 }
 HEAD = """\
 # A run config with every key of hpcfilter.
@@ -22,12 +29,18 @@ HEAD = """\
 
 def whole_config():
     """The text of the run config. It is valid as it stands; only data.path must be yours."""
-    parts = [HEAD, *(line for key in keys.of_table(Config) if key.name not in names.FAMILIES for line in _line(key))]
+    parts = [
+        HEAD,
+        *(line for key in keys.of_table(Config) if key.name not in names.FAMILIES for line in _line(key)),
+    ]
     for table, (schema, header) in names.tables().items():
         about = docs.document(schema).partition(": ")[2]
         parts += ["", *_filled(about[:1].upper() + about[1:])]
         off = header.startswith("[[")
-        parts += [f"# {header}" if off else header, *(line for key in keys.of_table(schema) for line in _line(key, off))]
+        parts += [
+            f"# {header}" if off else header,
+            *(line for key in keys.of_table(schema) for line in _line(key, off)),
+        ]
         parts += _named(table) + (_passes() if table == "exchange" else [])
     return "\n".join(parts)
 
@@ -36,7 +49,11 @@ def _passes():
     """The tables [pass.NAME], which stand for themselves."""
     lines = []
     for name, thing in names.FAMILIES["pass"].known.items():
-        lines += ["", *_filled(f"A pass around the plain one. {docs.first(docs.head(thing))}."), f"# [pass.{name}]"]
+        lines += [
+            "",
+            *_filled(f"A pass around the plain one. {docs.first(docs.head(thing))}."),
+            f"# [pass.{name}]",
+        ]
         lines += [line for key in keys.of_function(thing) for line in _line(key, True)]
     return lines
 
@@ -45,11 +62,17 @@ def _named(table):
     """The keys of what a table names, in its own part for each. Those of the default are on."""
     lines, family = [], names.FAMILIES.get(table)
     if table == "filter":
-        lines += ["# Keys of every policy:", *(line for key in keys.of_function(guarded) for line in _line(key))]
+        lines += [
+            "# Keys of every policy:",
+            *(line for key in keys.of_function(guarded) for line in _line(key)),
+        ]
     for name, thing in family.known.items() if family else ():
         if own := [key for key in keys.of_function(thing) if key.name not in keys.SUPPLIED]:
             on = name == _default(table, family)
-            lines += [f'# Keys of {family.key} = "{name}":', *(line for key in own for line in _line(key, not on))]
+            lines += [
+                f'# Keys of {family.key} = "{name}":',
+                *(line for key in own for line in _line(key, not on)),
+            ]
     return lines
 
 

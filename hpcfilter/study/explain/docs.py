@@ -34,8 +34,14 @@ def sentences(text):
     for paragraph in paragraphs(text):
         rest = paragraph
         while rest:
-            end = next((match.end() for match in re.finditer(r"[.!?](?=\s|$)", rest)
-                        if not rest[: match.end()].endswith(ABBREVIATIONS)), len(rest))
+            end = next(
+                (
+                    match.end()
+                    for match in re.finditer(r"[.!?](?=\s|$)", rest)
+                    if not rest[: match.end()].endswith(ABBREVIATIONS)
+                ),
+                len(rest),
+            )
             found.append(rest[:end].strip())
             rest = rest[end:].strip()
     return found
@@ -52,16 +58,23 @@ def whole(text):
 
 
 def about(text, *words):
-    """The sentences that begin with one of the words, joined: of "State: ..." what stands behind the colon too."""
+    """The sentences that begin with one of the words, joined: of "State: ..." what stands behind the colon
+    too."""
     return " ".join(one for one in sentences(text) if one.startswith(words))
 
 
 def without(text, *words):
-    """The paragraphs of a text without the sentences that begin with one of the words; those that are left empty are gone."""
-    kept = (" ".join(one for one in sentences(part) if not one.startswith(words)) for part in paragraphs(text))
+    """The paragraphs of a text without the sentences that begin with one of the words; those that are left
+    empty are gone."""
+    kept = (
+        " ".join(one for one in sentences(part) if not one.startswith(words)) for part in paragraphs(text)
+    )
     return [part for part in kept if part]
 
 
 def papers(*texts):
     """The addresses of the papers that texts name by their arXiv numbers, each once."""
-    return [f"https://arxiv.org/abs/{number}" for number in dict.fromkeys(number for text in texts for number in ARXIV.findall(text))]
+    return [
+        f"https://arxiv.org/abs/{number}"
+        for number in dict.fromkeys(number for text in texts for number in ARXIV.findall(text))
+    ]

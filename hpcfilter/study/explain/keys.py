@@ -21,14 +21,15 @@ EVERYWHERE = {  # what a parameter of this name means, where nothing is said of 
     "warmup": "epoch from which the hard tail is counted",
     "patience": "observations in a row in the hard tail, after which a sample is hidden",
     "noise_warmup": "epoch from which the noise guard counts",
-    "noise_patience": "observations in a row among the highest scores, after which the noise guard hides a sample",
+    "noise_patience": "observations in a row among the highest scores until the noise guard hides a sample",
     "refresh_every": "of refresh = slice and near: 1 in so many hidden samples gets a forward pass",
 }
 
 
 @dataclass(frozen=True)
 class Key:
-    """A key of a table. kind: its type in words. default: as TOML has it, None where it may be left out, or REQUIRED."""
+    """A key of a table. kind: its type in words. default: as TOML has it, None where it may be left out, or
+    REQUIRED."""
 
     name: str
     kind: str
@@ -38,39 +39,64 @@ class Key:
     @property
     def default_words(self):
         """The default in words, numbers to four digits; "" for a key that may be left out."""
-        return "must be given" if self.default is REQUIRED else "" if self.default is None else toml(self.default, "{:.4g}".format)
+        return (
+            "must be given"
+            if self.default is REQUIRED
+            else ""
+            if self.default is None
+            else toml(self.default, "{:.4g}".format)
+        )
 
 
 @functools.cache
 def of_table(schema):
-    """The keys of a table, without those that are tables themselves. schema: pydantic model. Returns list of Key."""
+    """The keys of a table, without those that are tables themselves. schema: pydantic model. Returns list of
+    Key."""
     said, defaults = beside(schema), schema.model_construct().model_dump(mode="json", warnings=False)
-    return [Key(field.alias or name, field.description or kinds.words(field.annotation, field.metadata),
-                REQUIRED if field.is_required() else defaults[name], said.get(name, ""))
-            for name, field in schema.model_fields.items() if not table_in(field.annotation)]
+    return [
+        Key(
+            field.alias or name,
+            field.description or kinds.words(field.annotation, field.metadata),
+            REQUIRED if field.is_required() else defaults[name],
+            said.get(name, ""),
+        )
+        for name, field in schema.model_fields.items()
+        if not table_in(field.annotation)
+    ]
 
 
 @functools.cache
 def of_function(function):
     """The keyword-only parameters of a function, or of the constructor of a class. Returns list of Key.
 
-    What one means stands beside it, or in the docstring: behind its name and a colon, or in the part of a sentence that names it first.
+    What one means stands beside it, or in the docstring: behind its name and a colon, or in the part of a
+    sentence that names it first.
     """
     maker = function.__init__ if inspect.isclass(function) else function
-    parameters = [one for one in inspect.signature(function, eval_str=True).parameters.values() if one.kind is one.KEYWORD_ONLY]
+    parameters = [
+        one
+        for one in inspect.signature(function, eval_str=True).parameters.values()
+        if one.kind is one.KEYWORD_ONLY
+    ]
     said, document = beside(maker), inspect.getdoc(function) or ""
     found = []
     for one in parameters:
         default = one.default if one.default is not one.empty else None if one.name in SUPPLIED else REQUIRED
         kind = "anything" if one.annotation is one.empty else kinds.words(one.annotation)
-        meaning = (said.get(one.name) or _behind_its_name(document, one.name) or EVERYWHERE.get(one.name)
-                   or _naming_it(document, one.name) or _of_its_type(maker, one.name))
+        meaning = (
+            said.get(one.name)
+            or _behind_its_name(document, one.name)
+            or EVERYWHERE.get(one.name)
+            or _naming_it(document, one.name)
+            or _of_its_type(maker, one.name)
+        )
         found.append(Key(one.name, kind, default, meaning))
     return found
 
 
 def table_in(annotation):
-    """The schema of a field that is written as a table of its own, or as a list of them; None for a key of its table."""
+    """The schema of a field that is written as a table of its own, or as a list of them; None for a key of
+    its table."""
     entries = typing.get_args(annotation)[0] if typing.get_origin(annotation) is list else annotation
     return entries if hasattr(entries, "model_fields") else None
 
@@ -97,13 +123,25 @@ def _behind_its_name(document, name):
 def _naming_it(document, name):
     """The first part of a sentence that names a parameter."""
     parts = (part for text in sentences(document) for part in re.split(r"; |, and ", text.removesuffix(".")))
-    return next((part.removeprefix("and ") for part in parts if re.search(rf"(?<![\w.]){name}(?![\w(])", part)), "")
+    return next(
+        (part.removeprefix("and ") for part in parts if re.search(rf"(?<![\w.]){name}(?![\w(])", part)), ""
+    )
 
 
 def _of_its_type(maker, name):
     """What stands beside the type of a parameter where that is defined."""
     kind = type_name(maker, name)
     home = sys.modules.get(maker.__module__)
-    defined = next((module for module in list(sys.modules.values())
-                    if module and module.__name__.startswith("hpcfilter.base") and hasattr(module, kind)), None) if kind else None
+    defined = (
+        next(
+            (
+                module
+                for module in list(sys.modules.values())
+                if module and module.__name__.startswith("hpcfilter.base") and hasattr(module, kind)
+            ),
+            None,
+        )
+        if kind
+        else None
+    )
     return beside_names(defined).get(kind, "") if defined and hasattr(home, kind) else ""

@@ -11,8 +11,17 @@ from pydantic.fields import FieldInfo
 
 from hpcfilter.base.settings import Form
 
-WORDS = {bool: "true or false", int: "whole number", float: "number", str: "text", Path: "path", dict: "table", list: "list",
-         datetime.date: "date", typing.Any: "anything"}
+WORDS = {
+    bool: "true or false",
+    int: "whole number",
+    float: "number",
+    str: "text",
+    Path: "path",
+    dict: "table",
+    list: "list",
+    datetime.date: "date",
+    typing.Any: "anything",
+}
 LOWEST = (limits.Ge, "ge", "["), (limits.Gt, "gt", "(")
 HIGHEST = (limits.Le, "le", "]"), (limits.Lt, "lt", ")")
 
@@ -22,7 +31,9 @@ def words(annotation, more=()):
     origin, inside = typing.get_origin(annotation), typing.get_args(annotation)
     if origin is typing.Annotated:
         return words(inside[0], [*inside[1:], *more])
-    if described := [one.description for one in _flat(more) if isinstance(one, FieldInfo) and one.description]:
+    if described := [
+        one.description for one in _flat(more) if isinstance(one, FieldInfo) and one.description
+    ]:
         return described[-1]
     if origin in (types.UnionType, typing.Union):
         found = [words(one, more) for one in inside if one is not type(None)]
@@ -54,13 +65,34 @@ def _several(said):
 
 
 def _bounds(annotation, metadata):
-    """The limits of a number, in words: " above 0", " from 1 on", " from 1 to 9", " in [0, 1)"; "" without any."""
+    """The limits of a number, in words: " above 0", " from 1 on", " from 1 to 9", " in [0, 1)"; "" without
+    any."""
     if annotation not in (int, float):
         return ""
-    low = next(((f"{getattr(one, name):.15g}", bracket) for one in metadata for kind, name, bracket in LOWEST if isinstance(one, kind)), None)
-    high = next(((f"{getattr(one, name):.15g}", bracket) for one in metadata for kind, name, bracket in HIGHEST if isinstance(one, kind)), None)
+    low = next(
+        (
+            (f"{getattr(one, name):.15g}", bracket)
+            for one in metadata
+            for kind, name, bracket in LOWEST
+            if isinstance(one, kind)
+        ),
+        None,
+    )
+    high = next(
+        (
+            (f"{getattr(one, name):.15g}", bracket)
+            for one in metadata
+            for kind, name, bracket in HIGHEST
+            if isinstance(one, kind)
+        ),
+        None,
+    )
     if low and high:
-        return f" from {low[0]} to {high[0]}" if annotation is int else f" in {low[1]}{low[0]}, {high[0]}{high[1]}"
+        return (
+            f" from {low[0]} to {high[0]}"
+            if annotation is int
+            else f" in {low[1]}{low[0]}, {high[0]}{high[1]}"
+        )
     if low:
         return f" above {low[0]}" if low[1] == "(" else f" from {low[0]} on"
     return f" below {high[0]}" if high and high[1] == ")" else f" up to {high[0]}" if high else ""

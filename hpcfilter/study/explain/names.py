@@ -14,8 +14,8 @@ from hpcfilter.train.passes import PASSES
 
 
 class Family(NamedTuple):
-    """What a table names. one, many: the words for it. key: the key that takes the name, "" where the table's own name has it.
-    known: name -> function or class."""
+    """What a table names. one, many: the words for it. key: the key that takes the name, "" where the table's
+    own name has it. known: name -> function or class."""
 
     one: str
     many: str
@@ -58,17 +58,24 @@ def tables(schema=Config, before=""):
 
 def members():
     """All that tables name: "filter.kakurenbo" -> (its Family, the function or class)."""
-    return {f"{table}.{name}": (family, thing) for table, family in FAMILIES.items() for name, thing in family.known.items()}
+    return {
+        f"{table}.{name}": (family, thing)
+        for table, family in FAMILIES.items()
+        for name, thing in family.known.items()
+    }
 
 
 def single_keys():
     """The keys of all tables: "optim.lr" -> Key; those outside of any table too."""
     found = {key.name: key for key in keys.of_table(Config) if key.name not in FAMILIES}
-    return found | {f"{table}.{key.name}": key for table, one in tables().items() for key in keys.of_table(one.schema)}
+    return found | {
+        f"{table}.{key.name}": key for table, one in tables().items() for key in keys.of_table(one.schema)
+    }
 
 
 def shared_keys():
-    """The keys that belong to what a table names: "filter.fraction" -> list of (full name of the member, Key)."""
+    """The keys that belong to what a table names: "filter.fraction" -> list of (full name of the member,
+    Key)."""
     found = {}
     for whole, (_, thing) in members().items():
         for key in keys.of_function(thing):

@@ -1,1 +1,2 @@
-"""The verbs of this district: their options, and what they print. What does the work is imported when a verb is called."""
+"""The verbs of this district: their options, and what they print. What does the work is imported when a verb
+is called."""

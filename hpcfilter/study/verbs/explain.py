@@ -15,10 +15,20 @@ It works on a login node: neither torch nor MPI is needed."""
 
 def add(parser):
     """Add the options of `explain` to a parser."""
-    parser.add_argument("name", nargs="?", default="", metavar="NAME",
-                        help="filter.kakurenbo, score.el2n, model.cnn, optim, optim.lr, machine.frontier; policies, scores, models, exchanges, "
-                             "passes, machines, tables (default: what there is)")
-    parser.add_argument("--config", action="store_true", help="print a run config with every key, its type, its default and what it means")
+    parser.add_argument(
+        "name",
+        nargs="?",
+        default="",
+        metavar="NAME",
+        help="filter.kakurenbo, score.el2n, model.cnn, optim, optim.lr, machine.frontier; "
+        "policies, scores, models, exchanges, "
+        "passes, machines, tables (default: what there is)",
+    )
+    parser.add_argument(
+        "--config",
+        action="store_true",
+        help="print a run config with every key, its type, its default and what it means",
+    )
     parser.set_defaults(alone=True)
 
 
@@ -36,5 +46,6 @@ def run(words, comm):
 
         def text():
             return explain(words.name)
+
     if speaks():
         shown(print, text())

@@ -26,26 +26,57 @@ def add(parser):
     """Add the options of `probe` to a parser."""
     parser.add_argument("run_dir", type=path, help="run folder")
     parser.add_argument("--epoch", type=whole, help="which checkpoint (default: the newest)")
-    parser.add_argument("-o", "--output", type=path, help="the file to write, or to go on with (default: probe.h5 in the run folder)")
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=path,
+        help="the file to write, or to go on with (default: probe.h5 in the run folder)",
+    )
     parser.add_argument("--restart", action="store_true", help="begin anew, whatever stands in the file")
     add_settings(parser)
 
     what = parser.add_argument_group("what is measured")
-    what.add_argument("--what", type=lambda text: text.split(","), default=[], metavar="PART[,PART...]",
-                      help="curvature, slices, map, sharpness, barrier (default: all that apply)")
-    what.add_argument("--other", type=path, metavar="RUN_DIR",
-                      help="run folder whose weights the barrier is measured to, at the same --epoch")
-    what.add_argument("--selection", type=path, metavar="FILE",
-                      help="table of `hpcfilter select` (default: what the run's policy would keep next)")
+    what.add_argument(
+        "--what",
+        type=lambda text: text.split(","),
+        default=[],
+        metavar="PART[,PART...]",
+        help="curvature, slices, map, sharpness, barrier (default: all that apply)",
+    )
+    what.add_argument(
+        "--other",
+        type=path,
+        metavar="RUN_DIR",
+        help="run folder whose weights the barrier is measured to, at the same --epoch",
+    )
+    what.add_argument(
+        "--selection",
+        type=path,
+        metavar="FILE",
+        help="table of `hpcfilter select` (default: what the run's policy would keep next)",
+    )
 
     fine = parser.add_argument_group("how finely, and at which cost")
-    fine.add_argument("--samples", type=partial(number, digits=12), metavar="N",
-                      help="look at no more than N samples of each set (default: all)")
-    fine.add_argument("--batch", type=number, metavar="N",
-                      help="samples of a forward pass (default: what has fit in training, 512 at most)")
+    fine.add_argument(
+        "--samples",
+        type=partial(number, digits=12),
+        metavar="N",
+        help="look at no more than N samples of each set (default: all)",
+    )
+    fine.add_argument(
+        "--batch",
+        type=number,
+        metavar="N",
+        help="samples of a forward pass (default: what has fit in training, 512 at most)",
+    )
     for name, kind, default, about in FINENESS:
-        fine.add_argument(f"--{name}", type=kind, default=default, metavar="N" if kind is whole else "X",
-                          help=f"{about} (default {default})")
+        fine.add_argument(
+            f"--{name}",
+            type=kind,
+            default=default,
+            metavar="N" if kind is whole else "X",
+            help=f"{about} (default {default})",
+        )
 
 
 def run(words, comm):
@@ -54,6 +85,8 @@ def run(words, comm):
 
     with comm.together():
         options = Options(**{name: getattr(words, name) for name in Options.__annotations__})
-    file, found = probe(words.run_dir, comm, words.settings, words.epoch, words.output, options, words.restart)
+    file, found = probe(
+        words.run_dir, comm, words.settings, words.epoch, words.output, options, words.restart
+    )
     if comm.rank == 0:
         print(f"{summary(found)}\n{file}")

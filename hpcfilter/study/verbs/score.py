@@ -15,7 +15,9 @@ def add(parser):
     """Add the options of `score` to a parser."""
     parser.add_argument("run_dir", type=path, help="run folder")
     parser.add_argument("--epoch", type=whole, help="which checkpoint (default: the newest)")
-    parser.add_argument("-o", "--output", type=path, help="the table to write (default: scores.h5 in the run folder)")
+    parser.add_argument(
+        "-o", "--output", type=path, help="the table to write (default: scores.h5 in the run folder)"
+    )
     add_settings(parser)
 
 

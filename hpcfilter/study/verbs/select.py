@@ -13,9 +13,21 @@ example:
 def add(parser):
     """Add the options of `select` to a parser."""
     parser.add_argument("scores", type=path, help="table made by `hpcfilter score`")
-    parser.add_argument("--fraction", type=real, required=True, help="share of the samples of lowest importance to hide, in [0, 1)")
-    parser.add_argument("--highest", type=real, default=0.0, help="share of the samples of highest importance to hide as well (default 0)")
-    parser.add_argument("-o", "--output", type=path, help="the table to write (default: selection.h5 beside the scores)")
+    parser.add_argument(
+        "--fraction",
+        type=real,
+        required=True,
+        help="share of the samples of lowest importance to hide, in [0, 1)",
+    )
+    parser.add_argument(
+        "--highest",
+        type=real,
+        default=0.0,
+        help="share of the samples of highest importance to hide as well (default 0)",
+    )
+    parser.add_argument(
+        "-o", "--output", type=path, help="the table to write (default: selection.h5 beside the scores)"
+    )
 
 
 def run(words, comm):
