@@ -1,5 +1,6 @@
-"""The pages of the reference, made from the code: python docs/generate.py writes them, --check says which are
-stale.
+"""The pages of the reference, made from the code.
+
+python docs/generate.py writes them, --check says which are stale.
 
 Nothing is written here that stands elsewhere: keys from the schemas and the comments beside them, policies
 and scores from their docstrings, verbs from the parser, the tables of the evidence from benchmarks/results/.
@@ -44,8 +45,10 @@ def made():
 
 
 def with_tables(page):
-    """A page with the tables of benchmarks/results/ between their comments: <!-- goals: ... --> and <!-- end
-    of goals -->."""
+    """A page with the tables of benchmarks/results/ between their comments.
+
+    They are <!-- goals: ... --> and <!-- end of goals -->.
+    """
     for name, text in goals.parts(read_results(goals.RESULTS)).items():
         page = re.sub(
             rf"(<!-- {re.escape(name)}: [^>]*-->\n).*?(\n<!-- end of {re.escape(name)} -->)",
@@ -57,16 +60,16 @@ def with_tables(page):
 
 
 def stale(texts):
-    """The paths below docs/ whose text is not what the code makes, and those that it makes no longer. texts: as of `made`."""
+    """The paths below docs/ whose text is another, and those that are made no longer. texts: as of `made`."""
     there = {str(path.relative_to(DOCS)) for folder in FOLDERS for path in (DOCS / folder).glob("*.md")}
-    other = {path for path, text in texts.items() if not (DOCS / path).exists() or (DOCS / path).read_text() != text}
-    return sorted(other | there - set(texts))
+    now = {path: (DOCS / path).read_text() if (DOCS / path).exists() else None for path in texts}
+    return sorted({path for path in texts if texts[path] != now[path]} | there - set(texts))
 
 
 def main(words=None):
     """Write the pages, or say which are stale. Returns the exit code."""
     parser = argparse.ArgumentParser(prog="python docs/generate.py", description=__doc__)
-    parser.add_argument("--check", action="store_true", help="write nothing; exit code 1 when a page is stale")
+    parser.add_argument("--check", action="store_true", help="write nothing; exit code 1 for a stale page")
     check, texts = parser.parse_args(words).check, made()
     for path in (found := stale(texts)):
         done = "written" if path in texts else "removed"

@@ -9,26 +9,19 @@ WIDTH = 110  # characters of a line of prose
 
 def table(head, rows):
     """A table of texts."""
-    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
-    return "\n".join(
-        lines + ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
-    )
+    cells = [[cell.replace("|", "\\|") for cell in row] for row in rows]
+    lines = [f"| {' | '.join(row)} |" for row in (head, *cells)]
+    return "\n".join([lines[0], "|" + "---|" * len(head), *lines[1:]])
 
 
 def key_table(found):
     """The table of some keys, list of Key."""
-    return table(
-        ["key", "type", "default", "meaning"],
-        [
-            [
-                code(key.name),
-                key.kind,
-                code(key.default_words) if key.default is not keys.REQUIRED else key.default_words,
-                key.meaning,
-            ]
-            for key in found
-        ],
-    )
+    rows = [[code(key.name), key.kind, _default(key), key.meaning] for key in found]
+    return table(["key", "type", "default", "meaning"], rows)
+
+
+def _default(key):
+    return key.default_words if key.default is keys.REQUIRED else code(key.default_words)
 
 
 def code(text):

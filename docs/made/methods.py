@@ -48,8 +48,9 @@ def _policy(name, policy):
 
 def _setting(name, own):
     """The table [filter] with the defaults."""
-    keys_given = [f"{key.name} = {key.default_words}" for key in own if key.default not in (None, keys.REQUIRED)]
-    return "\n".join(["```toml", "[filter]", f'policy = "{name}"', *keys_given, "```"])
+    given = [key for key in own if key.default not in (None, keys.REQUIRED)]
+    lines = [f"{key.name} = {key.default_words}" for key in given]
+    return "\n".join(["```toml", "[filter]", f'policy = "{name}"', *lines, "```"])
 
 
 def _counted(name, policy):
@@ -77,7 +78,8 @@ def scores():
     ]
     for name, score in SCORES.items():
         own = keys.of_function(score)
-        parts += [f"## {name}", prose(docs.document(score)), key_table(own) if own else "", _facts("score", score)]
+        parts += [f"## {name}", prose(docs.document(score)), key_table(own) if own else ""]
+        parts += [_facts("score", score)]
     return page(*parts)
 
 

@@ -27,14 +27,8 @@ WORDS = (  # word -> where its docstring stands; a file's is the word's own
 )
 SHORT = (  # words of the field that have no code of their own
     ("comm", "Who am I among the ranks, and how do numbers add up. It carries numbers only."),
-    (
-        "guard",
-        "What stands around every policy, and hides more or less than it does. All are off by default.",
-    ),
-    (
-        "machine",
-        "A site profile: what one node is, what a job may ask for, what the launcher wants to be told.",
-    ),
+    ("guard", "What stands around every policy, and hides more or less than it does. All are off at first."),
+    ("machine", "A site profile: what a node is, what a job may ask for, what the launcher must be told."),
     ("threshold", "The score up to which samples are hidden. It is exact, over all ranks."),
     ("global order", "Every rank can read every sample. The batches are the same on any number of ranks."),
     ("hidden", "Of a sample: it does not train in this epoch."),
@@ -85,15 +79,10 @@ def _signature(thing):
 
 def glossary():
     """The page on the words."""
-    found = [(word, _said(word, place)) for word, place in WORDS]
-    return page(
-        "# Glossary",
-        prose("The words of these pages, one meaning each."),
-        table(
-            ["word", "meaning"],
-            [[word, said] for word, said in sorted([*found, *SHORT], key=lambda row: row[0].lower())],
-        ),
-    )
+    found = [*((word, _said(word, place)) for word, place in WORDS), *SHORT]
+    rows = sorted(map(list, found), key=lambda row: row[0].lower())
+    said = prose("The words of these pages, one meaning each.")
+    return page("# Glossary", said, table(["word", "meaning"], rows))
 
 
 def _said(word, place):

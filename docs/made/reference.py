@@ -1,10 +1,9 @@
 """The pages on the run config, the command line, metrics.jsonl and the run folder."""
 
 import argparse
-import importlib
 import re
 
-from hpcfilter.cli import VERBS, _parser
+from hpcfilter.cli import _parser
 from hpcfilter.cli import main as command
 from hpcfilter.record.folder import FILES
 from hpcfilter.record.rows import ROWS
@@ -30,6 +29,8 @@ global_batch = 256
 policy = "infobatch"
 ```"""
 
+PASSES = "A pass says how a batch becomes gradients. Each table puts one around the plain pass."
+
 
 def config():
     """The page on the run config."""
@@ -53,17 +54,7 @@ def config():
             key_table(keys.of_table(found.schema)),
             *_named(name),
         ]
-        parts += (
-            [
-                page(
-                    "## `[pass.NAME]`",
-                    "A pass says how a batch becomes gradients. Each table puts one around the plain pass.",
-                    *_named("pass"),
-                )
-            ]
-            if name == "exchange"
-            else []
-        )
+        parts += ["## `[pass.NAME]`", PASSES, *_named("pass")] if name == "exchange" else []
     return page(*parts)
 
 
@@ -105,10 +96,7 @@ def command_line():
         ),
         table(
             ["verb", "what it does"],
-            [
-                [f"[{name}](#{anchor(f'hpcfilter {name}')})", importlib.import_module(module).SUMMARY]
-                for name, module in VERBS.items()
-            ],
+            [[_link(f"hpcfilter {name}"), one.description] for name, one in verbs.items()],
         ),
         f"Exit codes: {' '.join(exits.split())}.",
     ]
@@ -119,57 +107,44 @@ def command_line():
     return page(*parts)
 
 
+def _link(heading):
+    return f"[{heading}](#{anchor(heading)})"
+
+
 def _choices(parser):
-    return next(
-        (action.choices for action in parser._actions if isinstance(action, argparse._SubParsersAction)), {}
-    )
+    """The verbs of a parser: name -> parser; {} without any."""
+    found = (action.choices for action in parser._actions if isinstance(action, argparse._SubParsersAction))
+    return next(found, {})
 
 
 def _verb(parser):
     """Summary, options by group, and examples of a verb."""
     parts = [docs.whole(parser.description)]
     for group in parser._action_groups:
-        options = [
-            action
-            for action in group._group_actions
-            if action.dest not in ("help", "traceback") and _is_plain(action)
-        ]
-        title = (
-            ""
-            if group.title in ("positional arguments", "options")
-            else docs.whole(group.title).replace(".", ":")
-        )
-        parts += (
-            [
-                title,
-                table(
-                    ["option", "what it is"],
-                    [[_written(action), action.help.replace("%%", "%")] for action in options],
-                ),
-            ]
-            if options
-            else []
-        )
-    examples = [line for line in (parser.epilog or "").splitlines() if line.startswith("  ")]
-    after = "\n".join(
-        line for line in (parser.epilog or "").splitlines() if line and not line.startswith(("  ", "example"))
-    )
-    return [
-        *parts,
-        "```text\n" + "\n".join(line[2:] for line in examples) + "\n```" if examples else "",
-        after,
-    ]
+        own = [one for one in group._group_actions if _is_its_own(one)]
+        rows = [[_written(one), one.help.replace("%%", "%")] for one in own]
+        if rows and group.title not in ("positional arguments", "options"):
+            parts.append(f"{group.title[:1].upper()}{group.title[1:]}:")
+        parts += [table(["option", "what it is"], rows)] if rows else []
+    return [*parts, *_epilog(parser.epilog)]
 
 
-def _is_plain(action):
-    return not isinstance(action, argparse._SubParsersAction)
+def _epilog(text):
+    """The examples below a help, and what is said after them."""
+    examples = [line[2:] for line in text.splitlines() if line.startswith("  ")]
+    after = [line for line in text.splitlines() if line and not line.startswith(("  ", "example"))]
+    return ["\n".join(["```text", *examples, "```"]), "\n".join(after)]
+
+
+def _is_its_own(action):
+    """Whether an option is of this verb alone, and no verb itself."""
+    return action.dest not in ("help", "traceback") and not isinstance(action, argparse._SubParsersAction)
 
 
 def _written(action):
     """An option as it is typed."""
-    value = action.metavar or (
-        "{" + ",".join(action.choices) + "}" if action.choices else action.dest.upper()
-    )
+    choices = "{" + ",".join(action.choices) + "}" if action.choices else ""
+    value = action.metavar or choices or action.dest.upper()
     value = " ".join(value) if isinstance(value, tuple) else value
     if not action.option_strings:
         return code(f"{value.upper()} ..." if action.nargs == "+" else value.upper())
@@ -190,27 +165,15 @@ def metrics():
     ]
     for kind, row in ROWS.items():
         said = beside(row)
-        parts += [
-            f"## {code(kind)}",
-            prose(docs.document(row)),
-            table(
-                ["key", "type", "meaning"],
-                [[code(key), _type(one), said[key]] for key, one in row.__annotations__.items()],
-            ),
-        ]
+        rows = [[code(key), _type(one), said[key]] for key, one in row.__annotations__.items()]
+        parts += [f"## {code(kind)}", prose(docs.document(row)), table(["key", "type", "meaning"], rows)]
     return page(*parts)
 
 
 def _type(annotation):
-    words = {
-        "str": "text",
-        "int": "whole number",
-        "float": "number",
-        "dict": "table",
-        "list": "list",
-        "None": "null",
-    }
-    return " or ".join(words[part] for part in getattr(annotation, "__name__", str(annotation)).split(" | "))
+    words = {"str": "text", "int": "whole number", "float": "number", "None": "null"}
+    parts = getattr(annotation, "__name__", str(annotation)).split(" | ")
+    return " or ".join(words.get(part, part) for part in parts)
 
 
 def run_folder():

@@ -22,54 +22,20 @@ def beside(thing):
         return {}
     node = ast.parse(text).body[0]
     if isinstance(node, ast.ClassDef):
-        places = {
-            line.target.id: line
-            for line in node.body
-            if isinstance(line, ast.AnnAssign) and isinstance(line.target, ast.Name)
-        }
-    else:
-        arguments = node.args
-        places = {
-            one.arg: _together(one, default)
-            for one, default in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True)
-        }
-    return _of_places(text, places)
-
-
-def beside_names(module):
-    """The comments beside the names that a module sets, such as types: name -> str."""
-    text = inspect.getsource(module)
-    places = {
-        line.targets[0].id: line
-        for line in ast.parse(text).body
-        if isinstance(line, ast.Assign) and isinstance(line.targets[0], ast.Name)
-    }
-    return _of_places(text, places)
-
-
-def type_name(function, name):
-    """The name of the type of a keyword-only parameter as it stands in the source, such as "Fraction"; ""
-    when it has none."""
-    text = _source(function)
-    for one in ast.parse(text).body[0].args.kwonlyargs if text else ():
-        if one.arg == name and one.annotation is not None:
-            names = [node.id for node in ast.walk(one.annotation) if isinstance(node, ast.Name)]
-            return names[0] if names else ""
-    return ""
+        lines = [line for line in node.body if isinstance(line, ast.AnnAssign)]
+        return _of_places(text, {line.target.id: line for line in lines})
+    each = zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True)
+    return _of_places(text, {one.arg: _together(one, default) for one, default in each})
 
 
 def _source(thing):
-    """The source of a class or function, without its indentation and its decorators; "" where there is
-    none."""
+    """The source of a class or function, without indentation and decorators; "" where there is none."""
     try:
         text = textwrap.dedent(inspect.getsource(inspect.unwrap(thing)))
     except (OSError, TypeError):
         return ""
-    return (
-        text[re.search(r"^(class|def) ", text, re.M).start() :]
-        if re.search(r"^(class|def) ", text, re.M)
-        else ""
-    )
+    begin = re.search(r"^(class|def) ", text, re.M)
+    return text[begin.start() :] if begin else ""
 
 
 def _together(one, default):
@@ -81,18 +47,14 @@ def _together(one, default):
 def _of_places(text, places):
     """The comments of some nodes of a text. A line that several nodes end on says nothing of each of them."""
     behind, alone = _comments(text)
-    ends = [node.end_lineno for node in places.values()]
-    found = {}
+    ends, found = [node.end_lineno for node in places.values()], {}
     for name, node in places.items():
-        said = (
-            [behind[node.end_lineno]]
-            if node.end_lineno in behind and ends.count(node.end_lineno) == 1
-            else []
-        )
-        line = node.lineno - 1
+        said, line = [], node.lineno - 1
         while line in alone:
             said.insert(0, alone[line])
             line -= 1
+        if node.end_lineno in behind and ends.count(node.end_lineno) == 1:
+            said.append(behind[node.end_lineno])
         if said:
             found[name] = " ".join(said)
     return found

@@ -29,19 +29,13 @@ HEAD = """\
 
 def whole_config():
     """The text of the run config. It is valid as it stands; only data.path must be yours."""
-    parts = [
-        HEAD,
-        *(line for key in keys.of_table(Config) if key.name not in names.FAMILIES for line in _line(key)),
-    ]
+    first = [key for key in keys.of_table(Config) if key.name not in names.FAMILIES]
+    parts = [HEAD, *_lines(first)]
     for table, (schema, header) in names.tables().items():
-        about = docs.document(schema).partition(": ")[2]
-        parts += ["", *_filled(about[:1].upper() + about[1:])]
         off = header.startswith("[[")
-        parts += [
-            f"# {header}" if off else header,
-            *(line for key in keys.of_table(schema) for line in _line(key, off)),
-        ]
-        parts += _named(table) + (_passes() if table == "exchange" else [])
+        parts += ["", *_filled(docs.whole(docs.document(schema).partition(": ")[2])), f"{'# ' * off}{header}"]
+        parts += [*_lines(keys.of_table(schema), off), *_named(table)]
+        parts += _passes() if table == "exchange" else []
     return "\n".join(parts)
 
 
@@ -49,31 +43,27 @@ def _passes():
     """The tables [pass.NAME], which stand for themselves."""
     lines = []
     for name, thing in names.FAMILIES["pass"].known.items():
-        lines += [
-            "",
-            *_filled(f"A pass around the plain one. {docs.first(docs.head(thing))}."),
-            f"# [pass.{name}]",
-        ]
-        lines += [line for key in keys.of_function(thing) for line in _line(key, True)]
+        about = f"A pass around the plain one. {docs.first(docs.head(thing))}."
+        lines += ["", *_filled(about), f"# [pass.{name}]", *_lines(keys.of_function(thing), True)]
     return lines
 
 
 def _named(table):
-    """The keys of what a table names, in its own part for each. Those of the default are on."""
-    lines, family = [], names.FAMILIES.get(table)
+    """The keys of what a table names, in a part of its own for each. Those of the default are on."""
+    if table not in names.FAMILIES:
+        return []
+    family, lines = names.FAMILIES[table], []
     if table == "filter":
-        lines += [
-            "# Keys of every policy:",
-            *(line for key in keys.of_function(guarded) for line in _line(key)),
-        ]
-    for name, thing in family.known.items() if family else ():
+        lines += ["# Keys of every policy:", *_lines(keys.of_function(guarded))]
+    for name, thing in family.known.items():
         if own := [key for key in keys.of_function(thing) if key.name not in keys.SUPPLIED]:
-            on = name == _default(table, family)
-            lines += [
-                f'# Keys of {family.key} = "{name}":',
-                *(line for key in own for line in _line(key, not on)),
-            ]
+            lines += [f'# Keys of {family.key} = "{name}":', *_lines(own, name != _default(table, family))]
     return lines
+
+
+def _lines(found, off=False):
+    """The lines of some keys. off: commented out."""
+    return [line for key in found for line in _line(key, off)]
 
 
 def _default(table, family):

@@ -16,17 +16,19 @@ NEEDS = {  # attribute of a score -> what it needs
 
 
 def facts(table, thing):
-    """The facts of what a table names. table: such as "filter". thing: function or class. Returns list of (what, words)."""
+    """The facts of what a table names: list of (what, words). table: such as "filter". thing: function or class."""
     found = {"filter": of_policy, "score": of_score}.get(table, lambda thing: [])(thing)
-    texts = docs.document(thing), docs.head(thing) if table != "model" else ""  # models share a file
-    return [*found, *(("paper", address) for address in docs.papers(*texts[::-1])), ("code", docs.file(thing))]
+    texts = docs.head(thing) if table != "model" else "", docs.document(thing)  # models share a file
+    papers = [("paper", address) for address in docs.papers(*texts)]
+    return [*found, *papers, ("code", docs.file(thing))]
 
 
 def of_policy(policy):
     """By which score it ranks, what it needs, what it reads."""
     known, found = facts_of(policy), []
     if known.score:
-        found.append(("ranks by", f"{known.score} (explain score.{known.score}), unless [score] names another"))
+        instead = f"(explain score.{known.score}), unless [score] names another"
+        found.append(("ranks by", f"{known.score} {instead}"))
     if known.needs_classes:
         found.append(("needs", "class labels"))
     if known.given:
@@ -36,7 +38,8 @@ def of_policy(policy):
 
 def of_score(score):
     """What it needs, when it is known, what it remembers."""
-    needs, warmup, bytes_each = [said for name, said in NEEDS.items() if getattr(score, name)], score().warmup, memory(score)
+    needs = [said for name, said in NEEDS.items() if getattr(score, name)]
+    warmup, bytes_each = score().warmup, memory(score)
     return [
         ("needs", ", ".join(needs) or "a loss per sample"),
         ("known after", f"{warmup} observation{'s' * (warmup > 1)}"),
@@ -59,7 +62,7 @@ def machine_line(name):
 
 
 def of_machine(name):
-    """Scheduler, node, queues, and where the facts are from. Raises InputError for a profile that is wrong."""
+    """Scheduler, node, queues, source of the facts. Raises InputError for a profile that is wrong."""
     machine = load_machine(name)
     found = [
         ("is", machine.about),

@@ -3,12 +3,11 @@
 import functools
 import inspect
 import re
-import sys
 import typing
 from dataclasses import dataclass
 
 from hpcfilter.study.explain import kinds
-from hpcfilter.study.explain.comments import beside, beside_names, type_name
+from hpcfilter.study.explain.comments import beside
 from hpcfilter.study.explain.docs import first, paragraphs, sentences
 
 REQUIRED = object()  # the default of a key that must be given
@@ -39,13 +38,9 @@ class Key:
     @property
     def default_words(self):
         """The default in words, numbers to four digits; "" for a key that may be left out."""
-        return (
-            "must be given"
-            if self.default is REQUIRED
-            else ""
-            if self.default is None
-            else toml(self.default, "{:.4g}".format)
-        )
+        if self.default is REQUIRED:
+            return "must be given"
+        return "" if self.default is None else toml(self.default, "{:.4g}".format)
 
 
 @functools.cache
@@ -72,15 +67,11 @@ def of_function(function):
     What one means stands beside it, or in the docstring: behind its name and a colon, or in the part of a
     sentence that names it first.
     """
-    maker = function.__init__ if inspect.isclass(function) else function
-    parameters = [
-        one
-        for one in inspect.signature(function, eval_str=True).parameters.values()
-        if one.kind is one.KEYWORD_ONLY
-    ]
-    said, document = beside(maker), inspect.getdoc(function) or ""
-    found = []
-    for one in parameters:
+    said = beside(function.__init__ if inspect.isclass(function) else function)
+    document, found = inspect.getdoc(function) or "", []
+    for one in inspect.signature(function, eval_str=True).parameters.values():
+        if one.kind is not one.KEYWORD_ONLY:
+            continue
         default = one.default if one.default is not one.empty else None if one.name in SUPPLIED else REQUIRED
         kind = "anything" if one.annotation is one.empty else kinds.words(one.annotation)
         meaning = (
@@ -88,7 +79,6 @@ def of_function(function):
             or _behind_its_name(document, one.name)
             or EVERYWHERE.get(one.name)
             or _naming_it(document, one.name)
-            or _of_its_type(maker, one.name)
         )
         found.append(Key(one.name, kind, default, meaning))
     return found
@@ -123,25 +113,5 @@ def _behind_its_name(document, name):
 def _naming_it(document, name):
     """The first part of a sentence that names a parameter."""
     parts = (part for text in sentences(document) for part in re.split(r"; |, and ", text.removesuffix(".")))
-    return next(
-        (part.removeprefix("and ") for part in parts if re.search(rf"(?<![\w.]){name}(?![\w(])", part)), ""
-    )
-
-
-def _of_its_type(maker, name):
-    """What stands beside the type of a parameter where that is defined."""
-    kind = type_name(maker, name)
-    home = sys.modules.get(maker.__module__)
-    defined = (
-        next(
-            (
-                module
-                for module in list(sys.modules.values())
-                if module and module.__name__.startswith("hpcfilter.base") and hasattr(module, kind)
-            ),
-            None,
-        )
-        if kind
-        else None
-    )
-    return beside_names(defined).get(kind, "") if defined and hasattr(home, kind) else ""
+    named = re.compile(rf"(?<![\w.]){name}(?![\w(])")
+    return next((part.removeprefix("and ") for part in parts if named.search(part)), "")

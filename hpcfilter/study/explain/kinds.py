@@ -4,6 +4,7 @@ import datetime
 import types
 import typing
 from pathlib import Path
+from typing import NamedTuple
 
 import annotated_types as limits
 from pydantic import BaseModel
@@ -31,9 +32,8 @@ def words(annotation, more=()):
     origin, inside = typing.get_origin(annotation), typing.get_args(annotation)
     if origin is typing.Annotated:
         return words(inside[0], [*inside[1:], *more])
-    if described := [
-        one.description for one in _flat(more) if isinstance(one, FieldInfo) and one.description
-    ]:
+    more = list(_flat(more))
+    if described := [one.description for one in more if isinstance(one, FieldInfo) and one.description]:
         return described[-1]
     if origin in (types.UnionType, typing.Union):
         found = [words(one, more) for one in inside if one is not type(None)]
@@ -41,9 +41,9 @@ def words(annotation, more=()):
     if origin is typing.Literal:
         names = [f'"{one}"' if isinstance(one, str) else str(one) for one in inside]
         return " or ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
-    if expected := [one.expected for one in _flat(more) if isinstance(one, Form)]:
+    if expected := [one.expected for one in more if isinstance(one, Form)]:
         return expected[-1]
-    return _plain(annotation, origin, inside) + _bounds(annotation, list(_flat(more)))
+    return _plain(annotation, origin, inside) + _bounds(annotation, more)
 
 
 def _plain(annotation, origin, inside):
@@ -65,37 +65,32 @@ def _several(said):
 
 
 def _bounds(annotation, metadata):
-    """The limits of a number, in words: " above 0", " from 1 on", " from 1 to 9", " in [0, 1)"; "" without
-    any."""
-    if annotation not in (int, float):
+    """The limits of a number: " above 0", " from 1 on", " from 1 to 9", " in [0, 1)"; "" without any."""
+    low, high = _limit(metadata, LOWEST), _limit(metadata, HIGHEST)
+    if annotation not in (int, float) or not (low or high):
         return ""
-    low = next(
-        (
-            (f"{getattr(one, name):.15g}", bracket)
-            for one in metadata
-            for kind, name, bracket in LOWEST
-            if isinstance(one, kind)
-        ),
-        None,
-    )
-    high = next(
-        (
-            (f"{getattr(one, name):.15g}", bracket)
-            for one in metadata
-            for kind, name, bracket in HIGHEST
-            if isinstance(one, kind)
-        ),
-        None,
-    )
     if low and high:
-        return (
-            f" from {low[0]} to {high[0]}"
-            if annotation is int
-            else f" in {low[1]}{low[0]}, {high[0]}{high[1]}"
-        )
+        if annotation is int:
+            return f" from {low.value} to {high.value}"
+        return f" in {low.bracket}{low.value}, {high.value}{high.bracket}"
     if low:
-        return f" above {low[0]}" if low[1] == "(" else f" from {low[0]} on"
-    return f" below {high[0]}" if high and high[1] == ")" else f" up to {high[0]}" if high else ""
+        return f" above {low.value}" if low.bracket == "(" else f" from {low.value} on"
+    return f" below {high.value}" if high.bracket == ")" else f" up to {high.value}"
+
+
+class Limit(NamedTuple):
+    """An end of a range. bracket: whether it belongs to it, as mathematics writes it."""
+
+    value: str
+    bracket: str
+
+
+def _limit(metadata, kinds):
+    for one in metadata:
+        for kind, name, bracket in kinds:
+            if isinstance(one, kind):
+                return Limit(f"{getattr(one, name):.15g}", bracket)
+    return None
 
 
 def _flat(metadata):

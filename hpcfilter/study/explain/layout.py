@@ -20,11 +20,12 @@ def filled(text, indent=0):
 
 
 def key_lines(found):
-    """Each key, of a list of Key, with its type and default, and what it means below. Returns list of lines."""
+    """Each key of a list of Key, with its type and default, and what it means below. Returns list of lines."""
     lines = []
     for key in found:
-        default = key.default_words if key.default in (None, keys.REQUIRED) else f"default {key.default_words}"
-        lines += [entry(key.name, "; ".join(filter(None, [key.kind, default]))), *filled(key.meaning, INDENT)]
+        has_one = key.default not in (None, keys.REQUIRED)
+        said = [key.kind, f"default {key.default_words}" if has_one else key.default_words]
+        lines += [entry(key.name, "; ".join(filter(None, said))), *filled(key.meaning, INDENT)]
     return lines
 
 

@@ -41,7 +41,8 @@ def _long(name, known):
         short = [one.rpartition(".")[2] for one in known]
         raise InputError(f"explain: unknown '{name}'{meant(name, [*known, *short])}; see: hpcfilter explain")
     if len(likely) > 1:
-        raise InputError(f"explain: {name} may be {', '.join(likely[:-1])} or {likely[-1]}; give the whole name")
+        either = f"{', '.join(likely[:-1])} or {likely[-1]}"
+        raise InputError(f"explain: {name} may be {either}; give the whole name")
     return likely[0]
 
 
@@ -49,7 +50,7 @@ def everything():
     """All names that can be explained -> a function without arguments that gives the text."""
     known = {family.many: lambda table=table: _list(table) for table, family in names.FAMILIES.items()}
     known |= {"tables": _tables, "machines": _machines}
-    known |= {table: lambda table=table: "\n".join(_named(table)) for table in names.FAMILIES}  # [pass] has no keys
+    known |= {"pass": lambda: "\n".join(_named("pass"))}  # no table itself, but tables [pass.NAME]
     known |= {table: lambda table=table: _table(table) for table in names.tables()}
     known |= {name: lambda name=name, of=of: _shared(name, of) for name, of in names.shared_keys().items()}
     known |= {name: lambda name=name, key=key: _key(name, key) for name, key in names.single_keys().items()}
@@ -72,12 +73,14 @@ def summary(table, thing):
 
 def _list(table):
     """All that a table names, with one line each."""
-    return "\n".join(entry(name, summary(table, thing)) for name, thing in names.FAMILIES[table].known.items())
+    known = names.FAMILIES[table].known
+    return "\n".join(entry(name, summary(table, thing)) for name, thing in known.items())
 
 
 def _tables():
     found = names.tables().values()
-    return "\n".join(entry(header, docs.first(docs.document(schema)).partition(": ")[2]) for schema, header in found)
+    said = [(header, docs.first(docs.document(schema))) for schema, header in found]
+    return "\n".join(entry(header, text.partition(": ")[2]) for header, text in said)
 
 
 def _machines():
@@ -95,8 +98,11 @@ def _table(table):
 def _named(table):
     """What a table names, with the keys that all of them have."""
     many = names.FAMILIES[table].many
-    lines = [*filled(f"{many}, each with keys of its own (hpcfilter explain {table}.NAME):"), "", _list(table)]
-    return lines + (["", "keys of every policy:", "", *key_lines(keys.of_function(guarded))] if table == "filter" else [])
+    lines = filled(f"{many}, each with keys of its own (hpcfilter explain {table}.NAME):")
+    lines += ["", _list(table)]
+    if table == "filter":
+        lines += ["", "keys of every policy:", "", *key_lines(keys.of_function(guarded))]
+    return lines
 
 
 def _key(name, key):
