@@ -16,7 +16,7 @@ NEEDS = {  # attribute of a score -> what it needs
 
 
 def facts(table, thing):
-    """The facts of what a table names: list of (what, words). table: such as "filter". thing: function or class."""
+    """The facts of what a table names: list of (what, words). table: such as "filter"."""
     found = {"filter": of_policy, "score": of_score}.get(table, lambda thing: [])(thing)
     texts = docs.head(thing) if table != "model" else "", docs.document(thing)  # models share a file
     papers = [("paper", address) for address in docs.papers(*texts)]

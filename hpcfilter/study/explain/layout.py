@@ -20,7 +20,7 @@ def filled(text, indent=0):
 
 
 def key_lines(found):
-    """Each key of a list of Key, with its type and default, and what it means below. Returns list of lines."""
+    """Each key of a list of Key, with type and default, and what it means below. Returns list of lines."""
     lines = []
     for key in found:
         has_one = key.default not in (None, keys.REQUIRED)
