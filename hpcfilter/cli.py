@@ -49,7 +49,7 @@ def main(argv=None):
             os.getcwd()
         )  # the user's own package.module is found here; last, so that it takes the place of nobody else's
     try:
-        words = _parser().parse_args(sys.argv[1:] if argv is None else argv)
+        words = parser().parse_args(sys.argv[1:] if argv is None else argv)
         if words.does is None:
             return _help(words)
         words.early()
@@ -72,7 +72,7 @@ def main(argv=None):
     return _end(problem, words, comm)
 
 
-def _parser():
+def parser():
     """The parser of the whole command line, with all verbs."""
     whole = Parser(
         prog="hpcfilter",

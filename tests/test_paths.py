@@ -11,7 +11,7 @@ import pytest
 from hpcfilter.base.errors import InputError
 from hpcfilter.base.options import path as path_option
 from hpcfilter.base.paths import check_folder, check_output, expanded, kind
-from hpcfilter.cli import _parser, main
+from hpcfilter.cli import main, parser
 from hpcfilter.jobs import machine
 from hpcfilter.jobs.machine import load_machine
 from hpcfilter.jobs.plan import plan
@@ -102,7 +102,7 @@ def test_every_option_that_is_a_path_is_expanded():
                 if action.type is not path_option and not action.choices:
                     plain.append(f"{name} {action.dest}")
 
-    look(_parser(), "")
+    look(parser(), "")
     assert found > 20
     assert [one for one in plain if not one.startswith("pack ") and not one.endswith(" settings")] == ["jobs stage dest"]
 

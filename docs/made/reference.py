@@ -3,8 +3,8 @@
 import argparse
 import re
 
-from hpcfilter.cli import _parser
 from hpcfilter.cli import main as command
+from hpcfilter.cli import parser as whole_parser
 from hpcfilter.record.folder import FILES
 from hpcfilter.record.rows import ROWS
 from hpcfilter.select.policies.guards import guarded
@@ -85,7 +85,7 @@ def _named(table_name):
 
 def command_line():
     """The page on the command line."""
-    verbs = _choices(_parser())
+    verbs = _choices(whole_parser())
     exits = re.search(r"exit code: (.*?)\.\s", f"{docs.document(command)} ", re.S)[1]
     parts = [
         "# Command line",
