@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from hpcfilter.cli import VERBS, main
+from hpcfilter.comm import SerialComm
 from hpcfilter.record.folder import FILES
 from hpcfilter.record.rows import ROWS
 from hpcfilter.select.policies import POLICIES
@@ -118,6 +119,14 @@ def test_rows_have_the_keys_that_are_told(left):
     assert {kind: sorted(keys) for kind, keys in seen.items()} == {
         kind: sorted(ROWS[kind].__annotations__) for kind in seen
     }
+
+
+def test_the_row_of_the_noise_has_them_too():
+    torch = pytest.importorskip("torch")
+    from hpcfilter.train.optim.noise import NoiseScale
+
+    taken = NoiseScale(torch.nn.Linear(2, 1), 1).take(SerialComm(), 4)
+    assert {"epoch", "batch", *taken} == set(ROWS["noise"].__annotations__)
 
 
 def test_every_key_of_a_row_says_what_it_is():
