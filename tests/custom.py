@@ -78,13 +78,13 @@ def named_like_a_guard(scores, epoch, seed, comm, *, noise: float = 0.1):
     return Selection(np.ones(len(scores.owned), bool))
 
 
-def adam(model, train):
+def adam(model, optim):
     import torch
 
     return torch.optim.Adam(model.parameters(), weight_decay=optim.weight_decay)
 
 
-def two_rates(model, train):
+def two_rates(model, optim):
     """A trunk that is to move at a hundredth of the head's rate, as in fine-tuning."""
     import torch
 

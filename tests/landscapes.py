@@ -57,7 +57,7 @@ def runs_in(folder, digits, regression):
         if not (folder / name).exists():
             packed, seed, model, policy = kinds[name]
             (folder / f"{name}.toml").write_text(f'seed = {seed}\n[data]\npath = "{packed}"\n[model]\n{model}\n[filter]\n{policy}\n'
-                                                 "[train]\nepochs = 2\nglobal_batch = 60\nlr = 0.1\nwarmup_epochs = 0\n")
+                                                 "[train]\nepochs = 2\nglobal_batch = 60\n[optim]\nlr = 0.1\n[schedule]\nwarmup_epochs = 0\n")
             train(folder / f"{name}.toml", folder / name, SerialComm())
         return folder / name
 

@@ -5,6 +5,7 @@ else may.
 """
 
 import functools
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -18,52 +19,73 @@ from hpcfilter.filter import Filter
 ORDERS = ("global", "shard")
 N, CLASSES, EPOCHS, SEED, GLOBAL_BATCH = 203, 6, 5, 11, 48
 LABELS = np.where(np.arange(N) % 17 == 0, 5, np.arange(N) % 4)  # class 4 is empty, class 5 is rare
-GIVEN = {"static": {"keep": np.arange(N) % 3 > 0, "weight": (1 + np.arange(N) % 2).astype(np.float32)},
-         "rho": {"loss": np.linspace(0, 2, N, dtype=np.float32)}}
-WINDOW = {"name": "dyn_unc", "window": 2}
 
-# case -> (policy, its parameters). One row per policy, and some with everything switched on.
+
+@dataclass(frozen=True)
+class Case:
+    """What the laws need to know of a policy.
+
+    hides: parameters under which it hides some of the samples. nothing: those that make it no filter at all; None for a variant, whose policy has a
+    row of its own. most: those that make it hide as much as it can. rising: (the parameter that makes it hide more, rising values), or None.
+    draws: whether it depends on the seed. looks: epochs in which all samples train before it cuts. score: as `Filter` takes it.
+    given: name -> (N,), what it reads from a file.
+    """
+
+    hides: dict
+    nothing: dict | None
+    most: dict
+    rising: tuple | None = None
+    draws: bool = False
+    looks: int = 0
+    score: str | dict = "auto"
+    given: dict | None = None
+    policy: str = ""
+
+
+SHARES, ONE = (0.1, 0.4, 0.8), {"keep": np.arange(N) == 150, "weight": np.ones(N, np.float32)}
+SUBSET = {"keep": np.arange(N) % 3 > 0, "weight": (1 + np.arange(N) % 2).astype(np.float32)}
 CASES = {
-    "none": {}, "random": {"fraction": 0.3}, "static": {}, "two_sided": {"low": 0.2, "high": 0.2, "warmup": 1, "patience": 2},
-    "kakurenbo": {"fraction": 0.4, "tau": 0.3}, "infobatch": {}, "seta": {"groups": 4, "window": 0.5}, "bls": {}, "selective_backprop": {},
-    "forget": {"after": 2}, "ccs": {"after": 2, "strata": 7}, "rho": {"fraction": 0.5}, "es": {}, "dyn_unc": {"after": 3, "score": WINDOW},
+    "none": Case(hides={}, nothing={}, most={}),
+    "random": Case(hides={"fraction": 0.3}, nothing={"fraction": 0.0}, most={"fraction": 0.999}, rising=("fraction", SHARES), draws=True),
+    "static": Case(hides={}, nothing={"fraction": 0.0}, most={"given": ONE}, given=SUBSET),
+    "two_sided": Case(hides={"low": 0.2, "high": 0.2, "warmup": 1, "patience": 2}, nothing={"low": 0.0, "high": 0.0},
+                      most={"low": 0.7, "high": 0.29}, rising=("low", (0.1, 0.4, 0.7))),
+    "kakurenbo": Case(hides={"fraction": 0.4, "tau": 0.3}, nothing={"fraction": 0.0}, most={"fraction": 0.999, "tau": 0.0},
+                      rising=("fraction", SHARES)),
+    "infobatch": Case(hides={}, nothing={"r": 0.0}, most={"r": 0.999}, rising=("r", (0.1, 0.5, 0.9)), draws=True),
+    "seta": Case(hides={"groups": 4, "window": 0.5}, nothing={"r": 0.0, "window": 1.0}, most={"r": 0.99, "window": 0.01},
+                 rising=("r", (0.1, 0.5, 0.9)), draws=True),
+    "bls": Case(hides={}, nothing={"r": 0.0}, most={"r": 0.999}, rising=("r", (0.1, 0.5, 0.9)), draws=True),
+    "selective_backprop": Case(hides={}, nothing={"beta": 0.0}, most={"beta": 1e6}, rising=("beta", (0.2, 1.0, 4.0)), draws=True),
+    "forget": Case(hides={}, nothing={"fraction": 0.0}, most={"fraction": 0.999}, rising=("fraction", SHARES), looks=2),
+    "ccs": Case(hides={"strata": 7}, nothing={"fraction": 0.0}, most={"fraction": 0.999}, draws=True, looks=2),
+    "rho": Case(hides={"fraction": 0.5}, nothing={"fraction": 0.0}, most={"fraction": 0.999}, rising=("fraction", SHARES),
+                given={"loss": np.linspace(0, 2, N, dtype=np.float32)}),
+    "es": Case(hides={}, nothing={"fraction": 0.0}, most={"fraction": 0.999, "ends": 0.0}, rising=("fraction", SHARES), draws=True),
+    "dyn_unc": Case(hides={}, nothing={"fraction": 0.0}, most={"fraction": 0.999}, rising=("fraction", SHARES), looks=3,
+                    score={"name": "dyn_unc", "window": 2}),
 }
-CASES = {name: (name, parameters) for name, parameters in CASES.items()} | {
-    "static cut": ("static", {"fraction": 0.4, "score": "el2n"}),
-    "random walk": ("random", {"fraction": 0.6, "replacement": False}),
-    "bls over seta": ("bls", {"base": "seta", "r": 0.1, "window": 0.8}),
-    "ccs by class": ("ccs", {"after": 1, "strata": 4, "per_class": True, "fraction": 0.7}),
-    "selective_backprop reweighted": ("selective_backprop", {"reweight": True, "least": 0.2}),
-    "kakurenbo guarded": ("kakurenbo", {"per_class": True, "noise": 0.2, "noise_warmup": 1, "noise_patience": 2, "class_floor": 0.7,
-                                        "refresh": "near", "lr": "kept"}),
-    "forget guarded": ("forget", {"after": 2, "noise": 0.1, "noise_warmup": 0, "noise_patience": 1, "class_floor": 0.7, "refresh": "all",
-                                  "lr": "effective"}),
-    "infobatch guarded": ("infobatch", {"noise": 0.2, "noise_warmup": 1, "noise_patience": 1, "class_floor": 0.5,
-                                        "refresh": "slice", "lr": "effective"}),
+CASES = {name: replace(case, policy=name) for name, case in CASES.items()}
+
+
+def variant(policy, hides, **changes):
+    """A policy with other parameters than in its own row."""
+    return replace(CASES[policy], **{"hides": hides, "nothing": None, "rising": None, **changes})
+
+
+CASES |= {
+    "static cut": variant("static", {"fraction": 0.4}, score="el2n", rising=("fraction", SHARES), looks=1, given=None),
+    "random walk": variant("random", {"fraction": 0.6, "replacement": False}),
+    "bls over seta": variant("bls", {"base": "seta", "r": 0.1, "window": 0.8}),
+    "ccs by class": variant("ccs", {"strata": 4, "per_class": True, "fraction": 0.7}, looks=1),
+    "selective_backprop reweighted": variant("selective_backprop", {"reweight": True, "least": 0.2}),
+    "kakurenbo guarded": variant("kakurenbo", {"per_class": True, "noise": 0.2, "noise_warmup": 1, "noise_patience": 2, "class_floor": 0.7,
+                                               "refresh": "near", "lr": "kept"}),
+    "forget guarded": variant("forget", {"noise": 0.1, "noise_warmup": 0, "noise_patience": 1, "class_floor": 0.7, "refresh": "all",
+                                         "lr": "effective"}),
+    "infobatch guarded": variant("infobatch", {"noise": 0.2, "noise_warmup": 1, "noise_patience": 1, "class_floor": 0.5,
+                                               "refresh": "slice", "lr": "effective"}),
 }
-# what makes a policy no filter at all
-NOTHING = {
-    "none": {}, "random": {"fraction": 0.0}, "static": {"fraction": 0.0}, "two_sided": {"low": 0.0, "high": 0.0}, "kakurenbo": {"fraction": 0.0},
-    "infobatch": {"r": 0.0}, "seta": {"r": 0.0, "window": 1.0}, "bls": {"r": 0.0}, "selective_backprop": {"beta": 0.0},
-    "forget": {"fraction": 0.0, "after": 1},
-    "ccs": {"fraction": 0.0, "after": 1}, "rho": {"fraction": 0.0}, "es": {"fraction": 0.0}, "dyn_unc": {"fraction": 0.0, "after": 1},
-}
-# what makes a policy hide as much as it can
-STRONGEST = {
-    "none": {}, "random": {"fraction": 0.999}, "static": {"given": {"keep": np.arange(N) == 150, "weight": np.ones(N, np.float32)}},
-    "two_sided": {"low": 0.7, "high": 0.29}, "kakurenbo": {"fraction": 0.999, "tau": 0.0}, "infobatch": {"r": 0.999},
-    "seta": {"r": 0.99, "window": 0.01}, "bls": {"r": 0.999}, "selective_backprop": {"beta": 1e6},
-    "forget": {"fraction": 0.999}, "ccs": {"fraction": 0.999}, "rho": {"fraction": 0.999},
-    "es": {"fraction": 0.999, "ends": 0.0}, "dyn_unc": {"fraction": 0.999},
-}
-# policy -> (the parameter that makes it hide more, rising values, the first epoch whose selection they change)
-MORE = {
-    "random": ("fraction", (0.1, 0.4, 0.8), 0), "static cut": ("fraction", (0.1, 0.4, 0.8), 1), "two_sided": ("low", (0.1, 0.4, 0.7), 1),
-    "kakurenbo": ("fraction", (0.1, 0.4, 0.8), 1), "infobatch": ("r", (0.1, 0.5, 0.9), 1), "seta": ("r", (0.1, 0.5, 0.9), 1),
-    "bls": ("r", (0.1, 0.5, 0.9), 1), "selective_backprop": ("beta", (0.2, 1.0, 4.0), 1), "forget": ("fraction", (0.1, 0.4, 0.8), 2),
-    "rho": ("fraction", (0.1, 0.4, 0.8), 1), "es": ("fraction", (0.1, 0.4, 0.8), 1), "dyn_unc": ("fraction", (0.1, 0.4, 0.8), 3),
-}
-DRAWS = {"random", "infobatch", "seta", "bls", "selective_backprop", "ccs", "es"}  # policies that depend on the seed
 
 
 @functools.lru_cache
@@ -82,7 +104,7 @@ class Epoch(NamedTuple):
     weight: np.ndarray
     refresh: np.ndarray
     lr_scale: float
-    began: int
+    anew: bool  # whether the network begins anew
     trained: np.ndarray  # indices, in order
     losses: list  # per batch: (loss that goes backward, samples)
 
@@ -98,9 +120,16 @@ class Data:
 
 
 def make(comm, case, order, **changes):
-    policy, parameters = CASES[case]
-    given = None if case == "static cut" else GIVEN.get(policy)
-    return Filter(N, policy, comm=comm, order=order, **{"seed": SEED, "epochs": EPOCHS, "labels": LABELS, "given": given, **parameters, **changes})
+    row = CASES[case]
+    about = {"seed": SEED, "epochs": EPOCHS, "labels": LABELS, "given": row.given, "after": row.looks, "score": row.score}
+    return Filter(N, row.policy, comm=comm, order=order, **{**about, **row.hides, **changes})
+
+
+def make_nothing(comm, case, order):
+    """The same policy as no filter at all."""
+    row = CASES[case]
+    given = row.given if case == "rho" else None  # which cannot do without
+    return Filter(N, row.policy, comm=comm, order=order, seed=SEED, epochs=EPOCHS, labels=LABELS, given=given, after=row.looks, **row.nothing)
 
 
 class History(list):
@@ -114,7 +143,7 @@ def train(sampler, stop=None):
     history, batch = History(), max(1, GLOBAL_BATCH // sampler.comm.size)
     for epoch in range(sampler.first_epoch, EPOCHS):
         sampler.set_epoch(epoch)
-        trained, losses, table = [], [], network(epoch)
+        trained, losses, table, anew = [], [], network(epoch), sampler.begins_anew
         for number, (index, value) in enumerate(DataLoader(sampler.indexed(Data()), batch_size=batch, sampler=sampler)):
             if stop == (epoch, number):
                 break
@@ -128,7 +157,7 @@ def train(sampler, stop=None):
         if hidden := sampler.hidden.tolist():
             own, logits, labels = (part[hidden] for part in table)
             sampler.observe(own, hidden, logits, labels)
-        history.append(Epoch(selection.keep, selection.weight, selection.refresh, selection.lr_scale, selection.began,
+        history.append(Epoch(selection.keep, selection.weight, selection.refresh, selection.lr_scale, anew,
                              np.concatenate([np.zeros(0, np.int64), *trained]), losses))
         if stop == (epoch, None):
             break

@@ -9,12 +9,11 @@ import warnings
 
 import numpy as np
 import torch
-from law_cases import CASES, DRAWS, EPOCHS, GIVEN, GLOBAL_BATCH, LABELS, MORE, NOTHING, SEED, STRONGEST, N, joined, make, network, play, train
+from law_cases import CASES, EPOCHS, GLOBAL_BATCH, SEED, N, joined, make, make_nothing, network, play, train
 from torch.utils.data import DataLoader
 
 from hpcfilter.base.errors import InputError
 from hpcfilter.comm.threads import run
-from hpcfilter.filter import Filter
 from hpcfilter.select.policies import POLICIES
 
 RANKS = (1, 2, 3, 4, 8)
@@ -55,8 +54,8 @@ def one_owner(case, order):
 
 def weights_add_up(case, order):
     """The losses that go backward are the weighted means they claim to be; weights sum to N where a policy claims it."""
-    policy, parameters = CASES[case]
-    claims = getattr(POLICIES[policy], "sums_to_n", lambda parameters: False)(parameters) and "class_floor" not in parameters
+    row = CASES[case]
+    claims = POLICIES[row.policy].facts.sums_to_n(row.hides) and "class_floor" not in row.hides
     for ranks in RANKS:
         results = play(case, order, ranks)
         for epoch in range(EPOCHS):
@@ -90,7 +89,7 @@ def seed_decides(case, order):
         for one, two in zip(first, again, strict=True):
             assert np.array_equal(one[epoch].trained, two[epoch].trained) and np.array_equal(one[epoch].keep, two[epoch].keep)
     assert any(not np.array_equal(one[epoch].trained, two[epoch].trained) for one, two in zip(first, other, strict=True) for epoch in range(EPOCHS))
-    if CASES[case][0] in DRAWS:
+    if CASES[case].draws:
         assert any(not np.array_equal(joined(first, epoch, "keep"), joined(other, epoch, "keep")) for epoch in range(EPOCHS))
 
 
@@ -99,14 +98,14 @@ def any_ranks(case, order):
     same batches.
     """
     reference = play(case, order, 1)
-    if order == "shard" and CASES[case][0] == "bls":
+    if order == "shard" and CASES[case].policy == "bls":
         return "nothing to say"  # the batches differ by design, and with them the batch losses
     for ranks in RANKS:
         results = play(case, order, ranks)
         for epoch in range(EPOCHS):
             for field in ("keep", "weight", "refresh"):
                 assert np.array_equal(joined(results, epoch, field), joined(reference, epoch, field)), (ranks, epoch, field)
-            assert len({(history[epoch].lr_scale, history[epoch].began) for history in (*results, *reference)}) == 1
+            assert len({(history[epoch].lr_scale, history[epoch].anew) for history in (*results, *reference)}) == 1
             if order == "global":
                 batch, rows = GLOBAL_BATCH // ranks, [history[epoch].trained for history in results]
                 for step in range(len(reference[0][epoch].losses) - 1):
@@ -122,7 +121,7 @@ def resumes(case, order):
             return train(make(comm, case, order), stop=(2, batch)).state
 
         state = copy.deepcopy(run(ranks, first)[0])
-        for later in (1, 2) if order == "global" or (batch is None and CASES[case][0] != "bls") else (ranks,):
+        for later in (1, 2) if order == "global" or (batch is None and CASES[case].policy != "bls") else (ranks,):
             def second(comm, state=state):
                 sampler = make(comm, case, order)
                 sampler.load_state_dict(state if comm.rank == 0 else None)
@@ -165,9 +164,9 @@ def rest_of_an_epoch(rows, reference, keep, consumed, same_ranks):
 
 def monotone(case, order):
     """From equal scores, more of the policy only adds hidden samples."""
-    if case not in MORE:
+    if not CASES[case].rising:
         return "nothing to say"
-    name, values, epoch = MORE[case]
+    (name, values), epoch = CASES[case].rising, max(1, CASES[case].looks)  # the first epoch that anything is known in
     hidden = [~np.concatenate([history[epoch].keep for history in run(2, lambda comm, value=value: train(make(comm, case, order, **{name: value})))])
               for value in values]
     assert all((less <= more).all() for less, more in itertools.pairwise(hidden)) and hidden[0].sum() < hidden[-1].sum()
@@ -176,16 +175,15 @@ def monotone(case, order):
 
 def nothing_is_baseline(case, order):
     """With its fraction at zero the policy is no filter: the same samples, order, weights and learning rate as `none`, and no second looks."""
-    if case not in NOTHING:
+    if CASES[case].nothing is None:
         return "nothing to say"  # a variant of a policy that has a row of its own
     for ranks in RANKS:
         baseline = play("none", order, ranks)
-        results = run(ranks, lambda comm: train(Filter(N, CASES[case][0], comm=comm, order=order, seed=SEED, epochs=EPOCHS, labels=LABELS,
-                                                       given=GIVEN["rho"] if case == "rho" else None, **NOTHING[case])))
+        results = run(ranks, lambda comm: train(make_nothing(comm, case, order)))
         for history, expected in zip(results, baseline, strict=True):
             for got, want in zip(history, expected, strict=True):
                 assert np.array_equal(got.trained, want.trained) and got.losses == want.losses
-                assert (got.weight == 1).all() and got.lr_scale == 1 and got.began == 0 and not got.refresh.any()
+                assert (got.weight == 1).all() and got.lr_scale == 1 and not got.anew and not got.refresh.any()
 
 
 def leaves_no_trace(case, order):
@@ -240,7 +238,7 @@ def extremes(case, order):
     """With everything hidden that can be hidden the epochs end alike on all ranks, or all ranks stop and say that nothing is kept; a network that has
     diverged stops all ranks."""
     def strongest(comm):
-        sampler = make(comm, case, order, **STRONGEST[CASES[case][0]])
+        sampler = make(comm, case, order, **CASES[case].most)
         try:
             return [len(epoch.losses) for epoch in train(sampler)]
         except InputError as error:

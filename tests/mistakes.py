@@ -189,19 +189,19 @@ def loss_itself(output, target):
     return nn.functional.cross_entropy(output, target, reduction="none")
 
 
-def returns_no_optimizer(model, train):
+def returns_no_optimizer(model, optim):
     torch.optim.SGD(model.parameters(), lr=0.1)
 
 
-def of_another_model(model, train):
+def of_another_model(model, optim):
     return torch.optim.SGD(nn.Linear(2, 2).parameters(), lr=0.1)
 
 
-def of_no_parameters(model, train):
+def of_no_parameters(model, optim):
     return torch.optim.SGD([], lr=0.1)
 
 
-def wants_a_closure(model, train):
+def wants_a_closure(model, optim):
     return torch.optim.LBFGS(model.parameters())
 
 
@@ -218,7 +218,7 @@ class Forgetful(torch.optim.SGD):
         self.factor = factor
 
 
-def forgetful(model, train):
+def forgetful(model, optim):
     return Forgetful(model.parameters(), factor=2.0)
 
 

@@ -13,10 +13,10 @@ import torch
 from hpcfilter.base.errors import Failure, InputError
 from hpcfilter.comm import SerialComm
 from hpcfilter.select.policies import Selection
+from hpcfilter.select.seen import Seen
 from hpcfilter.train import checkpoint
 from hpcfilter.train.checkpoint import Interval, young_daly
 from hpcfilter.train.checkpoint.generation import FORMAT, writing
-from hpcfilter.train.network import Columns
 
 
 def make(folder, epoch, step=None, keep=9, text="weights"):
@@ -138,7 +138,7 @@ def test_a_checkpoint_of_another_version_is_named(tmp_path):
     make(tmp_path, 0)
     with writing(tmp_path, 1, None, 2) as temporary:
         (temporary / "stamp.json").write_text(json.dumps({"format": 99, "epoch": 1, "step": None}))
-    with pytest.raises(InputError, match="a checkpoint of format 99, expected 1"):
+    with pytest.raises(InputError, match="a checkpoint of format 99, expected 2"):
         checkpoint.read_stamp(tmp_path / "epoch-00001")
 
 
@@ -182,7 +182,7 @@ def test_a_selection_comes_back_as_it_was():
     rng = np.random.default_rng(0)
     arrays = {name: rng.random(20) < 0.5 for name in ("keep", "moved_back", "refresh", "hard")}
     for streak, threshold in ((None, math.nan), (np.arange(20, dtype=np.uint8), np.float32(0.25))):
-        was = Selection(**arrays, weight=rng.random(20).astype(np.float32), threshold=threshold, lr_rule="kept", lr_scale=1.1, frozen=True, began=3,
+        was = Selection(**arrays, weight=rng.random(20).astype(np.float32), threshold=threshold, lr_rule="kept", lr_scale=1.1, frozen=True,
                         streak=streak)
         numbers = json.loads(json.dumps(was.numbers(), allow_nan=False))
         now = Selection.of(was.columns(), numbers)
@@ -192,22 +192,32 @@ def test_a_selection_comes_back_as_it_was():
 
 
 def test_observations_go_on_where_they_were_put_away():
+    names = "value", "confidence", "correct", "loss"
     parts = [{"value": torch.rand(5), "confidence": torch.rand(5), "correct": torch.rand(5) < 0.5} for _ in range(4)]
-    whole, first = Columns(True), Columns(True)
-    for part in parts:
-        whole.add(part, part["value"] * 2)
-    for part in parts[:2]:
-        first.add(part, part["value"] * 2)
-    columns, losses = first.arrays()
-    rest = Columns(True, {**{name: array.astype(np.uint8) if array.dtype == bool else array for name, array in columns.items()}, "loss": losses})
-    for part in parts[2:]:
-        rest.add(part, part["value"] * 2)
-    (expected, expected_losses), (columns, losses) = whole.arrays(), rest.arrays()
-    assert np.array_equal(losses, expected_losses) and losses.dtype == np.float32
+    batches = [(np.arange(5) + 5 * step, step, {**part, "loss": part["value"] * 2}) for step, part in enumerate(parts)]
+    whole, first = Seen(names), Seen(names)
+    for batch in batches:
+        whole.add(*batch)
+    for batch in batches[:2]:
+        first.add(*batch)
+    saved = {name: array.astype(np.uint8) if array.dtype == bool else array for name, array in first.rows().items()}  # as a table has it
+    rest = Seen(names, saved)
+    for batch in batches[2:]:
+        rest.add(*batch)
+    expected, rows = whole.rows(), rest.rows()
+    assert set(rows) == {"index", "step", *names} and rows["loss"].dtype == np.float32 and rows["correct"].dtype == bool
+    assert rows["index"].tolist() == list(range(20)) and rows["step"].tolist() == [step for step in range(4) for _ in range(5)]
     for name, array in expected.items():
-        assert np.array_equal(columns[name], array) and columns[name].dtype == array.dtype, name
-    again, _ = Columns(True, {**columns, "loss": losses}).arrays()
+        assert np.array_equal(rows[name], array) and rows[name].dtype == array.dtype, name
+    again = Seen(names, rows).rows()
     assert np.array_equal(again["correct"], expected["correct"]), "nothing trained since"
+
+
+def test_what_only_stands_in_is_not_observed():
+    seen = Seen(("value",))
+    seen.add(np.array([3, 4, 0]), 0, {"value": torch.tensor([1.0, 2.0, 9.0])}, np.array([True, True, False]))
+    rows = seen.rows()
+    assert rows["index"].tolist() == [3, 4] and rows["value"].tolist() == [1, 2] and len(seen) == 1
 
 
 def test_young_daly():
@@ -243,18 +253,18 @@ def test_nothing_is_ever_unpickled():
 
 
 def test_an_old_torch_does_not_read_weights(tmp_path, monkeypatch):
-    from hpcfilter.train.checkpoint.state import _read_model
+    from hpcfilter.train.checkpoint.state import read_weights
 
     torch.save({}, tmp_path / "model.pt")
-    assert _read_model(tmp_path) == {}
+    assert read_weights(tmp_path) == {}
     for version in ("2.9.1", "1.13.0+cu117"):
         monkeypatch.setattr(torch, "__version__", version)
         with pytest.raises(InputError, match=f"torch {version.replace('+', '.')} cannot read checkpoints safely; expected torch 2.10 or newer"):
-            _read_model(tmp_path)
+            read_weights(tmp_path)
 
 
 def test_weights_with_code_in_them_are_refused(tmp_path):
-    from hpcfilter.train.checkpoint.state import _read_model
+    from hpcfilter.train.checkpoint.state import read_weights
 
     class Evil:
         def __reduce__(self):
@@ -262,5 +272,5 @@ def test_weights_with_code_in_them_are_refused(tmp_path):
 
     torch.save({"model": Evil()}, tmp_path / "model.pt")
     with pytest.raises(InputError, match=r"model.pt: cannot be loaded"):
-        _read_model(tmp_path)
+        read_weights(tmp_path)
     assert not (tmp_path / "run").exists()

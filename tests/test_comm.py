@@ -78,13 +78,31 @@ def methods(file):
     return {node.name for node in comm.body if isinstance(node, ast.FunctionDef) and node.name[0] != "_"}
 
 
+COLLECTIVES = {"sum", "max", "min", "exscan", "allgather", "gather", "bcast", "alltoallv", "barrier"}
+LIFE = {"channel", "abort", "close"}
+
+
 def test_no_collective_is_forgotten():
-    """What a communicator does not override would quietly give this rank's own result."""
-    collectives = {"sum", "max", "min", "exscan", "allgather", "gather", "bcast", "alltoallv", "barrier"}
-    training = {"distribute", "adasum_parts", "broadcast", "sum_tensor", "average_buffers", "finish_sums", "step", "abort", "close"}
-    assert methods("base.py") == collectives | training | {"together", "on_first", "channel"}
-    assert methods("threads.py") == methods("distributed.py") == collectives
-    assert methods("mpi.py") == collectives | training | {"horovod", "channel"}
+    """Each communicator has them all, and of its own: one that took another's would quietly give this rank's own result."""
+    assert methods("base.py") == COLLECTIVES | LIFE | {"together", "on_first", "before_close"}
+    for file in ("threads.py", "distributed.py", "mpi.py"):
+        assert methods(file) == COLLECTIVES | LIFE, file
+    assert Comm.__abstractmethods__ == COLLECTIVES | LIFE
+    for name in COLLECTIVES:
+        assert name in vars(SerialComm) and name in vars(ThreadComm) and ThreadComm.__bases__ == (Comm,)
+
+
+@pytest.mark.parametrize("name", sorted(COLLECTIVES | LIFE))
+def test_a_communicator_that_lacks_a_method_cannot_be_made(name):
+    whole = {other: getattr(SerialComm, other) for other in COLLECTIVES | LIFE if other != name}
+    with pytest.raises(TypeError, match=f"abstract .*'?{name}'?"):
+        type("Lacking", (Comm,), whole)()
+
+
+def test_a_communicator_carries_numbers_only():
+    """No gradient, no optimiser: what the ranks do to weights is the exchange's."""
+    for file in ("base.py", "mpi.py", "threads.py", "__init__.py"):
+        assert not re.search(r"import (torch|horovod)|optimizer|model\b", (CHECKOUT / "hpcfilter" / "comm" / file).read_text()), file
 
 
 def test_a_mismatched_collective_is_named():

@@ -40,7 +40,7 @@ def test_the_resolved_config_reads_back_the_same(tmp_path):
     (GOOD.replace("epochs = 4", "epochs = 0"), r"run.toml, line 5: train.epochs: expected 1 or more, got 0"),
     (GOOD.replace("epochs = 4", 'epochs = "many"'), r"train.epochs: expected a whole number, got 'many'"),
     (GOOD + "global_batch = 3\n", r"train: batch .* and global_batch .* exclude each other"),
-    (GOOD + 'schedule = "linear"\n', r"run.toml, line 7: schedule.name: expected 'cosine', 'polynomial', 'step' or 'constant', got 'linear'"),
+    (GOOD + '[schedule]\nname = "linear"\n', r"run.toml, line 8: schedule.name: expected 'cosine', 'polynomial', 'step' or 'constant', got 'linear'"),
     ("seed = 1\n", r"run.toml: data: missing"),
     ("seed = = 1\n", r"run.toml: not TOML: .*line 1"),
     (GOOD.replace("seed = 7", "seed = -1"), r"run.toml, line 1: seed: "),

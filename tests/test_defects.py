@@ -15,8 +15,8 @@ from hpcfilter.base.shard import shard
 from hpcfilter.comm import SerialComm
 from hpcfilter.comm.threads import ThreadComm, run
 from hpcfilter.filter import Filter
+from hpcfilter.select.home import deliver
 from hpcfilter.select.policies import POLICIES, policy_function
-from hpcfilter.select.sampler import deliver
 from hpcfilter.select.scores import Scores, make_score
 from hpcfilter.select.threshold import lowest, mean
 
@@ -175,15 +175,16 @@ def test_d15_a_step_communicates_nothing():
     class Counting(ThreadComm):
         calls = 0
 
-        def _exchange(self, name, value):
+        def _meet(self, name, value):
             self.calls += 1
-            return super()._exchange(name, value)
+            return super()._meet(name, value)
 
     def work(comm):
         comm.__class__ = Counting
         sampler = make(comm, "bls", "global")
         index = list(sampler)
         before = comm.calls
+        assert before, "the constructor communicates"
         for start in range(0, len(index), 8):
             batch = index[start : start + 8]
             sampler.loss(network(0)[0][batch], batch, network(0)[1][batch], network(0)[2][batch])
@@ -229,7 +230,7 @@ def test_d19_what_was_never_learnt_is_not_easy():
     scores = Scores(range(100), 100, score)
     for epoch in range(5):
         scores.observe(np.arange(100), {"value": ((np.arange(100) >= 10) & ((np.arange(100) < 50) | (epoch % 2 == 0))).astype(np.float32)})
-    selection = POLICIES["forget"](scores, 5, 0, SerialComm(), epochs=9, after=5, fraction=0.4)
+    selection = POLICIES["forget"](scores, 5, 0, SerialComm(), fraction=0.4)
     assert np.flatnonzero(~selection.keep).tolist() == list(range(10, 50))
 
 
@@ -244,7 +245,7 @@ def test_d21_each_class_gives_its_own_share():
     labels = np.repeat([0, 1, 2], [500, 300, 40])
     scores = scores_of(np.random.default_rng(0).exponential(size=840))
     scores.labels, scores.classes = labels, 3
-    keep = POLICIES["ccs"](scores, 5, 0, SerialComm(), epochs=9, after=5, fraction=0.6, per_class=True).keep
+    keep = POLICIES["ccs"](scores, 5, 0, SerialComm(), fraction=0.6, per_class=True).keep
     assert np.bincount(labels[keep]).tolist() == [200, 120, 16]
 
 

@@ -25,7 +25,7 @@ def test_noise_guard_hides_within_classes_and_spares_the_rare():
 
 def test_class_floor_brings_back_the_highest():
     columns = {**observed(), "importance": (observed()["labels"] + np.linspace(0, 0.9, N)).astype(np.float32)}
-    selection = guard(static, columns, parameters={"epochs": 9, "after": 0.1, "fraction": 0.3}, class_floor=0.4)
+    selection = guard(static, columns, parameters={"fraction": 0.3}, class_floor=0.4)
     sizes, kept = np.bincount(columns["labels"]), np.bincount(columns["labels"][selection.keep])
     assert (kept >= np.ceil(0.4 * sizes)).all() and kept[0] == np.ceil(0.4 * sizes[0])
     first = columns["labels"] == 0
@@ -49,7 +49,7 @@ def test_guards_do_not_depend_on_the_number_of_ranks(ranks):
 
 def test_refresh_rules():
     columns = {**observed(), "importance": np.arange(N, dtype=np.float32)}
-    parameters = {"epochs": 9, "after": 0.1, "fraction": 0.4}
+    parameters = {"fraction": 0.4}
     hidden = np.arange(N) < 400
     assert not guard(static, columns, parameters=parameters).refresh.any()
     assert np.array_equal(guard(static, columns, parameters=parameters, refresh="all").refresh, hidden)
@@ -78,13 +78,13 @@ def test_class_floor_is_exact():
 def test_the_class_floor_brings_back_noise_last():
     columns = {"importance": np.arange(100, dtype=np.float32), "labels": np.zeros(100, int), "streak": np.full(100, 9, np.uint8),
                "fresh": np.ones(100, bool)}
-    selection = guard(static, columns, parameters={"epochs": 9, "after": 0.1, "fraction": 0.4}, noise=0.3, class_floor=0.6)
+    selection = guard(static, columns, parameters={"fraction": 0.4}, noise=0.3, class_floor=0.6)
     assert np.flatnonzero(selection.keep).tolist() == list(range(10, 70))
 
 
 def test_learning_rate_rules():
     weights = {"keep": np.arange(N) % 2 == 0, "weight": np.where(np.arange(N) % 4 == 0, 3, 1).astype(np.float32)}
-    scale = {rule: guard(static, given=weights, parameters={"epochs": 9}, lr=rule).lr_scale for rule in ("paper", "kept", "effective", "none")}
+    scale = {rule: guard(static, given=weights, lr=rule).lr_scale for rule in ("paper", "kept", "effective", "none")}
     assert scale == {"paper": 1, "kept": 2, "effective": pytest.approx(1000**2 / (500 * 2500)), "none": 1}
 
 

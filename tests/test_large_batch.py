@@ -13,15 +13,17 @@ from hpcfilter.cli import main
 from hpcfilter.study.report import read_run
 
 WAYS = {
-    "lars": {"optimizer": "lars", "trust": 0.05, "momentum": 0.5, "lr": 0.5},
-    "lamb": {"optimizer": "lamb", "lr": 0.01},
-    "adam": {"optimizer": "adam", "lr": 0.01, "weight_decay": 0.01},
-    "clip": {"clip_norm": 0.05},
-    "ramp": {"ramp_batch": 30, "ramp_epochs": 2, "epochs": 3, "schedule": "polynomial", "lr_scaling": "sqrt"},
-    "fresh": {"extrapolate": "fresh", "extrapolation": 0.0},
-    "parts": {"micro_batch": 7, "clip_norm": 1.0},
-    "past": {"extrapolate": "past", "extrapolation": 0.0, "micro_batch": 50, "compression": "fp16"},
+    "lars": {"optim": {"name": "lars", "trust": 0.05, "momentum": 0.5, "lr": 0.5}},
+    "lamb": {"optim": {"name": "lamb", "lr": 0.01}},
+    "adam": {"optim": {"name": "adam", "lr": 0.01, "weight_decay": 0.01}},
+    "clip": {"optim": {"clip_norm": 0.05}},
+    "ramp": {"train": {"ramp_batch": 30, "ramp_epochs": 2, "epochs": 3}, "schedule": {"name": "polynomial"}, "optim": {"lr_scaling": "sqrt"}},
+    "average": {"exchange": {"average": True}},
+    "fresh": {"pass.extrapolate": {"direction": "fresh", "distance": 0.0}},
+    "parts": {"pass.micro": {"samples": 7}, "optim": {"clip_norm": 1.0}},
+    "past": {"pass.extrapolate": {"direction": "past", "distance": 0.0}, "pass.micro": {"samples": 50}, "exchange": {"compression": "fp16"}},
 }
+NOISE = {"noise_scale": True}
 
 
 def rows(run_dir, kind):
@@ -33,8 +35,10 @@ def test_a_batch_in_parts_is_the_whole_batch(tmp_path, digits, config, extrapola
     """Where nothing is normalised over the batch."""
     losses = []
     for number, micro in enumerate((None, 50)):
-        train = {"micro_batch": micro, "extrapolate": extrapolate, "extrapolation": 0.5}
-        path = config(digits, model={"name": "mlp", "width": None}, train=train)
+        passes = {"pass.micro": {"samples": micro}} if micro else {}
+        if extrapolate != "none":
+            passes["pass.extrapolate"] = {"direction": extrapolate, "distance": 0.5}
+        path = config(digits, model={"name": "mlp", "width": None}, **passes)
         assert main(["train", str(path), "--run-dir", str(tmp_path / str(number))]) == 0
         losses.append([row["train_loss"] for row in read_run(tmp_path / str(number))[1]])
     assert losses[1] == pytest.approx(losses[0], rel=1e-4)
@@ -43,28 +47,28 @@ def test_a_batch_in_parts_is_the_whole_batch(tmp_path, digits, config, extrapola
 @pytest.mark.parametrize("name", WAYS)
 def test_two_ranks_train_as_one(tmp_path, digits, config, hpcfilter, name):
     """Horovod makes a new optimiser of the one it is given: its settings must get across. Clipping must see the sum."""
-    path = config(digits, model={"name": "mlp", "width": None}, train=WAYS[name])
+    path = config(digits, model={"name": "mlp", "width": None}, **WAYS[name])
     losses = {}
     for ranks in (1, 2):
         ok(hpcfilter(ranks, "train", path, "--run-dir", tmp_path / str(ranks)))
         losses[ranks] = [row["train_loss"] for row in read_run(tmp_path / str(ranks))[1]]
-    assert losses[2] == pytest.approx(losses[1], rel=1e-3 if "compression" in WAYS[name] else 1e-4)
+    assert losses[2] == pytest.approx(losses[1], rel=1e-3 if name == "past" else 1e-4)
 
 
 def test_extrapolation_of_no_length_is_sgd_bit_for_bit(tmp_path, digits, config, hpcfilter):
     ends = []
-    for number, train in enumerate(({}, *({"extrapolate": kind, "extrapolation": 0.0} for kind in ("past", "noise")))):
-        ok(hpcfilter(2, "train", config(digits, train=train), "--run-dir", tmp_path / str(number)))
+    for number, passes in enumerate(({}, *({"pass.extrapolate": {"direction": kind, "distance": 0.0}} for kind in ("past", "noise")))):
+        ok(hpcfilter(2, "train", config(digits, **passes), "--run-dir", tmp_path / str(number)))
         ends.append(read_run(tmp_path / str(number))[2]["weights"])
     assert ends[1] == ends[2] == ends[0]
 
 
-@pytest.mark.parametrize("train", [{"extrapolate": "past", "extrapolation": 2.0}, {"reduction": "adasum"}, {"optimizer": "lamb", "lr": 0.01}],
-                         ids=["past", "adasum", "lamb"])
-def test_inside_an_epoch_resumes_with_the_same_bits(tmp_path, digits, config, hpcfilter, train):
+@pytest.mark.parametrize("tables", [{"pass.extrapolate": {"direction": "past", "distance": 2.0}}, {"exchange": {"kind": "adasum"}},
+                                    {"optim": {"name": "lamb", "lr": 0.01}}], ids=["past", "adasum", "lamb"])
+def test_inside_an_epoch_resumes_with_the_same_bits(tmp_path, digits, config, hpcfilter, tables):
     """What a step remembers is each rank's own gradient, or the optimiser's state: a checkpoint brings both back."""
-    ok(hpcfilter(2, "train", config(digits, train=train), "--run-dir", tmp_path / "whole"))
-    path = config(digits, train=train, checkpoint={"seconds": 1e-6})
+    ok(hpcfilter(2, "train", config(digits, **tables), "--run-dir", tmp_path / "whole"))
+    path = config(digits, **tables, checkpoint={"seconds": 1e-6})
     cut = hpcfilter(2, "train", path, "--run-dir", tmp_path / "cut", HPCFILTER_FAULT="rank=0,point=after_step,n=17,kind=sigkill")
     assert cut.returncode != 0
     ok(hpcfilter(2, "train", path, "--run-dir", tmp_path / "cut", "--resume"))
@@ -93,7 +97,7 @@ def test_adasum_averages_what_agrees_and_adds_what_does_not(program):
 
 
 def test_fp16_rounds_on_the_way(program):
-    found = json.loads(ok(program(2, "reductions", "sum", "fp16")).stdout)["small"]
+    found = json.loads(ok(program(2, "reductions", "allreduce", "fp16")).stdout)["small"]
     expected = np.float16([1e-3, 0.1]) + np.float16([2e-3, 0.2])
     assert found == pytest.approx(expected.astype(float), rel=1e-3) and found != pytest.approx([3e-3, 0.3], rel=1e-6)
 
@@ -106,19 +110,25 @@ def test_the_noise_scale_stands_in_the_record(tmp_path, digits, config, hpcfilte
     assert read_run(tmp_path / "noise")[2]["weights"] == read_run(tmp_path / "plain")[2]["weights"], "watching changes nothing"
 
 
-@pytest.mark.parametrize("train, message", [
-    ({"ramp_batch": 64}, "ramp_batch and ramp_epochs are given together"),
-    ({"ramp_batch": 400, "ramp_epochs": 2}, "train.ramp_batch: got 400, more than the global batch of 120"),
-    ({"noise_scale": True}, "record.noise_scale: is measured between ranks, and needs two or more"),
-    ({"reduction": "adasum", "noise_scale": True}, "needs the sum of the gradients"),
-    ({"extrapolate": "past", "noise_scale": True}, "needs the gradients at the weights"),
-    ({"micro_batch": 8, "noise_scale": True}, "needs the gradient of a rank's samples at once"),
-    ({"optimizer": "adagard"}, "optim.name: unknown 'adagard'; known: adadelta"),
-    ({"label_smoothing": 0.1, "loss": "torch.nn:MSELoss"}, "loss.label_smoothing: is of the loss cross_entropy"),
-    ({"clip_norm": 0}, "optim.clip_norm: expected more than 0"),
+@pytest.mark.parametrize("tables, message", [
+    ({"train": {"ramp_batch": 64}}, "ramp_batch and ramp_epochs are given together"),
+    ({"train": {"ramp_batch": 400, "ramp_epochs": 2}}, "train.ramp_batch: got 400, more than the global batch of 120"),
+    ({"record": NOISE}, "record.noise_scale: is measured between ranks, and needs two or more"),
+    ({"exchange": {"kind": "adasum"}, "record": NOISE}, "needs the sum of the gradients"),
+    ({"pass.extrapolate": {}, "record": NOISE}, "needs the gradients at the weights"),
+    ({"pass.micro": {"samples": 8}, "record": NOISE}, "needs the gradient of a rank's samples at once"),
+    ({"optim": {"name": "adagard"}}, "optim.name: unknown 'adagard'; known: adadelta"),
+    ({"loss": {"label_smoothing": 0.1, "name": "torch.nn:MSELoss"}}, "loss.label_smoothing: is of the loss cross_entropy"),
+    ({"optim": {"clip_norm": 0}}, "optim.clip_norm: expected more than 0"),
+    ({"exchange": {"kind": "adasumm"}}, "exchange.kind: unknown 'adasumm'; known: adasum, allreduce"),
+    ({"exchange": {"kind": "adasum", "average": True}}, "exchange.average: unknown key; known: compression"),
+    ({"pass.mikro": {}}, "pass: unknown 'mikro'; known: extrapolate, micro"),
+    ({"pass.micro": {}}, "pass.micro.samples: missing"),
+    ({"pass.micro": {"samples": 0}}, "pass.micro.samples: expected 1 or more, got 0"),
+    ({"pass.extrapolate": {"direction": "none"}}, "pass.extrapolate.direction: expected 'past', 'fresh' or 'noise', got 'none'"),
 ])
-def test_what_does_not_fit_is_refused_before_the_run(tmp_path, digits, config, capsys, train, message):
-    assert main(["train", str(config(digits, train=train)), "--run-dir", str(tmp_path / "run")]) == 2
+def test_what_does_not_fit_is_refused_before_the_run(tmp_path, digits, config, capsys, tables, message):
+    assert main(["train", str(config(digits, **tables)), "--run-dir", str(tmp_path / "run")]) == 2
     assert message in capsys.readouterr().err and not (tmp_path / "run" / "metrics.jsonl").exists()
 
 
@@ -148,8 +158,8 @@ def rates(run, generation):
 
 def test_parameter_groups_keep_their_ratio_when_resumed_and_begun_anew(tmp_path, digits, config, capsys):
     """The saved groups hold the rates of their step: the ratio is that of the factory all the same."""
-    tables = {"train": {"epochs": 4}, "optim": {"name": "custom:two_rates"}, "schedule": {"name": "cosine"}, "filter": {"policy": "forget", "after": 2}}
-    path = config(digits, **tables, checkpoint={"keep": 9})
+    phase = [{"epochs": 2}, {"epochs": 2, "weights": "fresh", "filter": {"policy": "forget"}}]
+    path = config(digits, phase=phase, optim={"name": "custom:two_rates"}, schedule={"name": "cosine"}, checkpoint={"keep": 9})
     assert main(["train", str(path), "--run-dir", str(tmp_path / "whole")]) == 0
     assert "learning rate: its parameter groups get 0.01, 1 times the scheduled rate" in capsys.readouterr().out
     _, epochs, end = read_run(tmp_path / "whole")
@@ -167,8 +177,7 @@ def test_parameter_groups_keep_their_ratio_when_resumed_and_begun_anew(tmp_path,
 def test_parameter_groups_keep_their_ratio_on_two_ranks(tmp_path, digits, config, hpcfilter, monkeypatch):
     """Horovod makes an optimiser of its own from the groups; two ranks step as one does, also after a resume."""
     monkeypatch.chdir(CHECKOUT / "tests")  # where custom is
-    keys = {"optimizer": "custom:two_rates", "epochs": 2, "extrapolate": "past"}
-    path = config(digits, model={"name": "mlp", "width": None}, train=keys)
+    path = config(digits, model={"name": "mlp", "width": None}, optim={"name": "custom:two_rates"}, **{"pass.extrapolate": {"direction": "past"}})
     ok(hpcfilter(2, "train", path, "--run-dir", tmp_path / "two", "--set", "train.epochs=1"))
     ok(hpcfilter(2, "train", path, "--run-dir", tmp_path / "two", "--resume"))
     row = read_run(tmp_path / "two")[1][1]

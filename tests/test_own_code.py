@@ -17,13 +17,14 @@ from hpcfilter.base.shard import edges, shard
 from hpcfilter.cli import main
 from hpcfilter.comm.threads import run
 from hpcfilter.data import open_packed
+from hpcfilter.select.order import global_plan, shard_plan, smallest_part
 from hpcfilter.select.policies import Selection
-from hpcfilter.select.sampler import global_plan, shard_plan, smallest_part
 from hpcfilter.study.report import read_run
-from hpcfilter.train.config import Train, load
+from hpcfilter.train.config import load
 from hpcfilter.train.network import Network, try_training
 from hpcfilter.train.optim import make_optimizer
 from hpcfilter.train.optim.optimisers import TORCHS
+from hpcfilter.train.schema import Optim
 
 TIMEOUT = 90
 
@@ -31,6 +32,11 @@ TIMEOUT = 90
 def own(name):
     """A table [model] for one of the mistakes."""
     return {"model": {"name": None, "width": None, "factory": f"mistakes:{name}"}}
+
+
+def anew(looks, rest):
+    """Phases of a run that looks for some epochs, and begins anew with what FORGET leaves for the rest."""
+    return [{"epochs": looks}, {"epochs": rest, "weights": "fresh", "filter": {"policy": "forget"}}]
 
 
 def line_of(text):
@@ -146,7 +152,7 @@ def test_augmentations_that_are_right(tmp_path, digits, config, name):
 
 def test_lazy_layers(tmp_path, digits, config):
     """Also where the network begins anew in the middle of the run."""
-    path = config(digits, **own("lazy"), train={"epochs": 3}, filter={"policy": "forget", "after": 1})
+    path = config(digits, **own("lazy"), phase=anew(1, 2))
     assert main(["train", str(path), "--run-dir", str(tmp_path / "run")]) == 0
     assert read_run(tmp_path / "run")[2]["accuracy"] > 0.3
     assert main(["train", str(path), "--run-dir", str(tmp_path / "run"), "--resume"]) == 0
@@ -156,22 +162,21 @@ def test_lazy_layers(tmp_path, digits, config):
 @pytest.mark.parametrize("name", sorted(set(TORCHS) - {"lbfgs", "sparseadam", "muon", "sgd"}))
 def test_every_optimiser_of_torch(tmp_path, digits, config, name):
     """Also where the network begins anew, and the optimiser with it."""
-    path = config(digits, model={"name": "mlp", "width": None, "hidden": 8}, filter={"policy": "forget", "after": 1},
-                  train={"epochs": 2}, optim={"name": name, "lr": 0.01})
+    path = config(digits, model={"name": "mlp", "width": None, "hidden": 8}, phase=anew(1, 1), optim={"name": name, "lr": 0.01})
     assert main(["train", str(path), "--run-dir", str(tmp_path / "run")]) == 0
 
 
 def test_settings_of_an_optimiser():
     model = torch.nn.Linear(2, 2)
-    made = make_optimizer(model, Train(optimizer="adam", weight_decay=0.1, optimizer_options={"betas": [0.5, 0.6], "eps": 0.1}))
+    made = make_optimizer(model, Optim(name="adam", weight_decay=0.1, options={"betas": [0.5, 0.6], "eps": 0.1}))
     assert type(made) is torch.optim.Adam
     assert [made.defaults[key] for key in ("betas", "eps", "weight_decay")] == [(0.5, 0.6), 0.1, 0.1]
-    assert make_optimizer(model, Train(optimizer="torch.optim:RMSprop", momentum=0.3)).defaults["momentum"] == 0.3
-    assert make_optimizer(model, Train(optimizer="sgd")).defaults["nesterov"]
+    assert make_optimizer(model, Optim(name="torch.optim:RMSprop", momentum=0.3)).defaults["momentum"] == 0.3
+    assert make_optimizer(model, Optim(name="sgd")).defaults["nesterov"]
     for options, message in (({"beta": 1}, "optim.options.beta: unknown key; known: betas, eps, amsgrad"),
                              ({"lr": 1}, "lr, momentum and weight_decay are keys of"), ({"betas": [2, 3]}, "Invalid beta parameter")):
         with pytest.raises(InputError, match=message):
-            make_optimizer(model, Train(optimizer="adam", optimizer_options=options))
+            make_optimizer(model, Optim(name="adam", options=options))
 
 
 def test_trying_out_leaves_no_trace(digits, config):
@@ -188,21 +193,21 @@ def test_trying_out_leaves_no_trace(digits, config):
     assert network.digest() != before and buffers["mean"] is not network.model.mean, "it would have been seen"
 
 
-@pytest.mark.parametrize("train, message", [
-    ({"batch": 1, "global_batch": None}, "train.batch: got 1 for 1 rank"),
-    ({"global_batch": 1}, "train.global_batch: got 1 for 1 rank"),
-    ({"global_batch": 3, "micro_batch": 2}, "pass.micro.samples: got 2 for 1 rank"),
-    ({"ramp_batch": 1, "ramp_epochs": 1}, "train.ramp_batch: got 1 for 1 rank"),
+@pytest.mark.parametrize("tables, message", [
+    ({"train": {"batch": 1, "global_batch": None}}, "train.batch: got 1 for 1 rank"),
+    ({"train": {"global_batch": 1}}, "train.global_batch: got 1 for 1 rank"),
+    ({"train": {"global_batch": 3}, "pass": {"micro": {"samples": 2}}}, "pass.micro.samples: got 2 for 1 rank"),
+    ({"train": {"ramp_batch": 1, "ramp_epochs": 1}}, "train.ramp_batch: got 1 for 1 rank"),
 ])
-def test_batch_norm_with_one_sample(tmp_path, digits, config, capsys, train, message):
-    path = config(digits, **own("batch_norm"), train=train)
+def test_batch_norm_with_one_sample(tmp_path, digits, config, capsys, tables, message):
+    path = config(digits, **own("batch_norm"), **tables)
     refused(["train", path, "--run-dir", tmp_path / "run"], capsys, message, "leaves a rank one sample in a step", "BatchNorm")
     assert not (tmp_path / "run").exists()
 
 
 def test_batch_norm_with_one_sample_in_the_midst_of_a_run(tmp_path, digits, config, capsys):
     """Where the policy keeps a single one."""
-    path = config(digits, train={"epochs": 1}, filter={"policy": "static", "fraction": 0.9995, "after": 0})
+    path = config(digits, train={"epochs": 1}, filter={"policy": "static", "fraction": 0.9995})
     words = ["train", str(path), "--run-dir", str(tmp_path / "run"), "--set", "filter={policy=\"random\",fraction=0.9995}"]
     refused(words, capsys, "model: fails on one sample in a step (BatchNorm needs two: give a larger batch)")
 
@@ -228,15 +233,13 @@ def test_keys_that_would_be_ignored(tmp_path, digits, config, capsys):
             ({"optim": {"name": "adamw", "momentum": 0.5}}, "optim.momentum: got 0.5, which would be ignored: the optimiser adamw has none"),
             ({"optim": {"trust": 0.01}}, "optim.trust: got 0.01, which would be ignored: the optimiser sgd has none"),
             ({"optim": {"name": "rprop", "weight_decay": 0.1}}, "optim.weight_decay: got 0.1"),
-            ({"optim": {"name": "lars", "options": "{eps = 1}"}}, "optim.options: "),
+            ({"optim": {"name": "lars", "options": {"eps": 1}}}, "optim.options: "),
             ({"data": {"augment": "mistakes:mirrored", "shift": 2}}, "data.shift: got 2"),
             ({"data": {"shift": 2}}, "data.shift: got 2"),
-            ({"pass.extrapolate": {"distance": 0.5}}, "pass.extrapolate.distance: got 0.5"),
-            ({"schedule": {"gamma": 0.5}}, 'schedule.gamma: got 0.5, which would be ignored: it is of schedule = "step", got "cosine"'),
+            ({"schedule": {"gamma": 0.5}}, 'schedule.gamma: got 0.5, which would be ignored: it is of schedule.name = "step", got "cosine"'),
             ({"schedule": {"power": 1}}, "schedule.power: got 1.0"),
             ({"schedule": {"name": "polynomial", "milestones": [0.5]}}, "schedule.milestones: got [0.5]")):
         path = config(digits, **tables)
-        path.write_text(path.read_text().replace('"{eps = 1}"', "{eps = 1}"))
         refused(["train", path, "--run-dir", tmp_path / "run"], capsys, f"{path}, line ", message)
     path = config(digits, **own("Net"))
     for name in ("cnn", "no_such_model"):
@@ -254,9 +257,8 @@ def test_what_a_run_folder_says_of_itself_is_not_refused(tmp_path, digits, confi
 
 @pytest.mark.parametrize("ranks", [1, 2])
 def test_one_of_torchs_optimisers_goes_on_with_the_same_bits(tmp_path, digits, config, hpcfilter, ranks):
-    train = {"optimizer": "adamw", "lr": 0.002, "optimizer_options": {"betas": [0.8, 0.99], "eps": 1e-6}}
-    path = config(digits, train=train, checkpoint={"seconds": 1e-6})
-    path.write_text(path.read_text().replace('{"betas": [0.8, 0.99], "eps": 1e-06}', "{betas = [0.8, 0.99], eps = 1e-6}"))
+    optim = {"name": "adamw", "lr": 0.002, "options": {"betas": [0.8, 0.99], "eps": 1e-6}}
+    path = config(digits, optim=optim, checkpoint={"seconds": 1e-6})
     ok(hpcfilter(ranks, "train", path, "--run-dir", tmp_path / "whole"))
     cut = hpcfilter(ranks, "train", path, "--run-dir", tmp_path / "cut", HPCFILTER_FAULT="rank=0,point=after_step,n=17,kind=sigkill")
     assert cut.returncode != 0

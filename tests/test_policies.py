@@ -7,7 +7,7 @@ from observations import N, guard, observed, scores_of, select, selections
 
 from hpcfilter.base.errors import InputError
 from hpcfilter.comm import SerialComm
-from hpcfilter.select.policies import given_file
+from hpcfilter.select.policies import POLICIES, given_file, policy_function
 from hpcfilter.select.policies.bls import bls
 from hpcfilter.select.policies.ccs import ccs, shares
 from hpcfilter.select.policies.dyn_unc import dyn_unc
@@ -22,14 +22,15 @@ from hpcfilter.select.policies.selective_backprop import selective_backprop
 from hpcfilter.select.policies.seta import kmeans, seta
 from hpcfilter.select.policies.static import static
 from hpcfilter.select.policies.two_sided import two_sided
+from hpcfilter.select.selector import Selector, Stretch
 from hpcfilter.select.threshold import Cells
 
 AWKWARD = {
     "random": (random, {"fraction": 0.37}), "kakurenbo": (kakurenbo, {"fraction": 0.4, "tau": 0.5, "epochs": 9}),
     "kakurenbo by class": (kakurenbo, {"fraction": 0.4, "tau": 0.5, "epochs": 9, "per_class": True}), "infobatch": (infobatch, {"epochs": 9}),
     "seta": (seta, {"epochs": 9, "window": 0.4}), "selective_backprop": (selective_backprop, {"beta": 2.0}), "es": (es, {"epochs": 9}),
-    "ccs": (ccs, {"epochs": 9, "after": 1}), "ccs by class": (ccs, {"epochs": 9, "after": 1, "per_class": True, "fraction": 0.9}),
-    "two_sided": (two_sided, {"warmup": 0, "patience": 1, "high": 0.2}), "forget": (forget, {"epochs": 9, "after": 1}),
+    "ccs": (ccs, {}), "ccs by class": (ccs, {"per_class": True, "fraction": 0.9}),
+    "two_sided": (two_sided, {"warmup": 0, "patience": 1, "high": 0.2}), "forget": (forget, {}),
 }
 
 
@@ -65,15 +66,16 @@ def test_random_without_replacement_walks_through_all():
 
 def test_static_is_the_file():
     given = {"keep": np.arange(N) % 3 > 0, "weight": np.linspace(0, 1, N, dtype=np.float32)}
-    selection = select(static, given=given, epochs=9)
+    selection = select(static, given=given)
     assert np.array_equal(selection.keep, given["keep"]) and np.array_equal(selection.weight, given["weight"])
 
 
 def test_static_cuts_once_and_freezes():
-    before, after = (select(static, epoch=e, epochs=20, after=0.2, fraction=0.3) for e in (3, 4))
-    assert before.keep.all() and not before.frozen
-    lowest = np.sort(observed()["importance"][~after.keep])
-    assert after.frozen and len(lowest) == 300 and lowest[-1] == np.float32(after.threshold) <= np.nanmin(observed()["importance"][after.keep])
+    cut = select(static, epoch=0, fraction=0.3)
+    lowest = np.sort(observed()["importance"][~cut.keep])
+    assert cut.frozen and len(lowest) == 300 and lowest[-1] == np.float32(cut.threshold) <= np.nanmin(observed()["importance"][cut.keep])
+    again = select(static, epoch=7, fraction=0.3)
+    assert np.array_equal(again.keep, cut.keep) and again.frozen, "from the first epoch of its phase to the last"
 
 
 def kakurenbo_on(**changes):
@@ -132,7 +134,7 @@ def test_kakurenbo_hides_less_in_later_epochs():
 def test_per_class_hides_the_same_share_of_each():
     columns = {**observed(), "importance": (observed()["labels"] + np.linspace(0, 0.9, N)).astype(np.float32)}
     for policy in (static, two_sided):
-        parameters = {"epochs": 9, "after": 0.1, "fraction": 0.25} if policy is static else {"low": 0.25, "high": 0.0}
+        parameters = {"fraction": 0.25} if policy is static else {"low": 0.25, "high": 0.0}
         hidden = ~select(policy, columns, per_class=True, **parameters).keep
         sizes = np.bincount(columns["labels"])
         assert np.array_equal(np.bincount(columns["labels"][hidden]), sizes // 4)
@@ -206,7 +208,7 @@ def test_kmeans_finds_the_groups():
 
 def test_bls_is_its_base_on_batch_losses():
     columns = observed()
-    assert bls.score == "batch_loss"
+    assert bls.facts.score == "batch_loss"
     for base, policy in (("infobatch", infobatch), ("seta", seta)):
         assert np.array_equal(select(bls, columns, base=base, epochs=9, r=0.2).keep, select(policy, columns, epochs=9, r=0.2).keep)
 
@@ -228,34 +230,54 @@ def test_selective_backprop_reweighted_is_unbiased():
     assert sum((row.keep * row.weight).sum() for row in rows) / 600 / 500 == pytest.approx(1, abs=0.01)
 
 
-def test_forget_begins_anew():
-    rows = [select(forget, epoch=e, epochs=30, fraction=0.3, after=20) for e in (19, 20, 21)]
-    assert [row.keep.all() for row in rows] == [True, False, False] and [row.began for row in rows] == [0, 20, 20] and rows[1].frozen
-    assert select(forget, epoch=25, epochs=30, fraction=0.3, after=20, restart=False).began == 0
+def phases(policy, looks, epochs=30, **parameters):
+    """A Selector over epochs of looking and then a phase of a policy, with `observed` for what it knows."""
+    function, _ = policy_function(policy, parameters, True, True, "", epochs=epochs - looks)
+    looking, _ = policy_function("none", {}, True, True, "")
+    return Selector([Stretch(0, "none", looking), Stretch(looks, policy, function)], scores_of(observed()), 3, SerialComm())
+
+
+@pytest.mark.parametrize("policy", ["forget", "ccs", "dyn_unc", "static"])
+def test_what_cuts_once_does_so_at_the_beginning_of_its_phase(policy):
+    selector = phases(policy, 20, fraction=0.3)
+    rows = [selector.select(epoch) for epoch in (19, 20, 21, 29)]
+    assert [row.keep.all() for row in rows] == [True, False, False, False] and [row.frozen for row in rows] == [False, True, True, True]
+    assert all(np.array_equal(row.keep, rows[1].keep) for row in rows[2:])
+    facts = POLICIES[policy].facts
+    assert facts.once({"fraction": 0.3, "selection": None}) and not facts.once({"fraction": 0.0, "selection": None})
+    assert facts.anew == (policy != "static"), "the papers begin anew with what is left"
+
+
+def test_a_phase_counts_its_own_epochs_and_draws_with_those_of_the_run():
+    late, parameters = phases("kakurenbo", 20, fraction=0.5, tau=0.0), {"fraction": 0.5, "tau": 0.0, "epochs": 10}
+    for epoch in (20, 24, 29):
+        assert np.array_equal(late.select(epoch).keep, select(kakurenbo, epoch=epoch - 20, **parameters).keep)
+    late = phases("random", 20, fraction=0.5)
+    assert np.array_equal(late.select(23).keep, select(random, epoch=23, fraction=0.5).keep), "phases do not draw the same samples again"
 
 
 def test_forget_settles_equal_counts_by_a_draw():
     """Sorted by class, with most counts equal: no class pays for the order of the data."""
     labels = np.repeat(np.arange(10), 100)
     importance = (np.random.default_rng(0).random(1000) > 0.6).astype(np.float32)
-    hidden = ~select(forget, {"importance": importance, "labels": labels}, epochs=9, after=1, fraction=0.3).keep
+    hidden = ~select(forget, {"importance": importance, "labels": labels}, fraction=0.3).keep
     assert np.bincount(labels[hidden], minlength=10).min() > 15 and not importance[hidden].any()
     importance = np.where(np.random.default_rng(0).random(1000) > 0.9, 0, np.inf).astype(np.float32)  # hardly anything was learnt
-    selection = select(forget, {"importance": importance, "labels": labels}, epochs=9, after=1, fraction=0.3)
+    selection = select(forget, {"importance": importance, "labels": labels}, fraction=0.3)
     assert np.bincount(labels[~selection.keep], minlength=10).min() > 10 and (~selection.keep).sum() == 300 and selection.threshold == 2**16
 
 
 def test_a_cut_for_good_needs_scores():
     unknown = {"importance": np.where(np.arange(N) < 900, np.nan, 1).astype(np.float32)}
-    for policy, parameters in ((static, {"after": 0.1}), (dyn_unc, {"after": 1})):
-        with pytest.raises(InputError, match="filter.after: 100 of 1000 samples have a score when 300 are to be hidden"):
-            select(policy, unknown, epochs=9, fraction=0.3, **parameters)
+    for policy in (static, dyn_unc):
+        with pytest.raises(InputError, match="100 of 1000 samples have a score when 300 are to be hidden for good; lengthen the phases before"):
+            select(policy, unknown, fraction=0.3)
 
 
 def test_ccs_covers_the_strata_evenly():
     rng = np.random.default_rng(0)
     importance = np.concatenate([rng.uniform(0, 1, 900), rng.uniform(1, 10, 90), rng.uniform(90, 99, 10)]).astype(np.float32)
-    keep = select(ccs, {"importance": importance}, epochs=9, after=1, fraction=0.8, beta=0.01, strata=10).keep
+    keep = select(ccs, {"importance": importance}, fraction=0.8, beta=0.01, strata=10).keep
     assert keep.sum() == 200 and not keep[990:].any(), "the hardest hundredth is gone"
     counts = np.histogram(importance[:990], 10, weights=keep[:990].astype(int))[0]
     sizes = np.histogram(importance[:990], 10)[0]

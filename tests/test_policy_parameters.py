@@ -6,7 +6,7 @@ from observations import N, observed, scores_of
 
 from hpcfilter.base.errors import InputError
 from hpcfilter.comm import SerialComm
-from hpcfilter.select.policies import POLICIES, check_score, policy_function
+from hpcfilter.select.policies import POLICIES, check_score, policy, policy_function
 from hpcfilter.select.scores import make_score
 
 
@@ -25,10 +25,10 @@ def test_a_policy_that_needs_classes_says_so():
 @pytest.mark.parametrize("name, parameters, message", [
     ("two_sided", {"low": 0.6, "high": 0.5}, "filter.low and filter.high: got 1.1 together, expected less than 1"),
     ("two_sided", {"noise": 0.1}, "filter.noise: two_sided hides a hard tail of its own"),
-    ("forget", {"after": 9}, "filter.after: got 9, expected fewer than the 9 epochs"),
+    ("forget", {"after": 9}, "filter.after: unknown key; known: fraction, per_class"),
     ("selective_backprop", {"reweight": True}, "filter.reweight: needs filter.least above 0"),
     ("infobatch", {"r": 1.0}, "filter.r: .*less than 1"), ("none", {"fraction": 0.1}, "filter.fraction: unknown key; known: noise"),
-    ("static", {"after": 0.9}, "filter.after: got 0.9 of 9 epochs, so nothing is ever hidden"),
+    ("static", {"restart": False}, "filter.restart: unknown key; known: selection, fraction, per_class"),
     ("custom:named_like_a_guard", {}, "has the parameters noise, which are the names of guards"),
     ("seta", {"window": 0}, "filter.window"), ("none", {"refresh": "some"}, "filter.refresh"), ("none", {"class_floor": 1.1}, "filter.class_floor"),
 ])
@@ -50,7 +50,7 @@ def test_a_schedule_needs_the_number_of_epochs():
 
 
 def test_a_policy_of_the_users_own():
-    check_score("custom:every_third", {"after": 0.5}, {"noise": 0}, make_score("difference", {}, True, ""))
+    check_score("custom:every_third", {"offset": 0}, {"noise": 0}, make_score("difference", {}, True, ""))
     policy, _ = bound("custom:every_third", {"offset": 1, "lr": "kept"})
     selection = policy(scores_of(observed()), 0, 0, SerialComm())
     assert np.flatnonzero(selection.keep)[:3].tolist() == [1, 4, 7] and selection.lr_scale == N / 333
@@ -82,3 +82,43 @@ def test_every_docstring_says_what_it_keeps_and_whether_it_is_unbiased():
     for name, policy in POLICIES.items():
         text = " ".join(policy.__doc__.split())
         assert "State:" in text and ("iased" in text), name
+
+
+def test_a_cut_needs_a_phase_before_it():
+    for name in ("forget", "ccs", "dyn_unc", "static"):
+        policy, values = bound(name)
+        score = make_score("dyn_unc", {}, True, "")
+        with pytest.raises(InputError, match=f"filter.policy: {name} cuts once, by what earlier epochs have shown; expected a phase before its own"):
+            check_score(name, values, policy.keywords, score)
+        with pytest.raises(InputError, match="filter.policy: the score dyn_unc is known after 10 epochs, got a cut after 5"):
+            check_score(name, values, policy.keywords, score, before=5)
+        check_score(name, values, policy.keywords, score, before=10)
+    policy, values = bound("static")
+    check_score("static", values, policy.keywords, make_score("loss", {}, True, ""), given=("keep",))
+
+
+def wrong(**facts):
+    """A policy with these facts, as a file that is imported would make it."""
+    @policy(**facts)
+    def mine(scores, epoch, seed, comm, *, table: str = ""):
+        pass
+
+    return mine
+
+
+def test_the_facts_of_a_policy_are_checked_when_its_file_is_imported():
+    assert wrong(score="aum").facts.score == "aum" and wrong(given=("table", ("loss",))).facts.given == ("table", ("loss",))
+    with pytest.raises(TypeError, match="needs_clases"):
+        wrong(needs_clases=True)
+    with pytest.raises(TypeError, match="mine: given: it has no parameter selection"):
+        wrong(given=("selection", ("keep",)))
+    with pytest.raises(TypeError, match=r"takes \(scores, seed\), expected \(scores, epoch, seed, comm, \*, parameters\)"):
+        policy()(lambda scores, seed: None)
+
+
+def test_facts_that_hang_on_the_function_name_the_decorator(monkeypatch):
+    import custom
+
+    monkeypatch.setattr(custom.every_third, "score", "aum", raising=False)
+    with pytest.raises(InputError, match=r"every_third has the attribute score, expected the decorator @hpcfilter.policy\(score=...\)"):
+        bound("custom:every_third")

@@ -8,9 +8,10 @@ from hpcfilter.base.errors import BrokenInvariant, InputError
 from hpcfilter.base.shard import edges, shard
 from hpcfilter.comm import SerialComm
 from hpcfilter.comm.threads import run
+from hpcfilter.select.home import deliver, fetch
 from hpcfilter.select.kept import KeptSet
+from hpcfilter.select.order import Plan, check_steps, global_plan, selection_digest, shard_plan
 from hpcfilter.select.policies import Selection
-from hpcfilter.select.sampler import Plan, check_steps, deliver, fetch, global_plan, selection_digest, shard_plan
 
 N = 1003
 

@@ -65,6 +65,7 @@ class Filter:
             labels = None if labels is None else own_labels(labels, owned, total)
             given = given_columns(given or {}, path, columns, policy, owned, total, comm)
         self._facts = facts_of(find_policy(policy))
+        self._anew = self._facts.anew and self._facts.once(stretches[-1].parameters)
         free = ("epochs", (self._facts.given or (None,))[0])  # a training may be lengthened, and a file be moved
         plain = {key: value for key, value in {**stretches[-1].parameters, **stretches[-1].select.keywords}.items() if key not in free}
         self._identity = {"samples": total, "policy": policy, "parameters": json.dumps(plain, default=str, sort_keys=True), "score": score.identity(),
@@ -185,7 +186,7 @@ class Filter:
     @property
     def begins_anew(self):
         """Whether the network and the learning-rate schedule are to begin anew now, at the beginning of this epoch (FORGET, CCS, Dyn-Unc)."""
-        return self._facts.anew and 0 < self.epoch == self._after and self._hand.first == 0 and self._walk.cursor == 0
+        return self._anew and 0 < self.epoch == self._after and self._hand.first == 0 and self._walk.cursor == 0
 
     @property
     def first_epoch(self):

@@ -82,7 +82,7 @@ class Config(Table):
         rules = (("model.name", model.factory, f'the model is of factory = "{model.factory}"'),
                  ("data.shift", ":" in data.augment or not augmented,
                   f'it is of augment = "shift" or "shift_flip", got "{data.augment}"'),
-                 *((f"schedule.{key}", schedule.name != name, f'it is of name = "{name}", got "{schedule.name}"')
+                 *((f"schedule.{key}", schedule.name != name, f'it is of schedule.name = "{name}", got "{schedule.name}"')
                    for key, name in (("power", "polynomial"), ("milestones", "step"), ("gamma", "step"))))
         return {key: why for key, applies, why in rules if applies}
 

@@ -2,31 +2,30 @@
 
 import json
 import sys
+from types import SimpleNamespace
 
 from hpcfilter.comm import world
 
 comm = world()
 import torch  # noqa: E402  after mpi4py
 
-from hpcfilter.train.optim import Extrapolation  # noqa: E402
+from hpcfilter.train.exchange.allreduce import Allreduce  # noqa: E402
+from hpcfilter.train.passes import Plain  # noqa: E402
+from hpcfilter.train.passes.extrapolate import Extrapolate  # noqa: E402
+from hpcfilter.train.step import Step  # noqa: E402
 
 model, rate, curvature = torch.nn.ParameterDict({"w": torch.nn.Parameter(torch.ones(1))}), 0.1, comm.rank + 1.0
-extrapolation = Extrapolation(model, sys.argv[1], 0.5, share=comm.size)
-optimizer = comm.distribute(torch.optim.SGD(model.parameters(), lr=rate), model)
-weights = []
-
-
-def loss():
-    return curvature / 2 * model["w"].square().sum() / comm.size  # this rank's part of the mean
-
-
-for step in range(4):
+exchange = Allreduce(comm)
+extrapolate = Extrapolate(Plain(), model, exchange, {}, direction=sys.argv[1], distance=0.5)
+optimizer = exchange.prepare(model, torch.optim.SGD(model.parameters(), lr=rate))
+network = SimpleNamespace(model=model, observe=lambda *_: {}, forward=lambda x, y: (None, curvature / 2 * model["w"].square()))
+weight, weights = torch.ones(1) / exchange.divisor(SimpleNamespace(total=comm.size)), []  # each rank has one sample of the batch
+for number in range(4):
     optimizer.zero_grad()
-    extrapolation.away(rate, [loss], seed=step)
-    loss().backward()
-    extrapolation.back()
-    comm.finish_sums(optimizer)
-    comm.step(optimizer)
+    step = Step(network, exchange, rate, number, see=lambda columns: None, lap=lambda part: None)
+    extrapolate(step, [(None, None, weight)])
+    exchange.finish(optimizer)
+    exchange.step(optimizer)
     weights.append(float(model["w"].detach()))
 if comm.rank == 0:
     print(json.dumps(weights))

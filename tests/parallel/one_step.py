@@ -1,4 +1,4 @@
-"""One SGD step through comm.distribute on unequal parts of a batch of 12: prints the digest-free weights for comparison with one rank.
+"""One SGD step through the allreduce on unequal parts of a batch of 12: prints the digest-free weights for comparison with one rank.
 
 The last rank gets nothing when there are more than two: it still has to take part in the sum of the gradients.
 """
@@ -12,6 +12,8 @@ from hpcfilter.comm import world
 comm = world()
 import torch  # noqa: E402  after mpi4py
 
+from hpcfilter.train.exchange.allreduce import Allreduce  # noqa: E402
+
 torch.manual_seed(comm.rank)  # the ranks start with different weights; broadcast must make them equal
 model = torch.nn.Sequential(torch.nn.Linear(5, 8), torch.nn.Tanh(), torch.nn.Linear(8, 3))
 if comm.rank == 0:
@@ -19,8 +21,9 @@ if comm.rank == 0:
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter)
 model[0].weight.data = model[0].weight.data.t().contiguous().t()  # a layout that Horovod refuses
-comm.broadcast(model)
-optimizer = comm.distribute(torch.optim.SGD(model.parameters(), lr=0.5, momentum=0.9, nesterov=True), model)
+exchange = Allreduce(comm)
+exchange.broadcast(model)
+optimizer = exchange.prepare(model, torch.optim.SGD(model.parameters(), lr=0.5, momentum=0.9, nesterov=True))
 rng = np.random.default_rng(0)
 x = torch.from_numpy(rng.normal(size=(12, 5)).astype(np.float32))
 y = torch.from_numpy(rng.integers(0, 3, 12))
@@ -35,7 +38,7 @@ flat = np.concatenate([parameter.detach().numpy().ravel() for parameter in model
 assert np.array_equal(comm.max(flat), comm.min(flat)), "the ranks hold different weights"
 norm = torch.nn.BatchNorm1d(3)
 norm.running_mean.fill_(float(comm.rank))
-comm.average_buffers(norm, (comm.rank + 1) / (comm.size * (comm.size + 1) / 2))
+exchange.settle(norm, (comm.rank + 1) / (comm.size * (comm.size + 1) / 2))
 expected = sum(rank * (rank + 1) for rank in range(comm.size)) / (comm.size * (comm.size + 1) / 2)
 assert torch.allclose(norm.running_mean, torch.tensor(expected)), (norm.running_mean, expected)
 if comm.rank == 0:

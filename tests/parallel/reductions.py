@@ -1,4 +1,4 @@
-"""How gradients of two ranks are brought together: reductions.py REDUCTION COMPRESSION prints the result for given gradients as JSON."""
+"""How gradients of two ranks are brought together: reductions.py KIND COMPRESSION prints the result for given gradients as JSON."""
 
 import json
 import sys
@@ -8,13 +8,16 @@ from hpcfilter.comm import world
 comm = world()
 import torch  # noqa: E402  after mpi4py
 
+from hpcfilter.train.exchange import EXCHANGES  # noqa: E402
+
 GRADIENTS = {"orthogonal": ([3.0, 0.0], [0.0, 4.0]), "parallel": ([1.0, 2.0], [1.0, 2.0]), "small": ([1e-3, 0.1], [2e-3, 0.2])}
 model = torch.nn.ParameterDict({name: torch.nn.Parameter(torch.zeros(2)) for name in GRADIENTS})
-optimizer = comm.distribute(torch.optim.SGD(model.parameters(), lr=1.0), model, reduction=sys.argv[1], compression=sys.argv[2])
+exchange = EXCHANGES[sys.argv[1]](comm, compression=sys.argv[2])
+optimizer = exchange.prepare(model, torch.optim.SGD(model.parameters(), lr=1.0))
 sum((model[name] * torch.tensor(parts[comm.rank])).sum() for name, parts in GRADIENTS.items()).backward()
-comm.finish_sums(optimizer)
+exchange.finish(optimizer)
 found = {name: parameter.grad.tolist() for name, parameter in model.items()}
-comm.step(optimizer)
+exchange.step(optimizer)
 if comm.rank == 0:
     print(json.dumps(found))
 comm.close()

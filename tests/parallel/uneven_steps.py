@@ -5,7 +5,7 @@ import sys
 import numpy as np
 
 from hpcfilter import cli
-from hpcfilter.select.sampler import Plan, check_steps
+from hpcfilter.select.order import Plan, check_steps
 from hpcfilter.study.verbs import select
 
 

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 import torch
 
 from hpcfilter.base.errors import BrokenInvariant
-from hpcfilter.train.network import seed_of
+from hpcfilter.base.randomness import seed_of
 
 
 class Weights:
