@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader
 from hpcfilter.base.randomness import hash64, uniform
 from hpcfilter.comm.threads import run
 from hpcfilter.filter import Filter
+from hpcfilter.select.policies import POLICIES
 
 ORDERS = ("global", "shard")
 N, CLASSES, EPOCHS, SEED, GLOBAL_BATCH = 203, 6, 5, 11, 48
@@ -40,6 +41,11 @@ class Case:
     score: str | dict = "auto"
     given: dict | None = None
     policy: str = ""
+
+    @property
+    def anew(self):
+        """Whether the papers begin anew with what it leaves."""
+        return POLICIES[self.policy].facts.anew
 
 
 SHARES, ONE = (0.1, 0.4, 0.8), {"keep": np.arange(N) == 150, "weight": np.ones(N, np.float32)}

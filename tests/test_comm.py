@@ -1,4 +1,5 @@
 import ast
+import re
 import subprocess
 import sys
 import threading
@@ -11,8 +12,8 @@ from comm_laws import LAWS
 from conftest import CHECKOUT, RANKS, TIMEOUT
 
 from hpcfilter.base.errors import BrokenInvariant
-from hpcfilter.comm import SerialComm
-from hpcfilter.comm.threads import run
+from hpcfilter.comm import Comm, SerialComm
+from hpcfilter.comm.threads import ThreadComm, run
 from hpcfilter.jobs.local import environment, mpirun, run_local
 
 

@@ -4,7 +4,7 @@ import shutil
 
 import numpy as np
 import pytest
-from law_cases import NOTHING
+from law_cases import CASES
 
 from hpcfilter.cli import main
 from hpcfilter.data import read_table, write_table
@@ -13,15 +13,8 @@ from hpcfilter.select.scores import SCORES
 from hpcfilter.study.report import read_run
 
 EPOCHS = 5
-TRAIN = {"epochs": EPOCHS, "global_batch": 60, "lr": 0.1}
-# policy -> parameters under which it hides something of these easy digits within five epochs, and the table [score]
-CASES = {
-    "none": ({}, {}), "random": ({}, {}), "static": ({"after": 0.3}, {"name": "el2n"}), "two_sided": ({"warmup": 1, "patience": 2}, {}),
-    "kakurenbo": ({"tau": 0.2}, {}), "infobatch": ({}, {}), "seta": ({}, {}), "bls": ({}, {}), "selective_backprop": ({}, {}),
-    "forget": ({"after": 3}, {}), "ccs": ({"after": 2}, {}), "rho": ({"fraction": 0.5}, {}), "es": ({}, {}),
-    "dyn_unc": ({"after": 3}, {"name": "dyn_unc", "window": 2}),
-}
-FROZEN = {"static": 2, "forget": 3, "ccs": 2, "dyn_unc": 3}  # epochs after which nothing is observed any more
+TRAIN = {"epochs": EPOCHS, "global_batch": 60}
+ROWS = {name: CASES["static cut" if name == "static" else name] for name in POLICIES}  # which a file alone would tell nothing of a run
 
 
 def train(path, folder, *words):
@@ -41,27 +34,30 @@ def irreducible(tmp_path_factory, digits):
 
 @pytest.fixture
 def case(config, digits, irreducible):
-    """case(policy, **tables) -> path of a run config."""
-    def write(policy, **tables):
-        parameters, score = CASES[policy]
-        parameters = parameters | ({"irreducible": irreducible} if policy == "rho" else {})
-        tables = {"filter": {"policy": policy, **parameters}, "train": TRAIN, "checkpoint": {"keep": 9}, **tables}
-        return config(digits, **tables, **({"score": score} if score else {}))
+    """case(policy, **tables) -> path of a run config in which it hides something, after epochs of looking where it cuts once. filter: a table of
+    its own, of the whole run."""
+    def write(policy, looks=None, epochs=EPOCHS, **tables):
+        row = ROWS[policy]
+        chosen = {"policy": policy, **row.hides, **({"irreducible": irreducible} if policy == "rho" else {})}
+        looks = row.looks if looks is None else looks
+        if looks and "filter" not in tables:
+            rest = {"epochs": epochs - looks, "weights": "fresh" if row.anew else "kept", "filter": chosen}
+            tables = {"phase": [{"epochs": looks}, rest], "train": {**TRAIN, "epochs": None}, **tables}
+        if row.score != "auto":
+            tables["score"] = {"name": row.score} if isinstance(row.score, str) else row.score
+        return config(digits, **{"filter": {"policy": "none"} if "phase" in tables else chosen, "train": TRAIN, "optim": {"lr": 0.1},
+                                 "checkpoint": {"keep": 9}, **tables})
     return write
 
 
-def test_every_policy_has_a_case():
-    assert set(CASES) == set(POLICIES)
-
-
-@pytest.mark.parametrize("policy", CASES)
+@pytest.mark.parametrize("policy", POLICIES)
 def test_a_run_and_the_same_run_stopped_and_resumed(tmp_path, case, policy, monkeypatch):
     """Laws 5 and 8: the weights are the same, bit for bit; every observation has arrived."""
     path = case(policy)
     _, epochs, end = train(path, tmp_path / "run")
     assert epochs[-1]["accuracy"] > 0.5 and (policy == "none") == all(row["hidden"] == 0 for row in epochs)
     columns, *_ = read_table(tmp_path / "run" / "checkpoints" / f"epoch-{EPOCHS - 1:05d}" / "scores.h5")
-    assert columns["seen"].sum() == sum(row["kept"] + row["refreshed"] for row in epochs[: FROZEN.get(policy)])
+    assert columns["seen"].sum() == sum(row["kept"] + row["refreshed"] for row in epochs[: ROWS[policy].looks or None]), "from the cut on nothing is observed"
     for epoch in range(3, EPOCHS):
         shutil.rmtree(tmp_path / "run" / "checkpoints" / f"epoch-{epoch:05d}")
     shutil.copytree(tmp_path / "run", tmp_path / "inside")
@@ -74,18 +70,22 @@ def test_a_run_and_the_same_run_stopped_and_resumed(tmp_path, case, policy, monk
         assert again["weights"] == end["weights"] and [row["selection"] for row in resumed] == [row["selection"] for row in epochs]
 
 
-@pytest.mark.parametrize("policy", [policy for policy in NOTHING if policy != "none"])
+@pytest.mark.parametrize("policy", [policy for policy in POLICIES if policy != "none"])
 def test_nothing_to_hide_is_the_baseline_bit_for_bit(tmp_path, case, irreducible, policy):
-    """Law 3, by the digest of the final weights."""
-    given = {"irreducible": irreducible} if policy == "rho" else {}
-    weights = [train(case("none" if nothing else policy, filter={"policy": "none"} if nothing else {"policy": policy, **NOTHING[policy], **given},
-                          train={**TRAIN, "epochs": 3}), tmp_path / str(nothing))[2]["weights"] for nothing in (True, False)]
+    """Law 3, by the digest of the final weights; what cuts once has a phase of looking before it, with the weights kept."""
+    nothing = {"policy": policy, **CASES[policy].nothing, **({"irreducible": irreducible} if policy == "rho" else {})}
+    if CASES[policy].looks:
+        tables = {"phase": [{"epochs": 1}, {"epochs": 2, "filter": nothing}], "train": {**TRAIN, "epochs": None}, "filter": {"policy": "none"}}
+    else:
+        tables = {"filter": nothing, "train": {**TRAIN, "epochs": 3}}
+    weights = [train(path, tmp_path / str(number))[2]["weights"] for number, path in enumerate((
+        case("none", train={**TRAIN, "epochs": 3}), case(policy, **tables)))]
     assert weights[0] == weights[1]
 
 
 def test_beginning_anew(tmp_path, case):
     """After the restart the network and the learning rate are those of a first epoch, and what is hidden stays hidden."""
-    _, epochs, _ = train(case("forget", train={**TRAIN, "epochs": 8}, schedule={"warmup_epochs": 0}), tmp_path / "run")
+    _, epochs, _ = train(case("forget", looks=3, epochs=8, schedule={"warmup_epochs": 0}), tmp_path / "run")
     rates, kept = [row["lr"] for row in epochs], [row["kept"] for row in epochs]
     assert rates[3] > rates[2] and rates == sorted(rates[:3], reverse=True) + sorted(rates[3:], reverse=True)
     assert epochs[3]["accuracy"] < epochs[2]["accuracy"] and kept == [1438] * 3 + [1438 - 431] * 5
@@ -178,7 +178,7 @@ def test_centroids_of_a_finished_network(tmp_path, case, hpcfilter):
 
 def test_the_learned_filter(tmp_path, case, hpcfilter):
     """An autoencoder trained by the same loop, its reconstruction errors, both tails cut, and a network trained on the rest."""
-    tables = {"model": {"name": "autoencoder", "width": 8, "latent": 16}, "train": {**TRAIN}, "optim": {"lr": 0.02}, "loss": {"name": "reconstruction"}}
+    tables = {"model": {"name": "autoencoder", "width": 8, "latent": 16}, "optim": {"lr": 0.02}, "loss": {"name": "reconstruction"}}
     path = case("none", **tables)
     done = hpcfilter(2, "train", path, "--run-dir", tmp_path / "encoder")
     assert done.returncode == 0, done.stderr
@@ -196,12 +196,12 @@ def test_the_learned_filter(tmp_path, case, hpcfilter):
 
 
 def test_a_policy_with_classes_has_no_use_for_reconstruction(tmp_path, case, capsys):
-    path = case("kakurenbo", model={"name": "autoencoder", "width": 4}, train={**TRAIN}, loss={"name": "reconstruction"})
+    path = case("kakurenbo", model={"name": "autoencoder", "width": 4}, loss={"name": "reconstruction"})
     assert main(["train", str(path), "--run-dir", str(tmp_path / "run")]) == 2
     assert "kakurenbo needs class labels" in capsys.readouterr().err
 
 
 def test_a_diverged_run_stops_with_one_line(tmp_path, case, capsys):
-    assert main(["train", str(case("infobatch", train={**TRAIN}, optim={"lr": 1e9})), "--run-dir", str(tmp_path / "run")]) == 2
+    assert main(["train", str(case("infobatch", optim={"lr": 1e9})), "--run-dir", str(tmp_path / "run")]) == 2
     assert "the network has diverged; lower optim.lr" in capsys.readouterr().err
     assert not (tmp_path / "run" / "checkpoints").exists(), "weights that are not finite are no checkpoint"
