@@ -29,8 +29,8 @@ def main(config_path, epochs):
     network = Network(config, dataset, hvd.local_rank(), hvd.local_size())
     model = network.model
     x, y = network.tensors(dataset.train.images[:], dataset.train.labels[:])
-    train = config.train
-    optimizer = make_optimizer(model, train)
+    train, optim = config.train, config.optim
+    optimizer = make_optimizer(model, optim)
     for group in optimizer.param_groups:
         group["lr"] = optim.lr
     optimizer = hvd.DistributedOptimizer(optimizer, named_parameters=model.named_parameters())

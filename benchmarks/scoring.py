@@ -13,7 +13,7 @@ from benchmarks.results import interleaved, on_ranks, spread, write
 from hpcfilter.comm import world
 from hpcfilter.data import open_packed
 from hpcfilter.train.config import load
-from hpcfilter.train.epoch import LOOK_FACTOR
+from hpcfilter.train.evaluate import LOOK_FACTOR
 from hpcfilter.train.network import Network
 from hpcfilter.train.optim import make_optimizer
 
@@ -67,7 +67,7 @@ def measure(words):
 
 
 def trainer(network, split, index, batch, config):
-    optimizer = make_optimizer(network.model, config.train)
+    optimizer = make_optimizer(network.model, config.optim)
 
     def epoch():
         for start in range(0, len(index), batch):

@@ -2,17 +2,21 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import h5py
 import numpy as np
 import pytest
 
 from benchmarks.__main__ import main
+from benchmarks.evidence import resolved
 from benchmarks.evidence_plan import Plan, arms
 from benchmarks.evidence_table import against, at_equal_compute, evidence_tables
 from benchmarks.variants import packed
 from hpcfilter.base.settings import Source
 from hpcfilter.data import open_packed
+from hpcfilter.train.checks import check_run
+from hpcfilter.train.config import load
 
 PLANS = Path(__file__).parent.parent / "benchmarks" / "plans"
 PLAN = """
@@ -73,9 +77,21 @@ def test_baselines_stand_in_every_plan(tmp_path):
 
 
 @pytest.mark.parametrize("path", sorted(PLANS.glob("*.toml")), ids=lambda path: path.stem)
-def test_the_plans_that_ship_are_valid(path):
+def test_the_plans_that_ship_are_valid(path, tmp_path, monkeypatch):
+    """Every arm is a run that `train` takes."""
+    monkeypatch.chdir(PLANS.parent.parent)
     plan = Source(path).validated(Plan)
     assert len({arm.folder for arm in arms(plan)}) == len(arms(plan)), "no two arms share a folder"
+    for arm in arms(plan):
+        (tmp_path / "run.toml").write_text(resolved(plan, {arm.data: "data.h5"}, SimpleNamespace(arm=arm, seed=0)).toml())
+        check_run(load(tmp_path / "run.toml"), None, plan.ranks)
+
+
+@pytest.mark.parametrize("path", sorted((PLANS.parent / "results").glob("evidence_*.jsonl")), ids=lambda path: path.stem)
+def test_the_recorded_evidence_can_be_read(path):
+    """Whatever the keys of run configs were called when it was recorded."""
+    tables = evidence_tables([json.loads(line) for line in path.read_text().splitlines()])
+    assert tables and all(table.rows and "-" not in table.rows[0][2] for table in tables if "landscape" not in table.title)
 
 
 def row(arm, role, compute, accuracy, seeds=(0, 1)):

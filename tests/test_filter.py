@@ -204,3 +204,25 @@ def test_beginning_anew_is_announced():
     second.load_state_dict(of.state_dict())
     second.set_epoch(2)
     assert not second.begins_anew, "in the middle of that epoch the network has begun anew already"
+
+
+def test_nothing_begins_anew_where_nothing_is_cut():
+    for policy, parameters in (("forget", {"fraction": 0.0}), ("infobatch", {}), ("static", {"fraction": 0.4})):
+        of = sampler(policy, after=2, **parameters)
+        for epoch in range(3):
+            of.set_epoch(epoch)
+            assert not of.begins_anew
+            step(of, list(of), epoch)
+
+
+def test_every_policy_can_wait_and_counts_its_epochs_from_there():
+    """Epochs of looking first, for a policy that has a schedule: it is that of a run which is shorter by them."""
+    late, early = sampler("kakurenbo", after=2, tau=0.0, fraction=0.5), sampler("kakurenbo", epochs=EPOCHS - 2, tau=0.0, fraction=0.5)
+    for epoch in range(3):
+        late.set_epoch(epoch)
+        assert (epoch < 2) == late.selection.keep.all()
+        step(late, list(late), epoch)
+    early.scores.restore(late.scores.columns())
+    late.set_epoch(3)
+    early.set_epoch(1)
+    assert late.kept == early.kept and np.array_equal(late.selection.keep, early.selection.keep) and late.kept < SAMPLES

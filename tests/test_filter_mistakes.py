@@ -82,13 +82,18 @@ def test_mistakes_in_a_step():
     ({"labels": LABELS[:-1]}, "labels: got 202 rows, expected 203"), ({"labels": LABELS - 1}, "labels: got int64 from -1, expected integers from 0"),
     ({"labels": LABELS + 0.5}, "labels: got float64"), ({"given": {"mask": LABELS}}, "given: got mask; infobatch reads nothing"),
     ({"policy": "static", "given": {"mask": LABELS}}, "given: got mask; static reads keep and weight"),
-    ({"policy": "dyn_unc", "after": 5, "epochs": 30}, "Filter(after=...): the score dyn_unc is known after 10 epochs, got a cut after 5"),
+    ({"policy": "dyn_unc", "after": 5, "epochs": 30},
+     "Filter(policy=...): the score dyn_unc is known after 10 epochs, got a cut after 5; lengthen after="),
+    ({"policy": "forget"}, "Filter(after=...): missing (of forget, which cuts once, by what earlier epochs have shown); such as after=20"),
+    ({"policy": "forget", "after": 9}, "Filter(after=...): got 9, expected fewer than the 9 epochs of the training, or nothing is ever hidden"),
+    ({"after": -1}, "Filter: after: got -1, expected a whole number from 0 on"),
+    ({"policy": "forget", "after": 2, "restart": False}, "Filter(restart=...): unknown key; known: fraction, per_class"),
     ({"epochs": 0}, "Filter(epochs=...): "),
     ({"class_floor": 0.5}, "Filter(class_floor=...): needs class labels"), ({"policy": "rho"}, "Filter(irreducible=...): missing"),
     ({"epochs": None}, "Filter(epochs=...): missing"),
     ({"policy": "two_sided", "low": 0.6, "high": 0.5}, "Filter(low=...) and high=: got 1.1 together"),
     ({"policy": "my.filter.rules:policy"}, "Filter(policy=...): cannot import 'my.filter.rules:policy'"),
-    ({"policy": "static", "epochs": None}, "Filter(epochs=...): missing (of static, which without a selection cuts after a share of the epochs)"),
+    ({"policy": "static", "epochs": None}, "Filter(after=...): missing (of static, which cuts once, by what earlier epochs have shown)"),
 ])
 def test_mistakes_in_the_making(arguments, message):
     arguments = {"policy": "infobatch", "epochs": 9, **arguments}
@@ -101,7 +106,7 @@ def test_mistakes_in_the_making(arguments, message):
 def test_what_a_policy_finds_wrong_later_is_said_in_words_of_the_call_too():
     def work(comm):
         of = make(comm, "forget", "global")
-        with pytest.raises(InputError, match=r"^Filter\(after=...\): 0 of 203 samples have a score .*; lengthen after=$") as error:
+        with pytest.raises(InputError, match=r"^Filter\(policy=...\): 0 of 203 samples have a score .*; lengthen after=$") as error:
             of.set_epoch(2)
         return error.value.shared
 
@@ -109,7 +114,7 @@ def test_what_a_policy_finds_wrong_later_is_said_in_words_of_the_call_too():
 
 
 def test_ranks_that_are_told_different_things():
-    for changes in ({"seed": 3}, {"r": 0.4}, {"order": "shard"}, {"num_samples": 202}, {"epochs": 10},
+    for changes in ({"seed": 3}, {"r": 0.4}, {"order": "shard"}, {"num_samples": 202}, {"epochs": 10}, {"after": 2},
                     {"labels": LABELS}, {"policy": "static", "given": {"keep": LABELS > 0}}):
         with pytest.raises(InputError, match=rf"{next(iter(changes))[-7:]}.*: got .* on rank 1 and .* on rank 0"):
             run(3, lambda comm, changes=changes: Filter(**{"num_samples": SAMPLES, "epochs": 9, "comm": comm, **(changes if comm.rank else {})}))

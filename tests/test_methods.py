@@ -56,8 +56,8 @@ def test_a_run_and_the_same_run_stopped_and_resumed(tmp_path, case, policy, monk
     path = case(policy)
     _, epochs, end = train(path, tmp_path / "run")
     assert epochs[-1]["accuracy"] > 0.5 and (policy == "none") == all(row["hidden"] == 0 for row in epochs)
-    columns, *_ = read_table(tmp_path / "run" / "checkpoints" / f"epoch-{EPOCHS - 1:05d}" / "scores.h5")
-    assert columns["seen"].sum() == sum(row["kept"] + row["refreshed"] for row in epochs[: ROWS[policy].looks or None]), "from the cut on nothing is observed"
+    columns, *_ = read_table(tmp_path / "run" / "checkpoints" / f"epoch-{EPOCHS - 1:05d}" / "scores.h5")  # nothing is observed from a cut on
+    assert columns["seen"].sum() == sum(row["kept"] + row["refreshed"] for row in epochs[: ROWS[policy].looks or None])
     for epoch in range(3, EPOCHS):
         shutil.rmtree(tmp_path / "run" / "checkpoints" / f"epoch-{epoch:05d}")
     shutil.copytree(tmp_path / "run", tmp_path / "inside")

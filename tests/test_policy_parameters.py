@@ -79,8 +79,8 @@ def test_the_schedule_follows_the_epochs_of_the_run():
 
 
 def test_every_docstring_says_what_it_keeps_and_whether_it_is_unbiased():
-    for name, policy in POLICIES.items():
-        text = " ".join(policy.__doc__.split())
+    for name, function in POLICIES.items():
+        text = " ".join(function.__doc__.split())
         assert "State:" in text and ("iased" in text), name
 
 

@@ -18,7 +18,7 @@ from hpcfilter.study.landscape import Options, probe
 from hpcfilter.study.landscape.loss import Loss, batch_of
 from hpcfilter.study.landscape.sets import chosen
 from hpcfilter.study.report import read_run
-from hpcfilter.train.config import Train
+from hpcfilter.train.config import Config
 
 # ---- the weights and the samples that it looks at
 
@@ -80,9 +80,11 @@ def test_a_table_of_the_same_selection_may_lie_elsewhere(trained, tmp_path):
 
 @pytest.mark.parametrize("settings, ranks, batch", [
     ({"global_batch": 60}, 1, 240), ({"global_batch": 61}, 2, 124), ({"batch": 32}, 8, 128), ({"batch": 200}, 1, 512),
-    ({"batch": 200, "micro_batch": 8}, 1, 32)])
+    ({"batch": 200, "micro": 8}, 1, 32)])
 def test_so_many_samples_go_forward_as_have_fit_in_training(settings, ranks, batch):
-    assert batch_of(Train(**settings), ranks) == batch
+    passes = {"pass": {"micro": {"samples": settings["micro"]}}} if "micro" in settings else {}
+    train = {key: value for key, value in settings.items() if key != "micro"}
+    assert batch_of(Config(data={"path": "packed.h5"}, train=train, **passes), ranks) == batch
 
 
 @pytest.mark.parametrize("newer", [False, True])

@@ -146,7 +146,8 @@ def test_it_learns(tmp_path, digits, config):
 
 def test_regression_with_a_model_and_a_loss_of_ones_own(tmp_path, regression, config):
     path = config(regression, model={"name": None, "width": None, "factory": "custom:perceptron", "hidden": 24},
-                  train={"epochs": 30, "global_batch": 20}, optim={"lr": 0.05}, loss={"name": "custom:absolute"}, filter={"policy": "random", "fraction": 0.2})
+                  train={"epochs": 30, "global_batch": 20}, optim={"lr": 0.05}, loss={"name": "custom:absolute"},
+                  filter={"policy": "random", "fraction": 0.2})
     _, epochs, end = train(path, tmp_path / "run")
     assert end["accuracy"] is None and end["test_loss"] < 0.5 * epochs[0]["test_loss"]
 
@@ -165,8 +166,8 @@ def test_segmentation(tmp_path, config):
 
 @pytest.mark.parametrize("model", [{"name": "mlp", "width": None, "hidden": 32, "depth": 1}, {"name": "resnet18", "width": 4}])
 def test_other_models_and_options(tmp_path, digits, config, model):
-    options = {"precision": "bfloat16", "channels_last": True, "schedule": "step", "label_smoothing": 0.1}
-    path = config(digits, model=model, train={"epochs": 5, **options}, optim={"lr": 0.3})
+    path = config(digits, model=model, train={"epochs": 5, "precision": "bfloat16", "channels_last": True}, schedule={"name": "step"},
+                  loss={"label_smoothing": 0.1}, optim={"lr": 0.3})
     _, epochs, _ = train(path, tmp_path / "run")
     assert epochs[-1]["accuracy"] > 0.8
 

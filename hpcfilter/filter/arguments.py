@@ -25,7 +25,7 @@ def in_call_words():
     except InputError as error:
         words = re.sub(r"^score\.name\b", "Filter(score=...)", str(error))
         words = re.sub(r"^score\.(\w+)", r'Filter(score={"\1": ...})', words)
-        words = re.sub(r"^filter\.(\w+)", r"Filter(\1=...)", words)
+        words = re.sub(r"^filter\.(\w+)", r"Filter(\1=...)", words).replace("the phases before this one", "after=")
         renamed = InputError(re.sub(r"(?<= )filter\.(\w+)", r"\1=", words))
         renamed.shared = error.shared
         raise renamed from None

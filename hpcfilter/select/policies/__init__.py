@@ -67,7 +67,8 @@ def check_score(name, values, guards, score, given=(), before=0):
             raise InputError(f"filter.policy: {name} cuts once, by what earlier epochs have shown; expected a phase before its own: "
                              "[[phase]] epochs = 20, then a [[phase]] with this filter")
         if before < score.warmup:
-            raise InputError(f"filter.policy: the score {score.name} is known after {score.warmup} epochs, got a cut after {before}")
+            raise InputError(f"filter.policy: the score {score.name} is known after {score.warmup} epochs, got a cut after {before}; "
+                             "lengthen the phases before this one")
     if score.needs_batches and (guards["noise"] or (facts.own_tail and values["high"])):
         raise InputError(f"score.name: {score.name} is taken while a network trains, so what is hidden as too hard could never come back")
 
