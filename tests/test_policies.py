@@ -7,7 +7,7 @@ from observations import N, guard, observed, scores_of, select, selections
 
 from hpcfilter.base.errors import InputError
 from hpcfilter.comm import SerialComm
-from hpcfilter.select.policies import POLICIES, given_file, policy_function
+from hpcfilter.select.policies import given_file
 from hpcfilter.select.policies.bls import bls
 from hpcfilter.select.policies.ccs import ccs, shares
 from hpcfilter.select.policies.dyn_unc import dyn_unc
@@ -22,7 +22,6 @@ from hpcfilter.select.policies.selective_backprop import selective_backprop
 from hpcfilter.select.policies.seta import kmeans, seta
 from hpcfilter.select.policies.static import static
 from hpcfilter.select.policies.two_sided import two_sided
-from hpcfilter.select.selector import Selector, Stretch
 from hpcfilter.select.threshold import Cells
 
 AWKWARD = {
@@ -228,32 +227,6 @@ def test_selective_backprop_reweighted_is_unbiased():
     columns = {"importance": np.random.default_rng(0).exponential(size=500).astype(np.float32)}
     rows = [select(selective_backprop, columns, epoch=e, beta=2.0, least=0.2, reweight=True) for e in range(600)]
     assert sum((row.keep * row.weight).sum() for row in rows) / 600 / 500 == pytest.approx(1, abs=0.01)
-
-
-def phases(policy, looks, epochs=30, **parameters):
-    """A Selector over epochs of looking and then a phase of a policy, with `observed` for what it knows."""
-    function, _ = policy_function(policy, parameters, True, True, "", epochs=epochs - looks)
-    looking, _ = policy_function("none", {}, True, True, "")
-    return Selector([Stretch(0, "none", looking), Stretch(looks, policy, function)], scores_of(observed()), 3, SerialComm())
-
-
-@pytest.mark.parametrize("policy", ["forget", "ccs", "dyn_unc", "static"])
-def test_what_cuts_once_does_so_at_the_beginning_of_its_phase(policy):
-    selector = phases(policy, 20, fraction=0.3)
-    rows = [selector.select(epoch) for epoch in (19, 20, 21, 29)]
-    assert [row.keep.all() for row in rows] == [True, False, False, False] and [row.frozen for row in rows] == [False, True, True, True]
-    assert all(np.array_equal(row.keep, rows[1].keep) for row in rows[2:])
-    facts = POLICIES[policy].facts
-    assert facts.once({"fraction": 0.3, "selection": None}) and not facts.once({"fraction": 0.0, "selection": None})
-    assert facts.anew == (policy != "static"), "the papers begin anew with what is left"
-
-
-def test_a_phase_counts_its_own_epochs_and_draws_with_those_of_the_run():
-    late, parameters = phases("kakurenbo", 20, fraction=0.5, tau=0.0), {"fraction": 0.5, "tau": 0.0, "epochs": 10}
-    for epoch in (20, 24, 29):
-        assert np.array_equal(late.select(epoch).keep, select(kakurenbo, epoch=epoch - 20, **parameters).keep)
-    late = phases("random", 20, fraction=0.5)
-    assert np.array_equal(late.select(23).keep, select(random, epoch=23, fraction=0.5).keep), "phases do not draw the same samples again"
 
 
 def test_forget_settles_equal_counts_by_a_draw():

@@ -32,7 +32,7 @@ def speed(run_dir):
 
 def test_laps_add_up(monkeypatch):
     clock = iter([0.0, 1.0, 3.0, 10.0, 14.0])
-    monkeypatch.setattr("hpcfilter.record.record.time.perf_counter", lambda: next(clock))
+    monkeypatch.setattr("hpcfilter.record.clock.time.perf_counter", lambda: next(clock))
     waited = []
     lap = Laps("a", "b", wait=lambda: waited.append(1))
     lap("a")

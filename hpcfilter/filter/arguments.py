@@ -37,7 +37,7 @@ def choices(policy, parameters, after, order, score, epochs, labels, given):
     Returns (its Stretches, the score, how samples are dealt, (path, columns) as `policies.given_file`). Raises InputError in the words of the call.
     """
     with in_call_words():
-        if epochs is not None and after >= epochs:
+        if after and epochs is not None and after >= epochs:
             raise InputError(f"filter.after: got {after}, expected fewer than the {epochs} epochs of the training, or nothing is ever hidden")
         schedule = {} if epochs is None else {"epochs": epochs - after}
         function, bound = policy_function(policy, parameters, True, labels, "none (give labels=...)", given, **schedule)

@@ -27,7 +27,7 @@ from hpcfilter.study.landscape.weights import Weights
 from hpcfilter.train import checkpoint
 from hpcfilter.train.network import Network
 
-MEANING = "loss", "label_smoothing"  # settings of [train] that say which loss it is
+MEANING = "name", "label_smoothing"  # settings of [loss] that say which loss it is
 
 
 def probe(run_dir, comm, settings=(), epoch=None, output=None, options=None, restart=False):
@@ -73,7 +73,7 @@ class _Probe:
                       "policy": self.kept.policy, "selection": self.kept.digest, "score": network.score.name, "fraction": self.kept.fraction,
                       "ranks": comm.size, "total": len(every), "kept": int(self.kept.keep.sum()),
                       "sets": {name: len(loss.index) for name, loss in self.losses.items()},
-                      "options": {**options.fixed(), "seed": self.seed, **{f"train.{name}": getattr(config.train, name) for name in MEANING}},
+                      "options": {**options.fixed(), "seed": self.seed, **{f"loss.{name}": getattr(config.loss, name) for name in MEANING}},
                       **({} if self.kept.epoch is None else {"selection_epoch": self.kept.epoch})}
 
     def run(self, output, epoch, restart):
