@@ -1,5 +1,7 @@
-# make demo    pack the handwritten digits, train with and without a filter on two ranks, print one table
+# make demo    pack the handwritten digits, train with and without a filter on two ranks, say what came out
+#              make demo PROBE=1 measures the landscape of the loss, too; make demo DATA=FILE takes data of your own
 # make test    all tests and the linter
+# make docs    the pages of docs/ as a site, in docs/_build
 # Everything is installed inside this folder, in .venv; a second call starts at once.
 
 PYTHON ?= python3
@@ -12,16 +14,24 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint docs clean said
 
-demo: $(VENV)/ready
-	@$(BIN)/python -m benchmarks demo --data "$(DATA)" $(DEMO)
+demo: said $(VENV)/ready
+	@$(BIN)/python -m benchmarks demo --data "$(DATA)" $(if $(PROBE),--probe) $(DEMO)
+
+# What a first call does, and how long it takes; a later one has nothing to build and says nothing.
+said:
+	@test -e $(VENV)/ready || echo "demo, two parts. 1: build torch, Open MPI and Horovod in $(VENV), two to three minutes. 2: the demo itself."
 
 test: $(VENV)/ready lint
 	$(BIN)/python -m pytest $(TESTS)
 
 lint: $(VENV)/ready
 	$(BIN)/ruff check .
+
+docs: $(VENV)/documents
+	@$(BIN)/sphinx-build -q -W --keep-going -b html docs docs/_build
+	@echo "docs/_build/index.html"
 
 # One stamp per step: a step runs again only when what it depends on has changed.
 $(VENV)/packages: Makefile
@@ -41,5 +51,11 @@ $(VENV)/ready: $(VENV)/horovod pyproject.toml
 	@$(PIP) -q --no-build-isolation -e ".[demo,test]" "$(TORCH)" $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 	@touch $@
 
+# Sphinx and what it needs, but nothing that the pages are about: they import no code.
+$(VENV)/documents: pyproject.toml
+	@test -d $(VENV) || $(PYTHON) -m venv $(VENV)
+	@$(PIP) -q $$($(PYTHON) -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['project']['optional-dependencies']['docs'])")
+	@touch $@
+
 clean:
-	rm -rf $(VENV) build *.egg-info runs
+	rm -rf $(VENV) build docs/_build *.egg-info runs
