@@ -1,0 +1,13 @@
+"""The site of these pages: Sphinx reads the Markdown as it stands here. `make docs` builds it, and a warning is an error."""
+
+project = "hpcfilter"
+author = "the hpcfilter developers"
+copyright = "the hpcfilter developers"  # noqa: A001
+extensions = ["myst_parser"]
+html_theme = "furo"
+html_title = "hpcfilter"
+exclude_patterns = ["_build"]
+myst_heading_anchors = 4  # a link to #a-heading works as it does where the Markdown is read without a build
+myst_enable_extensions = ["html_image"]
+suppress_warnings = ["toc.empty_glob"]
+html_show_sphinx = False

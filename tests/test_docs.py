@@ -1,0 +1,109 @@
+"""The pages that people read: short sentences, links and anchors that lead somewhere, code that compiles, configs and commands that are taken."""
+
+import re
+import shlex
+import string
+import tomllib
+
+import pytest
+from conftest import CHECKOUT
+from pages_of_docs import GENERATED, PAGES, anchors, code_blocks, links, sentences, words_in
+
+from hpcfilter.base.errors import InputError
+from hpcfilter.cli import _parser
+from hpcfilter.train.config import load
+
+MOST_WORDS = 20  # of a sentence
+MOST_LINES = 150  # of the README
+BLOCKS = [(page, number, *block) for page in PAGES for number, block in enumerate(code_blocks(page), 1)]
+VALUES = {"PATH": "x", "N": "4", "RUN": "runs/first"}
+OPTIONAL = re.compile(r"\s\[[^\]]*\]|\s\.\.\.")  # [--resume], ...
+
+
+def blocks(*languages):
+    """The code blocks of these languages, as parameters of a test."""
+    return pytest.mark.parametrize("text", [pytest.param(text, id=f"{name(page)}-{number}")
+                                            for page, number, language, text in BLOCKS if language in languages])
+
+
+def name(page):
+    return str(page.relative_to(CHECKOUT))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_sentences_are_short(page):
+    assert [f"{count} words: {text}" for text in sentences(page) if (count := words_in(text)) > MOST_WORDS] == []
+
+
+def test_the_readme_is_short():
+    assert len((CHECKOUT / "README.md").read_text().splitlines()) <= MOST_LINES
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_links_lead_somewhere(page):
+    lost = []
+    for target in links(page):
+        path, _, anchor = target.partition("#")
+        file = (page.parent / path).resolve() if path else page
+        if not file.exists():
+            lost += [target] * (not any(file.is_relative_to(made) for made in GENERATED if not made.exists()))
+        elif anchor and anchor not in anchors(file):
+            lost.append(target)
+    assert lost == []
+
+
+def test_every_page_is_in_the_table_of_contents():
+    listed = (CHECKOUT / "docs" / "index.md").read_text()
+    for page in (page.relative_to(CHECKOUT / "docs") for page in PAGES if page.is_relative_to(CHECKOUT / "docs")):
+        assert page.stem == "index" or re.search(rf"^{page.with_suffix('')}$", listed, re.MULTILINE), page
+
+
+@blocks("python")
+def test_python_compiles(text):
+    compile(text, "block", "exec")
+
+
+@blocks("python run")
+def test_python_that_is_shown_with_its_result_gives_it(text, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    exec(compile(text, "block", "exec"), {"__name__": "block"})
+
+
+@blocks("toml")
+def test_toml_is_a_run_config(text, tmp_path, monkeypatch):
+    """A block that has no [data] gets one; a machine's profile is no run config, and says `scheduler`."""
+    found = tomllib.loads(text)
+    if "scheduler" in found:
+        pytest.skip("a machine's profile")
+    path = tmp_path / "run.toml"
+    path.write_text(text if "data" in found and "path" in found["data"] else re.sub(r"^\[data\]$", "", text, flags=re.MULTILINE)
+                    + '\n[data]\npath = "data.h5"\n' + "\n".join(f"{key} = {value!r}" for key, value in found.get("data", {}).items()))
+    load(path)
+
+
+COMMANDS = [pytest.param(line, id=f"{name(page)}-{number}: {line[:60]}") for page, number, language, text in BLOCKS
+            if language in ("", "sh", "text") for line in re.sub(r"\\\n\s*", " ", text).splitlines()
+            if re.match(r"(\$ )?(mpirun .*|srun .*)?hpcfilter [a-z]", line)]
+
+
+@pytest.mark.parametrize("line", COMMANDS)
+def test_commands_are_taken(line):
+    words = shlex.split(OPTIONAL.sub("", line.split("   #")[0].split(" #")[0]))
+    words = [VALUES.get(word.strip(string.punctuation), word) for word in words[words.index("hpcfilter") + 1:]]
+    try:
+        _parser().parse_args(words)
+    except (InputError, SystemExit) as error:
+        raise AssertionError(f"{line}: {error}") from None
+
+
+@blocks("python", "python run", "toml", "sh", "text", "")
+def test_nothing_in_a_block_is_wider_than_a_page(text):
+    assert [line for line in text.splitlines() if len(line) > 130] == []
+
+
+def test_the_checker_sees_long_sentences_and_lost_links(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text("# A title\n\nShort. " + "word " * 21 + "end.\n\n| a | b |\n|---|---|\n| x | y |\n\n```\n" + "code " * 30 + "\n```\n"
+                    "- see [this](other.md#there)\n\n<!-- x: python -m benchmarks goals -->\n" + "word " * 30 + "\n<!-- end of x -->\n")
+    assert [words_in(text) for text in sentences(page)] == [2, 1, 22, 1, 1, 1, 1, 2]
+    assert links(page) == ["other.md#there"] and anchors(page) == {"a-title"}
