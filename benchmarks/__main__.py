@@ -24,7 +24,7 @@ CASES = {
     "scoring": "samples per second of scoring against training",
     "allreduce": "what an allreduce costs; the alpha-beta model fitted to it and carried to 27,648 ranks",
     "scaling": "a study of several numbers of ranks, weak and strong, with and without a filter",
-    "goals": "the goals of speed beside what was measured, for the README",
+    "goals": "the goals of speed beside what was measured, for the pages of docs/",
     "evidence": "policies, fractions, batch sizes and seeds from a plan, beside all data, a shortened schedule and random choice",
     "screenshot": "the page of runs as a headless browser shows it, by day, by night, on a phone",
     "digests": "digests of selection, batches and weights of runs of every kind, to compare before and after a change",

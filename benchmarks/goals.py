@@ -1,6 +1,6 @@
-"""The goals of speed beside what was measured, and the tables of the evidence, as the README shows them, from benchmarks/results/ alone.
+"""The goals of speed beside what was measured, and the tables of the evidence, as docs/ shows them, from benchmarks/results/ alone.
 
-`python -m benchmarks goals --write README.md` puts each between its two comments there; a test holds the README against the results.
+`python -m benchmarks goals --write docs` puts each between its two comments in its page; a test holds the pages against the results.
 """
 
 import argparse
@@ -13,25 +13,26 @@ from hpcfilter.study.report.form import number
 
 RESULTS = Path(__file__).parent / "results"
 LAST = "train.channels_last=true"
+PAGES = {"goals": "benchmarks.md"}  # part -> page; all others stand in the page of the evidence
+EVIDENCE = "evidence.md"
 SHOWN = {"fashion_mnist": "evidence", "fashion_mnist_noise": "evidence, wrong labels", "fashion_mnist_long_tail": "evidence, rare classes"}
 
 
 def main(words):
     parser = argparse.ArgumentParser(prog="python -m benchmarks goals", description=__doc__)
     parser.add_argument("--results", default=RESULTS, help="folder of results (default benchmarks/results)")
-    parser.add_argument("--write", metavar="README.md", help="put the table into this file")
+    parser.add_argument("--write", type=Path, metavar="docs", help="put the tables into the pages of this folder")
     words = parser.parse_args(words)
     texts = parts(read_results(words.results))
     print("\n\n".join(texts.values()))
     if words.write:
-        page = Path(words.write).read_text()
         for name, text in texts.items():
-            page = placed(page, name, text)
-        Path(words.write).write_text(page)
+            page = words.write / PAGES.get(name, EVIDENCE)
+            page.write_text(placed(page.read_text(), name, text))
 
 
 def parts(results):
-    """What the README shows of results (list of dict). Returns name of the part -> Markdown."""
+    """What the pages show of results (list of dict). Returns name of the part -> Markdown."""
     found = {"goals": goals(results).markdown()}
     for plan, name in SHOWN.items():
         if rows := [row for row in results if row["case"] == "evidence" and row["parameters"]["plan"] == plan]:
@@ -41,7 +42,7 @@ def parts(results):
 
 def placed(page, name, text):
     """The page with the text between the two comments of that name. Raises InputError without them."""
-    first, last = f"<!-- {name}: python -m benchmarks goals --write README.md -->", f"<!-- end of {name} -->"
+    first, last = f"<!-- {name}: python -m benchmarks goals --write docs -->", f"<!-- end of {name} -->"
     before, begin, rest = page.partition(first)
     _, end, after = rest.partition(last)
     if not begin or not end:
