@@ -6,11 +6,14 @@ import string
 import tomllib
 
 import pytest
+import tomli_w
 from conftest import CHECKOUT
 from pages_of_docs import GENERATED, PAGES, anchors, code_blocks, links, sentences, words_in
 
 from hpcfilter.base.errors import InputError
+from hpcfilter.base.settings import Source
 from hpcfilter.cli import _parser
+from hpcfilter.jobs.machine import Machine
 from hpcfilter.train.config import load
 
 MOST_WORDS = 20  # of a sentence
@@ -63,22 +66,34 @@ def test_python_compiles(text):
     compile(text, "block", "exec")
 
 
+@pytest.fixture
+def a_script():
+    """What a training script has when a block of the pages begins: a data set, a model, an optimiser. Names -> values."""
+    torch = pytest.importorskip("torch")
+    data = torch.utils.data
+    model = torch.nn.Linear(4, 3)
+    return {"__name__": "block", "EPOCHS": 3, "DataLoader": data.DataLoader, "cross_entropy": torch.nn.functional.cross_entropy,
+            "train": data.TensorDataset(torch.randn(16, 4), torch.arange(16) % 3), "model": model,
+            "optimizer": torch.optim.SGD(model.parameters(), lr=0.1)}
+
+
 @blocks("python run")
-def test_python_that_is_shown_with_its_result_gives_it(text, monkeypatch, tmp_path):
+def test_python_that_says_so_runs(text, a_script, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    exec(compile(text, "block", "exec"), {"__name__": "block"})
+    exec(compile(text, "block", "exec"), a_script)
 
 
 @blocks("toml")
-def test_toml_is_a_run_config(text, tmp_path, monkeypatch):
-    """A block that has no [data] gets one; a machine's profile is no run config, and says `scheduler`."""
-    found = tomllib.loads(text)
+def test_toml_is_a_run_config_or_a_machine(text, tmp_path):
+    """A run config that shows some tables only gets a path of its data, too. A machine's profile says `scheduler`."""
+    found, path = tomllib.loads(text), tmp_path / "file.toml"
     if "scheduler" in found:
-        pytest.skip("a machine's profile")
-    path = tmp_path / "run.toml"
-    path.write_text(text if "data" in found and "path" in found["data"] else re.sub(r"^\[data\]$", "", text, flags=re.MULTILINE)
-                    + '\n[data]\npath = "data.h5"\n' + "\n".join(f"{key} = {value!r}" for key, value in found.get("data", {}).items()))
-    load(path)
+        path.write_text(text)
+        Source(path, what="machine").validated(Machine)
+    else:
+        found.setdefault("data", {}).setdefault("path", "data.h5")
+        path.write_text(tomli_w.dumps(found))
+        load(path)
 
 
 COMMANDS = [pytest.param(line, id=f"{name(page)}-{number}: {line[:60]}") for page, number, language, text in BLOCKS
