@@ -2,7 +2,7 @@
 
 project = "hpcfilter"
 author = "the hpcfilter developers"
-copyright = "the hpcfilter developers"  # noqa: A001
+copyright = "the hpcfilter developers"
 extensions = ["myst_parser"]
 html_theme = "furo"
 html_title = "hpcfilter"
