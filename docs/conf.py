@@ -5,6 +5,7 @@ author = "the hpcfilter developers"
 copyright = "the hpcfilter developers"
 extensions = ["myst_parser"]
 html_theme = "furo"
+highlight_language = "text"  # of blocks that name none: commands, and what they print
 html_title = "hpcfilter"
 exclude_patterns = ["_build"]
 myst_heading_anchors = 4  # a link to #a-heading works as it does where the Markdown is read without a build

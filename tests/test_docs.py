@@ -12,7 +12,7 @@ from pages_of_docs import GENERATED, PAGES, anchors, code_blocks, links, sentenc
 
 from hpcfilter.base.errors import InputError
 from hpcfilter.base.settings import Source
-from hpcfilter.cli import _parser
+from hpcfilter.cli import parser
 from hpcfilter.jobs.machine import Machine
 from hpcfilter.train.config import load
 
@@ -106,7 +106,7 @@ def test_commands_are_taken(line):
     words = shlex.split(OPTIONAL.sub("", line.split("   #")[0].split(" #")[0]))
     words = [VALUES.get(word.strip(string.punctuation), word) for word in words[words.index("hpcfilter") + 1:]]
     try:
-        _parser().parse_args(words)
+        parser().parse_args(words)
     except (InputError, SystemExit) as error:
         raise AssertionError(f"{line}: {error}") from None
 
