@@ -3,11 +3,15 @@
 import re
 import shlex
 import string
+import subprocess
+import sys
 import tomllib
 
 import pytest
 import tomli_w
 from conftest import CHECKOUT
+from law_cases import CASES
+from laws import LAWS
 from pages_of_docs import GENERATED, PAGES, anchors, code_blocks, links, sentences, words_in
 
 from hpcfilter.base.errors import InputError
@@ -40,6 +44,24 @@ def test_sentences_are_short(page):
 
 def test_the_readme_is_short():
     assert len((CHECKOUT / "README.md").read_text().splitlines()) <= MOST_LINES
+
+
+def test_the_readme_says_what_the_evidence_says():
+    """Its number for, and its number against."""
+    tables, said = (CHECKOUT / "docs" / "evidence.md").read_text(), (CHECKOUT / "README.md").read_text()
+    clean, wrong = tables.partition("### clean, batch 256")[2], tables.partition("### noise_40")[2]
+    gain, spread, passes = re.search(r"two-sided 0.5 .*?\| \+([\d.]+) ± ([\d.]+) .*?\| ([\d.]+) % \|", wrong).groups()
+    loss = re.search(r"InfoBatch 0.5 .*?\| -([\d.]+ ± [\d.]+) ", clean)[1]
+    assert f"rises {float(gain):.1f} ± {float(spread):.1f} points at {float(passes):.0f} % of the passes" in said
+    assert f"half the passes cost {loss} points" in said
+
+
+def test_the_table_of_laws_has_every_case_and_every_law():
+    page = (CHECKOUT / "docs" / "how-it-works.md").read_text()
+    assert f"| policy | {' | '.join(LAWS)} |" in page
+    rows = [line.strip("|").split(" | ") for line in page.splitlines() if line.count("| yes ") > 3]
+    assert [row[0].strip(" `") for row in rows] == list(CASES)
+    assert {cell.strip() for row in rows for cell in row[1:]} == {"yes", "-"} and {len(row) for row in rows} == {1 + len(LAWS)}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)
@@ -114,6 +136,16 @@ def test_commands_are_taken(line):
 @blocks("python", "python run", "toml", "sh", "text", "")
 def test_nothing_in_a_block_is_wider_than_a_page(text):
     assert [line for line in text.splitlines() if len(line) > 130] == []
+
+
+def test_the_site_builds_without_a_warning(tmp_path):
+    pytest.importorskip("sphinx", reason="no Sphinx: pip install '.[docs]'")
+    if lost := [str(made) for made in GENERATED if not made.exists()]:
+        pytest.skip(f"python docs/generate.py has not made {', '.join(lost)}")
+    words = ["-m", "sphinx", "-q", "-W", "--keep-going", "-b", "html", CHECKOUT / "docs", tmp_path / "site"]
+    done = subprocess.run([sys.executable, *words], capture_output=True, text=True, timeout=100, check=False)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "site" / "index.html").exists()
 
 
 def test_the_checker_sees_long_sentences_and_lost_links(tmp_path):
