@@ -14,6 +14,7 @@ from law_cases import CASES
 from laws import LAWS
 from pages_of_docs import GENERATED, PAGES, anchors, code_blocks, links, sentences, words_in
 
+from benchmarks.__main__ import CASES as BENCHMARKS
 from hpcfilter.base.errors import InputError
 from hpcfilter.base.settings import Source
 from hpcfilter.cli import parser
@@ -50,9 +51,11 @@ def test_the_readme_says_what_the_evidence_says():
     """Its number for, and its number against."""
     tables, said = (CHECKOUT / "docs" / "evidence.md").read_text(), (CHECKOUT / "README.md").read_text()
     clean, wrong = tables.partition("### clean, batch 256")[2], tables.partition("### noise_40")[2]
-    gain, spread, passes = re.search(r"two-sided 0.5 .*?\| \+([\d.]+) ± ([\d.]+) .*?\| ([\d.]+) % \|", wrong).groups()
+    row = r"two-sided 0.5 .*?\| \+([\d.]+) ± ([\d.]+) .*?\| ([\d.]+) % \| ([\d.]+) % \|"
+    gain, spread, passes, compute = re.search(row, wrong).groups()
     loss = re.search(r"InfoBatch 0.5 .*?\| -([\d.]+ ± [\d.]+) ", clean)[1]
     assert f"rises {float(gain):.1f} ± {float(spread):.1f} points at {float(passes):.0f} % of the passes" in said
+    assert f"{float(compute):.0f} % of the compute" in said
     assert f"half the passes cost {loss} points" in said
 
 
@@ -131,6 +134,14 @@ def test_commands_are_taken(line):
         parser().parse_args(words)
     except (InputError, SystemExit) as error:
         raise AssertionError(f"{line}: {error}") from None
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_benchmarks_and_files_that_are_named_are_there(page):
+    text = page.read_text()
+    assert set(re.findall(r"python -m benchmarks ([a-z]+)", text)) <= set(BENCHMARKS)
+    named = re.findall(r"(?<![\w/.])(?:benchmarks|examples|hpcfilter|jobs|tests)/[\w/]+\.\w+", text)
+    assert [path for path in named if not (CHECKOUT / path).exists()] == []
 
 
 @blocks("python", "python run", "toml", "sh", "text", "")
