@@ -12,6 +12,7 @@ from pathlib import Path
 
 from hpcfilter.base.errors import InputError
 
+PYTHON = [sys.executable]  # the words that start Python on a rank; the tests have others
 GRACE = 10  # seconds between asking a launcher to end and killing it
 
 
@@ -25,7 +26,7 @@ def mpirun(ranks):
     if "Open MPI" not in _version(program):
         return [program, "-n", str(ranks)]
     return [program, "-n", str(ranks), "--oversubscribe", "--bind-to", "none", "--mca", "mpi_yield_when_idle", "1",
-            "--mca", "pml", "ob1", "--mca", "btl", "^tcp"]  # nothing leaves this machine
+            "--mca", "pml", "ob1", "--mca", "btl", "^tcp,ofi"]  # nothing leaves this machine; ofi alone sleeps a second at its start
 
 
 def environment(ranks):
@@ -42,7 +43,7 @@ def started(ranks, words, capture=False, **more):
     capture: whether its text output is to be read. more: extra environment variables. Yields the Popen of the launcher, which is ended,
     and all ranks with it, when the block is left.
     """
-    python = [sys.executable] if ranks == 1 else [*mpirun(ranks), sys.executable, "-m", "mpi4py"]
+    python = PYTHON if ranks == 1 else [*mpirun(ranks), *PYTHON, "-m", "mpi4py"]
     pipe = subprocess.PIPE if capture else None
     # Open MPI names its folder of sockets by process number: one that a killed launcher left behind stops the next of that number
     with tempfile.TemporaryDirectory(prefix="hpcfilter-", ignore_cleanup_errors=True) as sockets:
