@@ -1,14 +1,16 @@
-"""What the tests share: packed digits, the way to start ranks, the reasons for skips."""
+"""What the tests share: packed digits, the way to start ranks, the reasons for skips, which tests go together."""
 
 import importlib.util
 import os
 import subprocess
 import tempfile
+import time
 from contextlib import ExitStack
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # nets this small gain nothing from more, and lose much on a busy machine
 
+import launches
 import numpy as np
 import pytest
 from fakes import SHORT, FakeScheduler, in_one_piece
@@ -16,12 +18,33 @@ from slurm_cluster import SlurmCluster, Unavailable
 
 from hpcfilter.base.alive import notice
 from hpcfilter.base.errors import InputError
-from hpcfilter.jobs import mpirun, run_local
+from hpcfilter.jobs import mpirun
 from hpcfilter.pack.pack import pack
 
 CHECKOUT = Path(__file__).parent.parent
+PROGRAMS, TIMEOUT = CHECKOUT / "tests" / "parallel", launches.TIMEOUT
 RANKS = (1, 2, 3, 4, 8)
-TIMEOUT = 90  # seconds for anything that starts ranks
+# What costs seconds to make and is made once in each worker: the tests that use it go to one worker.
+COSTLY = "slurm", "undisturbed", "trained"
+
+
+def pytest_addoption(parser):
+    parser.addoption("--cold", action="store_true", help="start every rank from nothing, not from a server that has imported torch")
+    parser.addoption("--seed", type=int, default=int(time.strftime("%Y%m%d")),
+                     help="of the nightly tests that draw (default: the date)")
+
+
+def pytest_report_header(config):
+    return f"ranks: {'from nothing' if config.getoption('cold') else 'warm'}; seed of what is drawn: {config.getoption('seed')}"
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """For `--dist loadgroup`: a file is a group, and so are the tests that share what is costly."""
+    for item in items:
+        costly = next((name for name in COSTLY if name in item.fixturenames), item.path.stem)
+        if not item.get_closest_marker("xdist_group"):
+            item.add_marker(pytest.mark.xdist_group(costly))
 
 
 @pytest.fixture(autouse=True)
@@ -139,15 +162,42 @@ def real_ranks():
 
 
 @pytest.fixture(scope="session")
-def hpcfilter(real_ranks):
-    """hpcfilter(ranks, *words) -> CompletedProcess: the command line on real ranks, within the time limit."""
-    return lambda ranks, *words, **more: run_local(ranks, ["-m", "hpcfilter", *words], TIMEOUT, capture=True, **more)
+def warm(real_ranks, pytestconfig):
+    """Ranks that start at once; with --cold they start from nothing all the same."""
+    servers = launches.Servers(cold=pytestconfig.getoption("cold"))
+    yield servers
+    servers.close()
 
 
 @pytest.fixture(scope="session")
-def program(real_ranks):
+def hpcfilter(warm):
+    """hpcfilter(ranks, *words) -> CompletedProcess: the command line on real ranks, within the time limit."""
+    return lambda ranks, *words, **more: warm.run(ranks, ["-m", "hpcfilter", *words], **more)
+
+
+@pytest.fixture
+def warm_ranks(warm):
+    """Whatever starts ranks in this process gets warm ones."""
+    with warm.instead():
+        yield
+
+
+@pytest.fixture(scope="session")
+def cold_hpcfilter(real_ranks):
+    """The same on ranks that start from nothing: for deaths, what happens at the start, and the environment that Python and torch read there."""
+    return lambda ranks, *words, **more: launches.cold(ranks, ["-m", "hpcfilter", *words], **more)
+
+
+@pytest.fixture(scope="session")
+def program(warm):
     """program(ranks, name, *words): a program of tests/parallel on real ranks, within the time limit."""
-    return lambda ranks, name, *words: run_local(ranks, [CHECKOUT / "tests" / "parallel" / f"{name}.py", *words], TIMEOUT, capture=True)
+    return lambda ranks, name, *words: warm.run(ranks, [PROGRAMS / f"{name}.py", *words])
+
+
+@pytest.fixture(scope="session")
+def cold_program(real_ranks):
+    """The same on ranks that start from nothing."""
+    return lambda ranks, name, *words: launches.cold(ranks, [PROGRAMS / f"{name}.py", *words])
 
 
 @pytest.fixture
@@ -172,17 +222,18 @@ def submitted(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def fake_scheduler(tmp_path, real_ranks):
+def fake_scheduler(tmp_path, warm):
     """Fake LSF, PBS and Flux, with jobs of their own, which end with the test."""
-    fakes = FakeScheduler(tmp_path / "fakes")
+    fakes = FakeScheduler(tmp_path / "fakes", warm.python())
     yield fakes
     fakes.end()
 
 
 @pytest.fixture(scope="session")
-def undisturbed(digits, real_ranks, tmp_path_factory):
+def undisturbed(digits, warm, tmp_path_factory):
     """The digests of the weights that fakes.RUN ends with in one piece: {(): of the whole run, fakes.SHORT: of the short one}."""
-    return {words: in_one_piece(digits, tmp_path_factory.mktemp("undisturbed"), *words) for words in ((), SHORT)}
+    with warm.instead():
+        return {words: in_one_piece(digits, tmp_path_factory.mktemp("undisturbed"), *words) for words in ((), SHORT)}
 
 
 @pytest.fixture(scope="session")

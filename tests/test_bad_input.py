@@ -18,6 +18,18 @@ def refused(done, message):
 
 
 @pytest.fixture
+def refused_here(capsys):
+    """refused_here(message, *words): the same of the command line in this process, where nothing else may be said."""
+
+    def check(message, *words):
+        code = main([str(word) for word in words])
+        error = capsys.readouterr().err
+        assert code == 2 and error.startswith("hpcfilter:") and error.count("\n") == 1 and message in error, error
+
+    return check
+
+
+@pytest.fixture
 def truncated(tmp_path, digits):
     path = tmp_path / "short.h5"
     path.write_bytes(digits.read_bytes()[:-5000])
@@ -34,9 +46,13 @@ def corrupt(tmp_path, digits):
 
 
 @pytest.mark.parametrize("ranks", [1, 2, 3])
-def test_missing_truncated_corrupt_data(tmp_path, config, hpcfilter, truncated, corrupt, ranks):
+def test_missing_truncated_corrupt_data(tmp_path, config, hpcfilter, refused_here, truncated, corrupt, ranks):
     for data, message in ((tmp_path / "nowhere.h5", "nowhere.h5: cannot read"), (truncated, "short.h5"), (corrupt, "corrupt.h5")):
-        refused(hpcfilter(ranks, "train", config(data), "--run-dir", tmp_path / "run"), message)
+        words = "train", config(data), "--run-dir", tmp_path / "run"
+        if ranks == 1:
+            refused_here(message, *words)
+        else:
+            refused(hpcfilter(ranks, *words), message)
     assert not (tmp_path / "run").exists()
 
 
@@ -114,29 +130,29 @@ def test_more_ranks_than_samples(tmp_path, config, hpcfilter):
 
 def test_a_run_folder_is_not_overwritten(tmp_path, digits, config, hpcfilter):
     path = config(digits, train={"epochs": 1})
-    assert hpcfilter(1, "train", path, "--run-dir", tmp_path / "run").returncode == 0
+    assert main(["train", str(path), "--run-dir", str(tmp_path / "run")]) == 0
     before = (tmp_path / "run" / "metrics.jsonl").read_bytes()
     refused(hpcfilter(2, "train", path, "--run-dir", tmp_path / "run"), "holds a run already; give --resume")
     assert (tmp_path / "run" / "metrics.jsonl").read_bytes() == before
 
 
-def test_a_checkpoint_of_another_model_data_or_seed(tmp_path, digits, regression, config, hpcfilter):
+def test_a_checkpoint_of_another_model_data_or_seed(tmp_path, digits, regression, config, hpcfilter, refused_here):
     from hpcfilter.pack.pack import pack
 
     pack("digits", tmp_path / "other.h5", seed=5)
     path = config(digits, train={"epochs": 1})
-    assert hpcfilter(1, "train", path, "--run-dir", tmp_path / "run").returncode == 0
+    assert main(["train", str(path), "--run-dir", str(tmp_path / "run")]) == 0
     resolved = (tmp_path / "run" / "config.toml").read_bytes()
     refused(hpcfilter(2, "train", path, "--run-dir", tmp_path / "run", "--resume", "--set", "model.width=6"), "it belongs to another model")
-    refused(hpcfilter(1, "train", path, "--run-dir", tmp_path / "run", "--resume", "--set", "seed=9"), "seed: the run began with 3, got 9")
+    refused_here("seed: the run began with 3, got 9", "train", path, "--run-dir", tmp_path / "run", "--resume", "--set", "seed=9")
     refused(hpcfilter(2, "train", path, "--run-dir", tmp_path / "run", "--resume", "--set", "optim.weight_decay=0.1"),
             "optim.weight_decay: the run began with 0.0005, got 0.1")
     other = config(regression, model={"name": "mlp", "width": None})
-    refused(hpcfilter(1, "train", other, "--run-dir", tmp_path / "run", "--resume"), "it belongs to another")
-    refused(hpcfilter(1, "score", tmp_path / "run", "--set", f"data.path={tmp_path / 'other.h5'}"), "got a checkpoint of data")
+    refused_here("it belongs to another", "train", other, "--run-dir", tmp_path / "run", "--resume")
+    refused_here("got a checkpoint of data", "score", tmp_path / "run", "--set", f"data.path={tmp_path / 'other.h5'}")
     refused(hpcfilter(2, "score", tmp_path / "run", "--set", "model.width=6"), "it belongs to another model")
-    refused(hpcfilter(1, "score", tmp_path / "run", "--epoch", "7"), "no checkpoint of epoch 7; there are: 0")
-    refused(hpcfilter(1, "score", tmp_path / "nothing"), "no checkpoints there")
+    refused_here("no checkpoint of epoch 7; there are: 0", "score", tmp_path / "run", "--epoch", "7")
+    refused_here("no checkpoints there", "score", tmp_path / "nothing")
     assert (tmp_path / "run" / "config.toml").read_bytes() == resolved
 
 

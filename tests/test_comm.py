@@ -35,15 +35,15 @@ def test_mpi(program, ranks):
     assert done.stdout.split() == " held ".join(["", *LAWS]).split()
 
 
-def test_one_failed_rank_ends_all(program):
+def test_one_failed_rank_ends_all(cold_program):
     start = time.monotonic()
-    done = program(3, "fail_on_one_rank")
+    done = cold_program(3, "fail_on_one_rank")
     assert done.returncode != 0 and "RuntimeError: rank gone" in done.stderr
     assert time.monotonic() - start < 30
 
 
-def test_bad_input_that_one_rank_alone_finds_ends_all(program):
-    done = program(3, "bad_input_on_one_rank")
+def test_bad_input_that_one_rank_alone_finds_ends_all(cold_program):
+    done = cold_program(3, "bad_input_on_one_rank")
     assert done.returncode == 2 and "hpcfilter: rank 2: no such thing here" in done.stderr
 
 

@@ -9,7 +9,7 @@ from benchmarks.corruption import Target, corrupt, main, targets
 from hpcfilter.base.errors import InputError
 
 
-def test_every_corruption_is_detected(tmp_path, capsys):
+def test_every_corruption_is_detected(tmp_path, warm_ranks, capsys):
     with pytest.raises(SystemExit) as ended:
         main(["--count", "100", "--output", str(tmp_path / "c.jsonl")])
     assert ended.value.code == 0
@@ -20,7 +20,7 @@ def test_every_corruption_is_detected(tmp_path, capsys):
     assert f" {tried} " in capsys.readouterr().out.splitlines()[-1]
 
 
-def test_uncorrupted_targets_are_read(tmp_path):
+def test_uncorrupted_targets_are_read(tmp_path, warm_ranks):
     for target in targets(tmp_path):
         before = [file.read_bytes() for file in target.files]
         target.read()

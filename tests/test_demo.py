@@ -31,7 +31,7 @@ def table(lines):
 
 
 @pytest.mark.parametrize("data", ["digits", "regression"])
-def test_the_demo_says_first_what_it_will_do_and_last_what_came_out(data, tmp_path, regression, real_ranks, capfd):
+def test_the_demo_says_first_what_it_will_do_and_last_what_came_out(data, tmp_path, regression, warm_ranks, capfd):
     source = {"digits": "digits", "regression": regression}[data]
     lines = demo(tmp_path, capfd, "--data", source, "--seeds", 2)
     policy, measure = ("kakurenbo", "accuracy") if data == "digits" else ("random", "test loss")
@@ -51,7 +51,7 @@ def test_the_demo_says_first_what_it_will_do_and_last_what_came_out(data, tmp_pa
     assert "Landscape of the loss" not in (tmp_path / "demo" / "report.html").read_text()
 
 
-def test_the_demo_of_own_images_with_a_probe(tmp_path, real_ranks, capfd):
+def test_the_demo_of_own_images_with_a_probe(tmp_path, warm_ranks, capfd):
     lines = demo(tmp_path, capfd, "--data", own(tmp_path), "--seeds", 1, "--probe")
     assert "then a probe of the landscape" in lines[0] and "measuring the landscape of the loss ..." in lines
     assert lines.count("measuring the landscape of the loss ...") == 1 and not [line for line in lines if "trace:" in line]

@@ -236,8 +236,8 @@ def test_alone(tmp_path, capsys):
     assert "allreduce" not in out and out.endswith("problem: none\n")
 
 
-def test_alone_on_the_command_line(tmp_path, hpcfilter):
-    done = hpcfilter(1, "doctor", "--folder", tmp_path)
+def test_alone_on_the_command_line(tmp_path, hpcfilter, cold_hpcfilter):
+    done = cold_hpcfilter(1, "doctor", "--folder", tmp_path)
     assert done.returncode == 0 and "launcher     none" in done.stdout and done.stderr == ""
     done = hpcfilter(1, "doctor", "--folder", tmp_path / "none")
     assert done.returncode == 1 and "problem: folder: HDF5 cannot write there: rank 0: " in done.stdout
@@ -254,21 +254,21 @@ def test_two_sound_ranks(tmp_path, hpcfilter):
     assert "tell-nobody" not in done.stdout and not list(tmp_path.iterdir())
 
 
-def test_two_ranks_with_faults(hpcfilter):
-    done = hpcfilter(2, "doctor", "--folder", "/proc", OMP_NUM_THREADS="999", HPCFILTER_DEADLINE="1")
+def test_two_ranks_with_faults(cold_hpcfilter):
+    done = cold_hpcfilter(2, "doctor", "--folder", "/proc", OMP_NUM_THREADS="999", HPCFILTER_DEADLINE="1")
     assert done.returncode == 1 and done.stderr.count("hpcfilter: doctor: found 3 problems") == 1
     for text in ("OMP_NUM_THREADS: got ranks 0-1: 999 threads", "folder: HDF5 cannot write there: rank 0: /proc",
                  "HPCFILTER_DEADLINE: is past on ranks 0-1"):
         assert done.stdout.count(f"problem: {text}") == 1
 
 
-def test_two_ranks_on_one_core(tmp_path, hpcfilter):
+def test_two_ranks_on_one_core(tmp_path, cold_hpcfilter):
     if os.cpu_count() == 1:
         pytest.skip("this machine has one core")
     before = os.sched_getaffinity(0)
     try:
         os.sched_setaffinity(0, {min(before)})  # the ranks inherit it
-        done = hpcfilter(2, "doctor", "--folder", tmp_path, OMP_NUM_THREADS="1")
+        done = cold_hpcfilter(2, "doctor", "--folder", tmp_path, OMP_NUM_THREADS="1")
     finally:
         os.sched_setaffinity(0, before)
     assert done.returncode == 1 and f"problem: cores: got ranks 0-1: core {min(before)} of " in done.stdout
@@ -276,7 +276,7 @@ def test_two_ranks_on_one_core(tmp_path, hpcfilter):
 
 @pytest.mark.parametrize("number", [1, 2])
 @pytest.mark.parametrize("module", ["torch", "h5py"])
-def test_without_a_library_it_says_what_it_can(tmp_path, hpcfilter, number, module):
+def test_without_a_library_it_says_what_it_can(tmp_path, cold_hpcfilter, number, module):
     (tmp_path / "sitecustomize.py").write_text(f"""
 import sys
 
@@ -287,7 +287,7 @@ class Missing:
 
 sys.meta_path.insert(0, Missing())
 """)
-    done = hpcfilter(number, "doctor", "--folder", tmp_path, PYTHONPATH=str(tmp_path))
+    done = cold_hpcfilter(number, "doctor", "--folder", tmp_path, PYTHONPATH=str(tmp_path))
     name = {"torch": "torch", "h5py": "hdf5"}[module]
     assert done.returncode == 1 and "Traceback" not in done.stderr
     assert [line for line in done.stdout.splitlines() if line.startswith("problem: ")] == [

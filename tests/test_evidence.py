@@ -134,7 +134,7 @@ def test_the_landscape_has_a_table_of_its_own():
     assert [line[:4] for line in tables[1].rows] == [["all data", 2, "- / -", "5 / 8"]]
 
 
-def test_a_plan_runs_and_a_second_call_trains_nothing(source, tmp_path, config, digits, capsys):
+def test_a_plan_runs_and_a_second_call_trains_nothing(source, tmp_path, config, digits, warm_ranks, capsys):
     (tmp_path / "plan.toml").write_text(PLAN.format(config=config(digits, model={"width": None})))
     words = ["evidence", str(tmp_path / "plan.toml"), "--source", str(source), "--folder", str(tmp_path / "runs"),
              "--output", str(tmp_path / "out.jsonl")]
@@ -151,7 +151,7 @@ def test_a_plan_runs_and_a_second_call_trains_nothing(source, tmp_path, config, 
     assert len((tmp_path / "out.jsonl").read_text().splitlines()) == 4, "what was there is still there"
 
 
-def test_a_run_that_fails_is_named_and_the_others_are_shown(source, tmp_path, config, digits, capsys):
+def test_a_run_that_fails_is_named_and_the_others_are_shown(source, tmp_path, config, digits, warm_ranks, capsys):
     plan = PLAN.format(config=config(digits, model={"width": None})).replace("seeds = 2", "seeds = 1")
     plan = plan.replace('filter = { policy = "kakurenbo", fraction = [0.4], tau = 0.0 }', 'set = { "optim.lr" = 1e30 }')
     (tmp_path / "plan.toml").write_text(plan)

@@ -5,10 +5,9 @@ import re
 import socket
 
 import pytest
-from conftest import CHECKOUT, TIMEOUT
+from conftest import CHECKOUT
 
 from hpcfilter.comm import surroundings
-from hpcfilter.jobs import run_local
 
 
 def test_without_a_launcher_there_is_one_rank():
@@ -37,21 +36,21 @@ def port():
 
 
 @pytest.mark.parametrize("name", ["horovod", "ddp"])
-def test_an_example_on_real_ranks(name, real_ranks, port):
+def test_an_example_on_real_ranks(name, warm, port):
     """Plain and filtered under mpirun: as accurate, with fewer samples."""
     pytest.importorskip("sklearn")
     results = {}
     for kind in ("plain", "filtered"):
         script = CHECKOUT / "examples" / f"{name}_{kind}.py"
         words = [script] if name == "horovod" else [CHECKOUT / "tests" / "parallel" / "as_torchrun.py", port, script]
-        results[kind] = accuracies(run_local(2, words, TIMEOUT, capture=True))
+        results[kind] = accuracies(warm.run(2, words))
     (all_samples, plain), (kept, filtered) = results["plain"], results["filtered"]
     assert set(all_samples) == {1400} and kept[0] == kept[-1] == 1400 and max(kept[1:13]) < 1200
     assert plain > 85 and filtered > plain - 4
 
 
 @pytest.mark.parametrize("ranks", [2, 3])
-def test_the_laws_of_communicators_hold_for_torch(ranks, real_ranks, port):
+def test_the_laws_of_communicators_hold_for_torch(ranks, warm, port):
     words = [CHECKOUT / "tests" / "parallel" / "as_torchrun.py", port, CHECKOUT / "tests" / "parallel" / "comm_laws_torch.py"]
-    done = run_local(ranks, words, TIMEOUT, capture=True)
+    done = warm.run(ranks, words)
     assert done.returncode == 0 and done.stdout.count("held") == 4 + (ranks == 3), done.stderr

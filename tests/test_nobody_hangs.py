@@ -70,12 +70,12 @@ def test_ranks_that_wait_for_a_busy_one_are_patient(program):
     assert done.returncode == 0 and done.stdout == "all here\n", done.stderr
 
 
-def test_a_module_that_one_rank_lacks_ends_all(tmp_path, digits, config, hpcfilter, monkeypatch):
+def test_a_module_that_one_rank_lacks_ends_all(tmp_path, digits, config, cold_hpcfilter, monkeypatch):
     """As on a node without the environment."""
     (tmp_path / "sitecustomize.py").write_text("import os, sys\nif os.environ.get('OMPI_COMM_WORLD_RANK') == '2':\n    sys.modules['torch'] = None\n")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     start = time.monotonic()
-    done = hpcfilter(3, "train", config(digits), "--run-dir", tmp_path / "run")
+    done = cold_hpcfilter(3, "train", config(digits), "--run-dir", tmp_path / "run")
     assert done.returncode == 2 and "hpcfilter: rank 2: torch is not installed for" in done.stderr, done.stderr
     assert time.monotonic() - start < 30
 

@@ -172,9 +172,9 @@ def test_one_process_shows_itself_the_first(monkeypatch):
     assert os.environ["CUDA_VISIBLE_DEVICES"] == "3"
 
 
-def test_the_gpu_is_chosen_before_mpi_is_loaded(program, monkeypatch):
+def test_the_gpu_is_chosen_before_mpi_is_loaded(cold_program, monkeypatch):
     monkeypatch.setenv("HPCFILTER_GPU", LIST)
-    done = program(3, "visible_before_mpi")
+    done = cold_program(3, "visible_before_mpi")
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == ["rank 0 saw 3", "rank 1 saw 2", "rank 2 saw 1"]
 
