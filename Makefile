@@ -1,6 +1,7 @@
 # make demo    pack the handwritten digits, train with and without a filter on two ranks, say what came out
 #              make demo PROBE=1 measures the landscape of the loss, too; make demo DATA=FILE takes data of your own
-# make test    all tests and the linter
+# make test    the linter and the tests, on two cores in 8 minutes; TESTS="tests/test_filter.py -k order" some of them
+# make test-all  the same with the long ones, and every rank started from nothing; what CI runs
 # make docs    the pages of docs/ as a site, in docs/_build
 # Everything is installed inside this folder, in .venv; a second call starts at once.
 
@@ -9,12 +10,15 @@ PYTHON ?= python3
 TORCH ?= torch==2.13.0
 TORCH_INDEX ?=
 DATA ?= digits
+# Tests at a time. Those that share what is costly stay together.
+WORKERS ?= 2
+TOGETHER := -n $(WORKERS) --dist loadgroup
 
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check
 
-.PHONY: demo test lint docs clean said
+.PHONY: demo test test-all lint docs clean said
 
 demo: said $(VENV)/ready
 	@$(BIN)/python -m benchmarks demo --data "$(DATA)" $(if $(PROBE),--probe) $(DEMO)
@@ -24,7 +28,10 @@ said:
 	@test -e $(VENV)/ready || echo "demo, two parts. 1: build torch, Open MPI and Horovod in $(VENV), two to three minutes. 2: the demo itself."
 
 test: $(VENV)/ready lint
-	$(BIN)/python -m pytest $(TESTS)
+	$(BIN)/python -m pytest $(TOGETHER) -m "not nightly" $(TESTS)
+
+test-all: $(VENV)/ready lint
+	$(BIN)/python -m pytest $(TOGETHER) --cold $(TESTS)
 
 lint: $(VENV)/ready
 	$(BIN)/ruff check .

@@ -5,6 +5,7 @@ words as with a harmless value; and bash, run with stand-ins for every command, 
 """
 
 import dataclasses
+import itertools
 import os
 import random
 import shlex
@@ -22,8 +23,8 @@ from hpcfilter.jobs.plan import plan
 from hpcfilter.jobs.render import render
 from hpcfilter.jobs.schema import VARIABLE, Job
 
-VALUES = 10_000
-EXECUTED = 300  # of those that are not refused
+VALUES, MORE_VALUES = 1_000, 10_000  # here, and each night from another seed
+EXECUTED, MORE_EXECUTED = 40, 300  # of those that are not refused
 MACHINES = ("frontier", "summit", "polaris", "tuolumne")  # one of each scheduler
 PIECES = [
     "'", '"', "\\", "`", "$(touch pwned)", "`touch pwned`", "${IFS}", "$HOME", "${HOME}", "${", "}", "; touch pwned",
@@ -103,7 +104,7 @@ def structure(script):
 
 
 def hostile(seed):
-    """(random generator, machine, place, value) of one attack; mostly a few pieces."""
+    """(machine, place, value) of one attack; mostly a few pieces."""
     draw = random.Random(seed)
     place, name = draw.choice(list(PLACES)), draw.choice(MACHINES)
     return name, place, "".join(draw.choices(PIECES, k=draw.choice([1, 1, 1, 2, 2, 3, 5, 9])))
@@ -117,12 +118,21 @@ def script_of(base, place, value):
         return None
 
 
+def test_a_thousand_values_change_no_structure(bases):
+    change_no_structure(bases, VALUES, "")
+
+
+@pytest.mark.nightly
 @pytest.mark.timeout(600)
-def test_ten_thousand_values_change_no_structure(bases):
+def test_ten_thousand_values_change_no_structure(bases, pytestconfig):
+    change_no_structure(bases, MORE_VALUES, pytestconfig.getoption("seed"))
+
+
+def change_no_structure(bases, values, day):
     harmless = {(name, place): structure(script_of(base, place, PLACES[place][1])) for name, base in bases.items() for place in PLACES}
     refused = 0
-    for seed in range(VALUES):
-        name, place, value = hostile(seed)
+    for number in range(values):
+        name, place, value = hostile(f"{day} {number}")
         script = script_of(bases[name], place, value)
         if script is None:
             refused += 1
@@ -133,7 +143,7 @@ def test_ten_thousand_values_change_no_structure(bases):
             assert len(structure(script)[0]) == len(expected[0]) and structure(script)[1] == expected[1], f"{place} of {name}: {value!r}"
         else:
             assert structure(script) == expected, f"{place} of {name}: {value!r}"
-    assert VALUES // 4 < refused < VALUES * 0.9, f"{refused} of {VALUES} values refused: the attack is not what it was"
+    assert values // 4 < refused < values * 0.9, f"{refused} of {values} values refused: the attack is not what it was"
 
 
 @pytest.fixture(scope="module")
@@ -161,20 +171,31 @@ def calls(script, stand_ins, folder):
 
 
 def test_bash_hands_the_values_on_as_they_are(bases, stand_ins, tmp_path):
+    handed_on_as_they_are(bases, stand_ins, tmp_path, EXECUTED, "bash")
+
+
+@pytest.mark.nightly
+@pytest.mark.timeout(300)
+def test_bash_hands_many_values_on_as_they_are(bases, stand_ins, tmp_path, pytestconfig):
+    handed_on_as_they_are(bases, stand_ins, tmp_path, MORE_EXECUTED, f"bash {pytestconfig.getoption('seed')}")
+
+
+def handed_on_as_they_are(bases, stand_ins, tmp_path, values, day):
     base = {name: dataclasses.replace(made, job=made.job.model_copy(update={"workdir": "."})) for name, made in bases.items()}
-    expected, executed, seed = {}, 0, VALUES
-    while executed < EXECUTED:
-        name, place, value = hostile(seed)
-        seed += 1
+    expected, executed = {}, 0
+    for number in itertools.count():
+        if executed == values:
+            break
+        name, place, value = hostile(f"{day} {number}")
         script = script_of(base[name], place, value)
         other = place == "job.stage.source" and str(Path(f"/{value}")) != f"/{value}"
         if script is None or VARIABLE.search(value) or place in ENDS_EARLY or other or (place in PUT_IN and expanded(value) != value):
             continue  # bash would expand what it is to expand; a path is put into its shortest form
         executed += 1
         if (name, place) not in expected:
-            expected[name, place] = calls(script_of(base[name], place, PLACES[place][1]), stand_ins, tmp_path / f"harmless{seed}")
+            expected[name, place] = calls(script_of(base[name], place, PLACES[place][1]), stand_ins, tmp_path / f"harmless{number}")
         wanted = sorted([word.replace(PLACES[place][1], value) for word in call] for call in expected[name, place])
-        found = calls(script, stand_ins, tmp_path / str(seed))
+        found = calls(script, stand_ins, tmp_path / str(number))
         if place == "job.python":  # the value is the program
             found, wanted = [call for call in found if call[0] != "harmless"], [call for call in wanted if call[0] != value]
         assert found == wanted, f"{place} of {name}: {value!r}"
