@@ -93,14 +93,22 @@ class Server:
         """A client is there."""
         connection, _ = self._listener.accept()
         size, files, _, _ = socket.recv_fds(connection, 4, 3)
-        job = json.loads(connection.recv(int.from_bytes(size, "big"), socket.MSG_WAITALL))
+        text = connection.recv(int.from_bytes(size, "big"), socket.MSG_WAITALL)
+        try:
+            job = json.loads(text)
+        except ValueError:
+            job = None  # the client was killed before it had said all
+        if job is None:
+            for file in [connection.detach(), *files]:
+                os.close(file)
+            return None
         if (child := os.fork()) == 0:
             self._leave(connection)
             return job, files
         for file in files:
             os.close(file)
         self._children[connection] = child, os.pidfd_open(child)
-        connection.sendall(child.to_bytes(4, "big"))
+        self._send(connection, child)
         self._watch(connection, self._gone, connection)
         self._watch(self._children[connection][1], self._ended, connection)
         return None
@@ -118,6 +126,8 @@ class Server:
 
     def _gone(self, connection):
         """A client has been killed."""
+        if connection not in self._children:
+            return  # in the same moment the child has ended
         self._events.unregister(connection)
         _kill(self._children[connection][0], signal.SIGKILL)
 
@@ -129,11 +139,15 @@ class Server:
         os.close(pidfd)
         if connection in self._events.get_map():
             self._events.unregister(connection)
-        try:
-            connection.sendall(status.to_bytes(4, "big"))
-        except OSError:
-            pass  # killed meanwhile
+        self._send(connection, status)
         connection.close()
+
+    @staticmethod
+    def _send(connection, number):
+        try:
+            connection.sendall(number.to_bytes(4, "big"))
+        except OSError:
+            pass  # the client has been killed meanwhile
 
     def _end(self):
         for child, _ in self._children.values():
