@@ -71,6 +71,16 @@ def test_every_policy_score_and_verb_is_on_a_page(generate):
             )
 
 
+def test_what_a_page_says_of_a_run_config_is_taken(generate, tmp_path, digits, capsys):
+    pages = generate.pages()
+    for name in POLICIES:
+        block = re.search(r"```toml\n(.*?)```", pages[f"policies/{name}.md"], re.S)[1]
+        (tmp_path / "run.toml").write_text(f'{block}\n[data]\npath = "{digits}"\n')
+        code = main(["jobs", "check", str(tmp_path / "run.toml"), "--machine", "local"])
+        told = capsys.readouterr().err
+        assert code == 0 or (name == "rho" and "filter.irreducible: missing" in told), f"{name}: {told}"
+
+
 def test_links_between_the_pages_lead_somewhere(generate):
     made = generate.pages()
     for path, page in made.items():

@@ -28,7 +28,7 @@ def _policy(name, policy):
     return page(
         f"# {name}",
         prose(docs.paragraphs(docs.head(policy))[0]),
-        _setting(name, own),
+        _setting(name, policy, own),
         "## When to take it",
         prose(said["When to take it"]),
         "## What it does",
@@ -46,11 +46,16 @@ def _policy(name, policy):
     )
 
 
-def _setting(name, own):
-    """The table [filter] with the defaults."""
+def _setting(name, policy, own):
+    """What a run config says for it, with the defaults. A policy that cuts once needs a phase before."""
     given = [key for key in own if key.default not in (None, keys.REQUIRED)]
-    lines = [f"{key.name} = {key.default_words}" for key in given]
-    return "\n".join(["```toml", "[filter]", f'policy = "{name}"', *lines, "```"])
+    lines = [f'policy = "{name}"', *(f"{key.name} = {key.default_words}" for key in given)]
+    if facts_of(policy).once({key.name: key.default for key in own}):
+        second = ["[[phase]]", "epochs = 70", 'weights = "fresh"', f"filter = {{{', '.join(lines)}}}"]
+        lines = ["[[phase]]", "epochs = 20", "", *second]
+    else:
+        lines = ["[filter]", *lines]
+    return "\n".join(["```toml", *lines, "```"])
 
 
 def _counted(name, policy):

@@ -120,13 +120,15 @@ def _choices(parser):
 def _verb(parser):
     """Summary, options by group, and examples of a verb."""
     parts = [docs.whole(parser.description)]
-    for group in parser._action_groups:
-        own = [one for one in group._group_actions if _is_its_own(one)]
-        rows = [[_written(one), one.help.replace("%%", "%")] for one in own]
-        if rows and group.title not in ("positional arguments", "options"):
-            parts.append(f"{group.title[:1].upper()}{group.title[1:]}:")
-        parts += [table(["option", "what it is"], rows)] if rows else []
+    first, second, *groups = parser._action_groups  # by their place, and in no group: together
+    for title, actions in [("", first._group_actions + second._group_actions), *_titled(groups)]:
+        rows = [[_written(one), one.help.replace("%%", "%")] for one in actions if _is_its_own(one)]
+        parts += [title, table(["option", "what it is"], rows)] if rows else []
     return [*parts, *_epilog(parser.epilog)]
+
+
+def _titled(groups):
+    return [(f"{group.title[:1].upper()}{group.title[1:]}:", group._group_actions) for group in groups]
 
 
 def _epilog(text):
@@ -171,7 +173,7 @@ def metrics():
 
 
 def _type(annotation):
-    words = {"str": "text", "int": "whole number", "float": "number", "None": "null"}
+    words = {"str": "text", "int": "whole number", "float": "number", "dict": "object", "None": "null"}
     parts = getattr(annotation, "__name__", str(annotation)).split(" | ")
     return " or ".join(words.get(part, part) for part in parts)
 
