@@ -99,6 +99,12 @@ def _check_score(config, dataset, ranks):
             check_score(stretch.policy, stretch.parameters, stretch.select.keywords, score, before=stretch.begin)
 
 
+def _check_phases(config, dataset, ranks):
+    if (first := config.all_phases()[0].weights) not in ("kept", "fresh"):
+        raise InputError(f'phase.0.weights: got {first}, which would be ignored: the first phase begins with the weights of the run; '
+                         f'expected [model] start = "{first}"')
+
+
 def _check_steps(config, dataset, ranks):
     train, batch = config.train, global_batch(config, ranks)
     if train.ramp_batch and train.ramp_batch > batch:
@@ -126,8 +132,9 @@ def _check_passes(config, dataset, ranks):
 
 
 CHECKS = (  # key of the config that may name code of the user's own -> its check
-    ("data.path", _check_ranks), ("data.augment", _check_augmentation), ("model.factory", _check_model), ("loss.name", _check_loss),
-    ("filter.policy", _check_policy), ("score.name", _check_score), ("train.batch", _check_steps), ("optim.name", _check_optimizer),
+    ("data.path", _check_ranks), ("data.augment", _check_augmentation), ("model.factory", _check_model),
+    ("loss.name", _check_loss), ("phase", _check_phases), ("filter.policy", _check_policy), ("score.name", _check_score),
+    ("train.batch", _check_steps), ("optim.name", _check_optimizer),
     ("exchange.kind", _check_exchange), ("pass", _check_passes))
 
 

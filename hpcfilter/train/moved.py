@@ -23,7 +23,7 @@ def check_moved(source):
                 raise InputError(f"{source.place([table, key])}{table}.{key}: has moved to {new}")
     chosen = source.tables.get("filter")
     if isinstance(chosen, dict) and chosen.get("policy") in ONCE:
-        for key in {"after", "restart"} & set(chosen):
+        for key in [key for key in ("after", "restart") if key in chosen]:
             raise InputError(f"{source.place(['filter', key])}filter.{key}: has become phases, at the beginning of which {chosen['policy']} cuts: "
                              "[[phase]] epochs = 20, then [[phase]] epochs = 70, "
                              f"weights = \"fresh\" (or \"kept\"), filter = {{policy = \"{chosen['policy']}\", ...}}")

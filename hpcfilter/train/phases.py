@@ -1,7 +1,9 @@
 """Phases: stretches of epochs, each with weights, trained parameters and a filter of its own."""
 
-from hpcfilter.base.errors import InputError, on_all
-from hpcfilter.train.start import start_from
+from hpcfilter.base.errors import InputError
+from hpcfilter.train.start import check_start, start_from
+
+OWN_WEIGHTS = "kept", "fresh"  # what is no run folder
 
 
 def phase_of(config, epoch):
@@ -33,6 +35,15 @@ def check_phases(updates, config):
             raise InputError(f"phase.{number}.train: {error}") from None
 
 
+def check_weights_to_come(parts, epoch):
+    """Raise InputError on all ranks for weights that a phase which begins after this epoch could not take: better now than hours later."""
+    first = 0
+    for number, phase in enumerate(parts.config.all_phases()):
+        if first > epoch and phase.weights not in OWN_WEIGHTS:
+            check_start(parts, phase.weights, f"phase.{number}.weights")
+        first += phase.epochs
+
+
 def begin_phase(parts, epoch):
     """At the first step of an epoch: if a phase begins with it, take its weights and train its parameters. All ranks must call."""
     number, first = phase_of(parts.config, epoch)
@@ -46,24 +57,10 @@ def begin_phase(parts, epoch):
     if phase.weights == "fresh":
         parts.record.say(f"epoch {epoch:3d}  the network begins anew, on the samples that are kept")
         network.begin_anew(parts.config.seed, epoch)
-    elif phase.weights != "kept":
-        with in_phase(number):
-            start_from(network, phase.weights, parts.comm, parts.record)
+    elif phase.weights not in OWN_WEIGHTS:
+        start_from(parts, phase.weights, f"phase.{number}.weights")
     updates.select(phase.train)
     updates.make()
     updates.connect()
     updates.exchange.broadcast(network.model)
 
-
-class in_phase:
-    """What goes wrong with the weights of a phase is said with its number."""
-
-    def __init__(self, number):
-        self._number = number
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, kind, error, trace):
-        if isinstance(error, InputError):
-            raise on_all(f"phase.{self._number}.weights: {error}") from None

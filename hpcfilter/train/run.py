@@ -15,7 +15,7 @@ from hpcfilter.train.config import load
 from hpcfilter.train.epoch import run_epoch
 from hpcfilter.train.folder import Folder, check_places, go_on
 from hpcfilter.train.parts import make_parts
-from hpcfilter.train.phases import phase_of
+from hpcfilter.train.phases import check_weights_to_come, phase_of
 from hpcfilter.train.progress import Progress
 from hpcfilter.train.start import start_from
 
@@ -62,13 +62,14 @@ def begin(parts, folder, resume):
     else:
         updates.connect()
         if parts.config.model.start:
-            progress.start = start_from(network, parts.config.model.start, parts.comm, parts.record)
+            progress.start = start_from(parts, parts.config.model.start, "model.start")
     updates.exchange.broadcast(network.model)
     if path:
         progress = go_on(parts, path, stamp)
     if folder.is_finished(progress):
         parts.record.say(f"{folder.path}: the run is finished; nothing is left to do")
         return None
+    check_weights_to_come(parts, progress.epoch)
     folder.claim(resume)
     _say_what_begins(parts, progress)
     return progress
