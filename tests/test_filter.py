@@ -217,7 +217,7 @@ def test_nothing_begins_anew_where_nothing_is_cut():
 
 def test_every_policy_can_wait_and_counts_its_epochs_from_there():
     """Epochs of looking first, for a policy that has a schedule: it is that of a run which is shorter by them."""
-    late, early = sampler("kakurenbo", after=2, tau=0.0, fraction=0.5), sampler("kakurenbo", epochs=EPOCHS - 2, tau=0.0, fraction=0.5)
+    late, early = (sampler("kakurenbo", tau=0.0, fraction=0.5, refresh="none", **more) for more in ({"after": 2}, {"epochs": EPOCHS - 2}))
     for epoch in range(3):
         late.set_epoch(epoch)
         assert (epoch < 2) == late.selection.keep.all()
