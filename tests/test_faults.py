@@ -86,5 +86,7 @@ def test_every_point_is_passed_in_the_code():
     import re
     from pathlib import Path
 
-    text = "".join(path.read_text() for path in Path(faults.__file__).parent.rglob("*.py"))
+    import hpcfilter
+
+    text = "".join(path.read_text() for path in Path(hpcfilter.__file__).parent.rglob("*.py"))
     assert set(re.findall(r'faults\.point\("(\w+)"', text)) == set(faults.POINTS)

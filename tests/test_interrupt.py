@@ -57,11 +57,11 @@ def stops(run_dir):
 
 
 def test_a_run_saves_and_goes_on_to_the_same_bits(tmp_path, digits, config, ctrl_c, capsys):
-    from hpcfilter.train import epoch
+    from hpcfilter.train import step
 
     path = config(digits, train={"epochs": 3}, filter=KAKURENBO)
     assert main(["train", str(path), "--run-dir", str(tmp_path / "whole")]) == 0
-    ctrl_c(epoch, "beat", 17)
+    ctrl_c(step, "beat", 17)
     line = interrupted(["train", path, "--run-dir", tmp_path / "run"], capsys, "hpcfilter: interrupted: saved in epoch ")
     assert line.endswith("steps; --resume goes on from there")
     assert not (tmp_path / "run" / "REQUEUE").exists() and not (tmp_path / "run" / "DONE").exists(), "nobody asks for another job"
@@ -72,34 +72,34 @@ def test_a_run_saves_and_goes_on_to_the_same_bits(tmp_path, digits, config, ctrl
 
 
 def test_a_second_one_ends_the_run_at_once(tmp_path, digits, config, ctrl_c, capsys):
-    from hpcfilter.train import epoch
+    from hpcfilter.train import step
 
-    ctrl_c(epoch, "beat", 17, times=2)
+    ctrl_c(step, "beat", 17, times=2)
     line = interrupted(["train", config(digits), "--run-dir", tmp_path / "run"], capsys)
     assert line == "hpcfilter: interrupted at once: --resume goes on from epoch-00000"
     assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == ["epoch-00000"]
 
 
 def test_before_there_is_anything_to_save(tmp_path, digits, config, ctrl_c, capsys):
-    from hpcfilter.train import run
+    from hpcfilter.train import parts
 
-    ctrl_c(run, "open_packed")
+    ctrl_c(parts, "open_packed")
     assert interrupted(["train", config(digits), "--run-dir", tmp_path / "run"], capsys) == "hpcfilter: interrupted"
     assert not (tmp_path / "run").exists()
 
 
 def test_one_that_is_listed_is_a_notice_like_the_others(tmp_path, digits, config, ctrl_c, capsys):
-    from hpcfilter.train import epoch
+    from hpcfilter.train import step
 
-    ctrl_c(epoch, "beat", 5)
+    ctrl_c(step, "beat", 5)
     assert main(["train", str(config(digits, stop={"signals": ["INT"]})), "--run-dir", str(tmp_path / "run")]) == 0
     assert (tmp_path / "run" / "REQUEUE").exists() and "told to leave by signal INT" in capsys.readouterr().out
 
 
 def test_in_the_background_it_stays_ignored(tmp_path, digits, config, ctrl_c):
-    from hpcfilter.train import epoch
+    from hpcfilter.train import step
 
-    ctrl_c(epoch, "beat", 5)
+    ctrl_c(step, "beat", 5)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     assert main(["train", str(config(digits)), "--run-dir", str(tmp_path / "run")]) == 0
     assert (tmp_path / "run" / "DONE").exists() and signal.getsignal(signal.SIGINT) == signal.SIG_IGN
