@@ -26,6 +26,9 @@ PROGRAMS, TIMEOUT = CHECKOUT / "tests" / "parallel", launches.TIMEOUT
 RANKS = (1, 2, 3, 4, 8)
 # What costs seconds to make and is made once in each worker: the tests that use it go to one worker.
 COSTLY = "slurm", "undisturbed", "trained"
+MARKS = {"ranks": "real_ranks", "slurm": "slurm", "browser": "driver"}  # mark -> the fixture that a test with it uses
+# What takes longest goes first, so that at the end no worker waits for another.
+FIRST = "slurm", "undisturbed", "test_leaving", "test_nobody_hangs", "trained", "test_laws", "test_large_batch", "test_hostile", "test_evidence"
 
 
 def pytest_addoption(parser):
@@ -40,11 +43,16 @@ def pytest_report_header(config):
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-    """For `--dist loadgroup`: a file is a group, and so are the tests that share what is costly."""
+    """Marks by what a test uses. For `--dist loadgroup`: a file is a group, and so are the tests that share what is costly."""
+    ranks = {}
     for item in items:
-        costly = next((name for name in COSTLY if name in item.fixturenames), item.path.stem)
-        if not item.get_closest_marker("xdist_group"):
-            item.add_marker(pytest.mark.xdist_group(costly))
+        group = next((name for name in COSTLY if name in item.fixturenames), item.path.stem)
+        item.add_marker(pytest.mark.xdist_group(group))
+        ranks[item] = FIRST.index(group) if group in FIRST else len(FIRST)
+        for mark, fixture in MARKS.items():
+            if fixture in item.fixturenames:
+                item.add_marker(mark)
+    items.sort(key=ranks.get)
 
 
 @pytest.fixture(autouse=True)
@@ -224,7 +232,7 @@ def submitted(tmp_path, monkeypatch):
 @pytest.fixture
 def fake_scheduler(tmp_path, warm):
     """Fake LSF, PBS and Flux, with jobs of their own, which end with the test."""
-    fakes = FakeScheduler(tmp_path / "fakes", warm.python())
+    fakes = FakeScheduler(tmp_path / "fakes", warm.program())
     yield fakes
     fakes.end()
 

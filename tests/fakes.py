@@ -59,15 +59,13 @@ def toml(value):
 class FakeScheduler:
     """environment: what a command needs to meet the fakes, to be changed by a test. workdir: the folder that commands run in.
 
-    python: the words that start Python in a job.
+    python: the interpreter of the jobs.
     """
 
-    def __init__(self, folder, python=(sys.executable,)):
-        self.table, self.workdir, self._python = folder / "table", folder / "work", folder / "python"
+    def __init__(self, folder, python=sys.executable):
+        self.table, self.workdir, self._python = folder / "table", folder / "work", python
         for made in (self.table, self.workdir):
             made.mkdir(parents=True)
-        self._python.write_text(f'#!/bin/sh\nexec {shlex.join(python)} "$@"\n')
-        self._python.chmod(0o755)
         program, _, _, *more = mpirun(2)
         path = os.pathsep.join([str(FAKEBIN), str(Path(sys.executable).parent), os.environ["PATH"]])
         inherited = {key: value for key, value in os.environ.items() if not key.startswith(OURS)}
@@ -82,7 +80,7 @@ class FakeScheduler:
         """`hpcfilter jobs submit` of RUN, two ranks on one node, one thread each. keys: of [job]. Returns CompletedProcess."""
         (self.workdir / "run.toml").write_text(RUN.format(packed))
         basic = {"name": "try", "account": "abc123", "ranks_per_node": 2, "omp_num_threads": 1, "max_requeues": 50,
-                 "python": str(self._python), **keys}
+                 "python": self._python, **keys}
         settings = [word for key, value in basic.items() for word in ("--set", f"job.{key}={toml(value)}")]
         return self.run(sys.executable, "-m", "hpcfilter", "jobs", "submit", "run.toml", "--machine", machine, "--walltime", "00:01:00",
                         "--run-dir", "run", *settings, *words)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import CHECKOUT
-from test_real_ranks import ok
+from runs import ok, rows
 
 from hpcfilter.cli import main
 from hpcfilter.study.report import read_run
@@ -24,10 +24,6 @@ WAYS = {
     "past": {"pass.extrapolate": {"direction": "past", "distance": 0.0}, "pass.micro": {"samples": 50}, "exchange": {"compression": "fp16"}},
 }
 NOISE = {"noise_scale": True}
-
-
-def rows(run_dir, kind):
-    return [row for row in map(json.loads, (run_dir / "metrics.jsonl").read_text().splitlines()) if row["kind"] == kind]
 
 
 @pytest.mark.parametrize("extrapolate", ["none", "past", "fresh", "noise"])

@@ -121,49 +121,47 @@ def test_a_disk_that_refuses_a_save(faulty, kind):
     assert "checkpoints/epoch-00001: cannot be saved: [Errno" in line and line.endswith("; epoch-00000 stands") and "Traceback" not in done.stderr
 
 
-def command(*words, **more):
-    return subprocess.run([sys.executable, "-m", "hpcfilter", *map(str, words)], capture_output=True, text=True, timeout=TIMEOUT, check=False, **more)
-
-
 @pytest.mark.parametrize("kibibytes", [84, 100])  # a generation takes 68 KiB: the weights of the second find no room, or its samples
-def test_a_disk_that_is_really_full(tmp_path, digits, config, small_disk, kibibytes):
+def test_a_disk_that_is_really_full(tmp_path, digits, config, small_disk, kibibytes, hpcfilter):
     path, run_dir = config(digits, train={"epochs": 3}), small_disk(kibibytes) / "run"
-    assert command("train", path, "--run-dir", run_dir, "--set", "train.epochs=1").returncode == 0
-    done = command("train", path, "--run-dir", run_dir, "--resume")
+    assert hpcfilter(1, "train", path, "--run-dir", run_dir, "--set", "train.epochs=1").returncode == 0
+    done = hpcfilter(1, "train", path, "--run-dir", run_dir, "--resume")
     assert done.returncode == 1 and "epoch-00001: cannot be saved: " in done.stderr and "epoch-00000 stands" in done.stderr, done.stderr
     assert "Traceback" not in done.stderr and os.listdir(run_dir / "checkpoints") == ["epoch-00000"]
     assert checkpoint.read_stamp(run_dir / "checkpoints" / "epoch-00000")
     subprocess.run(["mount", "-o", "remount,size=1m", run_dir.parent], check=True, timeout=20)
-    assert command("train", path, "--run-dir", run_dir, "--resume").returncode == 0, "with room again it goes on"
+    assert hpcfilter(1, "train", path, "--run-dir", run_dir, "--resume").returncode == 0, "with room again it goes on"
 
 
-def test_a_disk_that_is_read_only(tmp_path, digits, config, small_disk):
+def test_a_disk_that_is_read_only(tmp_path, digits, config, small_disk, hpcfilter):
     path, run_dir = config(digits, train={"epochs": 2}), small_disk(1000) / "run"
-    assert command("train", path, "--run-dir", run_dir, "--set", "train.epochs=1").returncode == 0
+    assert hpcfilter(1, "train", path, "--run-dir", run_dir, "--set", "train.epochs=1").returncode == 0
     subprocess.run(["mount", "-o", "remount,ro", run_dir.parent], check=True, timeout=20)
-    done = command("train", path, "--run-dir", run_dir, "--resume")
+    done = hpcfilter(1, "train", path, "--run-dir", run_dir, "--resume")
     assert done.returncode == 2 and f"{run_dir}: cannot be the run folder: Read-only file system" in done.stderr and "Traceback" not in done.stderr
     assert checkpoint.read_stamp(run_dir / "checkpoints" / "epoch-00000")
 
 
-def test_a_file_that_may_not_grow(tmp_path, digits, config):
+def test_a_file_that_may_not_grow(tmp_path, digits, config, hpcfilter):
     path, run_dir = config(digits, train={"epochs": 2}), tmp_path / "run"
-    assert command("train", path, "--run-dir", run_dir, "--set", "train.epochs=1").returncode == 0
-    done = command("train", path, "--run-dir", run_dir, "--resume", preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (20000, 20000)))
+    assert hpcfilter(1, "train", path, "--run-dir", run_dir, "--set", "train.epochs=1").returncode == 0
+    words = [sys.executable, "-m", "hpcfilter", "train", str(path), "--run-dir", str(run_dir), "--resume"]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=TIMEOUT, check=False,
+                          preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (20000, 20000)))
     assert done.returncode == 1 and "epoch-00001: cannot be saved: " in done.stderr and "epoch-00000 stands" in done.stderr, done.stderr
     assert os.listdir(run_dir / "checkpoints") == ["epoch-00000"]
 
 
-def test_tables_and_packed_files_on_a_full_disk(tmp_path, digits, config, small_disk):
+def test_tables_and_packed_files_on_a_full_disk(tmp_path, digits, config, small_disk, hpcfilter):
     """What was there before stands."""
     path, folder = config(digits, train={"epochs": 1}), small_disk(40)
-    assert command("train", path, "--run-dir", tmp_path / "run").returncode == 0
+    assert hpcfilter(1, "train", path, "--run-dir", tmp_path / "run").returncode == 0
     scores = folder / "scores.h5"
-    assert command("score", tmp_path / "run", "-o", scores).returncode == 0
+    assert hpcfilter(1, "score", tmp_path / "run", "-o", scores).returncode == 0
     before = scores.read_bytes()
     for words, code, message in ((["score", tmp_path / "run", "-o", scores], 1, "scores.h5: cannot be written: No space left"),
                                  (["pack", "digits", "-o", folder / "digits.h5"], 2, "No space left on device")):
-        done = command(*words)
+        done = hpcfilter(1, *words)
         assert done.returncode == code and message in done.stderr and "Traceback" not in done.stderr, done.stderr
         assert os.listdir(folder) == ["scores.h5"] and scores.read_bytes() == before
 
@@ -182,9 +180,9 @@ def test_a_checkpoint_that_cannot_be_read_is_not_taken_for_damaged(tmp_path, dig
     assert os.listdir(run_dir / "checkpoints") == ["epoch-00000"]
 
 
-def test_a_folder_that_may_not_be_written(tmp_path, digits, config):
+def test_a_folder_that_may_not_be_written(tmp_path, digits, config, hpcfilter):
     path, run_dir = config(digits, train={"epochs": 2}), tmp_path / "run"
-    assert command("train", path, "--run-dir", run_dir, "--set", "train.epochs=1").returncode == 0
+    assert hpcfilter(1, "train", path, "--run-dir", run_dir, "--set", "train.epochs=1").returncode == 0
     (run_dir / "checkpoints").chmod(0o555)
     words = [sys.executable, "-m", "hpcfilter", "train", str(path), "--run-dir", str(run_dir), "--resume"]
     like_others = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"] if os.geteuid() == 0 else []  # root may write anywhere

@@ -9,8 +9,7 @@ import mistakes
 import numpy as np
 import pytest
 import torch
-from test_large_batch import rows
-from test_real_ranks import ok
+from runs import ok, rows
 
 from hpcfilter.base.errors import InputError
 from hpcfilter.base.shard import edges, shard
@@ -288,7 +287,7 @@ def test_a_foreign_file_beside_such_a_module(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["random", "select", "queue", "copy", "numpy", "torch"])
-def test_a_module_in_the_current_folder_with_the_name_of_another(tmp_path, digits, config, name):
+def test_a_module_in_the_current_folder_with_the_name_of_another(tmp_path, digits, config, monkeypatch, capsys, name):
     """It takes the place of nobody else's; the one who asks for it is told to rename it."""
     (tmp_path / f"{name}.py").write_text("def net(inputs, outputs):\n    pass\n")
     path = config(digits, train={"epochs": 1})
@@ -296,5 +295,5 @@ def test_a_module_in_the_current_folder_with_the_name_of_another(tmp_path, digit
     done = subprocess.run([*words, "run"], cwd=tmp_path, capture_output=True, text=True, timeout=TIMEOUT, check=False)
     assert done.returncode == 0, done.stderr
     path = config(digits, model={"name": None, "width": None, "factory": f"{name}:net"})
-    done = subprocess.run([*words[:-2], str(path), "--run-dir", "own"], cwd=tmp_path, capture_output=True, text=True, timeout=TIMEOUT, check=False)
-    assert done.returncode == 2 and f"{name}.py in the current folder is hidden by" in done.stderr and done.stderr.count("\n") == 1
+    monkeypatch.chdir(tmp_path)
+    refused(["train", path, "--run-dir", "own"], capsys, f"{name}.py in the current folder is hidden by")

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from landscapes import QUICK, same
-from test_real_ranks import ok
+from runs import ok
 
 from hpcfilter import cli
 from hpcfilter.base.errors import InputError, Interrupted

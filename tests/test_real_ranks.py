@@ -3,16 +3,12 @@
 import numpy as np
 import pytest
 import torch
+from runs import ok
 
 from hpcfilter.data import read_table
 from hpcfilter.study.report import read_run
 
 KAKURENBO = {"policy": "kakurenbo", "fraction": 0.3, "tau": 0.2}
-
-
-def ok(done):
-    assert done.returncode == 0, f"{done.args}\n{done.stdout}\n{done.stderr}"
-    return done
 
 
 def test_two_and_three_ranks_step_like_one(tmp_path, program):

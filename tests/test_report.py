@@ -6,8 +6,8 @@ import subprocess
 import sys
 
 import pytest
-from conftest import CHECKOUT
 
+from benchmarks.__main__ import main as benchmarks
 from hpcfilter.base.errors import InputError
 from hpcfilter.cli import main
 from hpcfilter.jobs.machine import load_machine
@@ -245,13 +245,12 @@ def test_damaged_records(tmp_path, capsys, text, message):
 
 
 @pytest.mark.timeout(300)
-def test_a_real_study_from_one_command(tmp_path, digits, real_ranks):
+def test_a_real_study_from_one_command(tmp_path, digits, warm_ranks, capsys):
     words = ["scaling", "--data", digits, "--ranks", "1", "2", "--epochs", "2", "--repetitions", "1", "--kinds", "strong", "--batch", "64",
              "--set", "model.width=4", "--set", "data.augment=none", "--set", "data.shift=1", "--folder", tmp_path / "runs",
              "--output", tmp_path / "out.jsonl"]
-    command = [sys.executable, "-m", "benchmarks", *map(str, words)]
-    done = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, timeout=250, check=False)
-    assert done.returncode == 0, done.stderr
+    command = [str(word) for word in words]
+    assert benchmarks(command) == 0
     rows = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
     assert [(row["parameters"]["policy"], row["ranks"]) for row in rows] == [("none", 1), ("none", 2), ("kakurenbo 0.3", 1), ("kakurenbo 0.3", 2)]
     assert all(row["rate"][0] > 0 and row["step"]["forward"] > 0 for row in rows)
@@ -259,5 +258,4 @@ def test_a_real_study_from_one_command(tmp_path, digits, real_ranks):
     assert main(["report", str(tmp_path / "runs"), "--picture", str(tmp_path / "p.svg"), "--proposal", str(tmp_path / "p.md"),
                  "--machine", "frontier"]) == 0
     assert "efficiency" in (tmp_path / "p.svg").read_text() and "## On more nodes: all of it modelled" in (tmp_path / "p.md").read_text()
-    again = subprocess.run([*command, "--set", "optim.lr=0.2"], cwd=CHECKOUT, capture_output=True, text=True, timeout=250, check=False)
-    assert again.returncode == 2 and "is of a study with other settings" in again.stderr
+    assert benchmarks([*command, "--set", "optim.lr=0.2"]) == 2 and "is of a study with other settings" in capsys.readouterr().err

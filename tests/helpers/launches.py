@@ -1,5 +1,6 @@
 """Start ranks of this machine: warm ones, of servers that have imported torch, and cold ones, which start from nothing."""
 
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -33,6 +34,17 @@ class Servers:
                 if server.stdout.readline() != "ready\n":
                     raise RuntimeError(f"a server of {WARM} does not start; its error stands above")
         return [sys.executable, "-I", "-S", str(WARM), ":".join(self._paths())]
+
+    def program(self):
+        """The same as one program, for what takes the path of an interpreter. Returns str."""
+        words = self.python()
+        if self._cold:
+            return sys.executable
+        program = Path(self._folder.name) / "python"
+        if not program.exists():
+            program.write_text(f'#!/bin/sh\nexec {shlex.join(words)} "$@"\n')
+            program.chmod(0o755)
+        return str(program)
 
     def _paths(self):
         return [f"{self._folder.name}/{number}" for number in range(SERVERS)]
