@@ -13,7 +13,7 @@ def main(words):
     parser = argparse.ArgumentParser(prog="python -m benchmarks conformance", description=__doc__)
     parser.add_argument("--policy", nargs="+", help="only these cases")
     words = parser.parse_args(words)
-    sys.path.append(str(Path(__file__).parent.parent / "tests"))  # of the suite that pytest runs
+    sys.path.append(str(Path(__file__).parent.parent / "tests" / "helpers"))  # of the suite that pytest runs
     from law_cases import CASES, ORDERS
     from laws import LAWS
 

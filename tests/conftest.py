@@ -22,7 +22,9 @@ from hpcfilter.jobs import mpirun
 from hpcfilter.pack.pack import pack
 
 CHECKOUT = Path(__file__).parent.parent
-PROGRAMS, TIMEOUT = CHECKOUT / "tests" / "parallel", launches.TIMEOUT
+HELPERS = CHECKOUT / "tests" / "helpers"  # with modules that stand for a user's own, such as custom
+PROGRAMS = CHECKOUT / "tests" / "ranks" / "programs"
+TIMEOUT = launches.TIMEOUT
 RANKS = (1, 2, 3, 4, 8)
 # What costs seconds to make and is made once in each worker: the tests that use it go to one worker.
 COSTLY = "slurm", "undisturbed", "trained"
@@ -198,7 +200,7 @@ def cold_hpcfilter(real_ranks):
 
 @pytest.fixture(scope="session")
 def program(warm):
-    """program(ranks, name, *words): a program of tests/parallel on real ranks, within the time limit."""
+    """program(ranks, name, *words): a program of tests/ranks/programs on real ranks, within the time limit."""
     return lambda ranks, name, *words: warm.run(ranks, [PROGRAMS / f"{name}.py", *words])
 
 

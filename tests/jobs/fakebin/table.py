@@ -15,7 +15,7 @@ import sys
 import time
 from pathlib import Path
 
-sys.path.append(str(Path(__file__).parent.parent))
+sys.path.append(str(Path(__file__).parents[2] / "helpers"))
 
 import directives  # noqa: F401  beside this folder
 

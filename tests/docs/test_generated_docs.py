@@ -5,9 +5,9 @@ import importlib.util
 import json
 import re
 import sys
-from pathlib import Path
 
 import pytest
+from conftest import CHECKOUT
 
 from hpcfilter.cli import VERBS, main
 from hpcfilter.comm import SerialComm
@@ -17,7 +17,7 @@ from hpcfilter.select.policies import POLICIES
 from hpcfilter.select.scores import SCORES
 from hpcfilter.study.explain.comments import beside
 
-DOCS = Path(__file__).parent.parent / "docs"
+DOCS = CHECKOUT / "docs"
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""Fake LSF, PBS and Flux for the tests: their executables (tests/fakebin) with a table of jobs of their own, and an end to what they started."""
+"""Fake LSF, PBS and Flux for the tests: their executables (tests/jobs/fakebin) with a table of jobs of their own, and an end to what they started."""
 
 import json
 import os
@@ -13,7 +13,7 @@ import psutil
 from hpcfilter.jobs import mpirun, run_local
 from hpcfilter.study.report import read_run
 
-FAKEBIN = Path(__file__).parent / "fakebin"
+FAKEBIN = Path(__file__).parent.parent / "jobs" / "fakebin"
 TIMEOUT = 90  # seconds for a job, and for a command
 WALLTIME = 60  # seconds of a job that `submit` submits
 OURS = ("HPCFILTER_", "FAKE_", "SLURM_", "LSB_", "PBS_", "FLUX_", "OMPI_", "PMI")  # of the surroundings of the tests, which a job should not see

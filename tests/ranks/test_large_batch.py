@@ -6,7 +6,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from conftest import CHECKOUT
+from conftest import HELPERS
 from runs import ok, rows
 
 from hpcfilter.cli import main
@@ -172,7 +172,7 @@ def test_parameter_groups_keep_their_ratio_when_resumed_and_begun_anew(tmp_path,
 
 def test_parameter_groups_keep_their_ratio_on_two_ranks(tmp_path, digits, config, hpcfilter, monkeypatch):
     """Horovod makes an optimiser of its own from the groups; two ranks step as one does, also after a resume."""
-    monkeypatch.chdir(CHECKOUT / "tests")  # where custom is
+    monkeypatch.chdir(HELPERS)  # where custom is
     path = config(digits, model={"name": "mlp", "width": None}, optim={"name": "custom:two_rates"}, **{"pass.extrapolate": {"direction": "past"}})
     ok(hpcfilter(2, "train", path, "--run-dir", tmp_path / "two", "--set", "train.epochs=1"))
     ok(hpcfilter(2, "train", path, "--run-dir", tmp_path / "two", "--resume"))

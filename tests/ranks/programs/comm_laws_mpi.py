@@ -1,9 +1,9 @@
-"""All laws of tests/comm_laws.py on MPI."""
+"""All laws of tests/helpers/comm_laws.py on MPI."""
 
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent.parent))
+sys.path.insert(0, str(Path(__file__).parents[2] / "helpers"))
 from comm_laws import LAWS
 
 from hpcfilter.comm import world

@@ -1,4 +1,4 @@
-"""The job scripts of all machines that come with hpcfilter: as they were (tests/golden), and right for the scheduler and the shell."""
+"""The job scripts of all machines that come with hpcfilter: as they were (tests/jobs/golden), and right for the scheduler and the shell."""
 
 import os
 import re
@@ -18,7 +18,7 @@ from hpcfilter.jobs.layout import ONLY
 from hpcfilter.jobs.machine import files, load_machine
 
 GOLDEN = Path(__file__).parent / "golden"
-RENEW = "HPCFILTER_GOLDEN=1 pytest tests/test_rendered.py"
+RENEW = "HPCFILTER_GOLDEN=1 pytest tests/jobs/test_rendered.py"
 MACHINES = sorted(path.stem for path in (files() / "machines").glob("*.toml"))
 SENTINELS = {"slurm": "#SBATCH", "lsf": "#BSUB", "pbs": "#PBS", "flux": "# flux:", "local": ""}
 SHELLCHECK = {  # what it is not asked about, and why

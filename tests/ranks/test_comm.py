@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from comm_laws import LAWS
-from conftest import CHECKOUT, RANKS, TIMEOUT
+from conftest import CHECKOUT, HELPERS, RANKS, TIMEOUT
 
 from hpcfilter.base.errors import BrokenInvariant
 from hpcfilter.comm import Comm, SerialComm
@@ -58,7 +58,7 @@ def test_the_users_own_module_is_found_in_the_current_folder(tmp_path, digits, c
 
 def test_the_bare_command_ends_all_ranks_too(tmp_path, regression, config, real_ranks, monkeypatch):
     """Without mpi4py's runner, which ends all ranks after an exception, the command line does it itself."""
-    monkeypatch.setenv("PYTHONPATH", str(CHECKOUT / "tests"))
+    monkeypatch.setenv("PYTHONPATH", str(HELPERS))
     path = config(regression, model={"name": None, "width": None, "factory": "custom:fails_on_the_last_rank"})
     words = [*mpirun(2), sys.executable, "-m", "hpcfilter", "train", str(path), "--run-dir", str(tmp_path / "run")]
     done = subprocess.run(words, env=environment(2), capture_output=True, text=True, timeout=TIMEOUT, check=False)

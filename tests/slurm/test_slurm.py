@@ -19,7 +19,7 @@ pytestmark = pytest.mark.timeout(3 * TIMEOUT)
 
 MACHINE = """
 about = "the emulated nodes of the tests"
-source = "tests/slurm_cluster.py"
+source = "tests/helpers/slurm_cluster.py"
 date = 2026-11-25
 checked = "by these tests"
 scheduler = "slurm"

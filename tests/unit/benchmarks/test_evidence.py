@@ -1,12 +1,12 @@
 """The evidence: arms of a plan, variants of the data, differences at equal compute, and a plan run twice."""
 
 import json
-from pathlib import Path
 from types import SimpleNamespace
 
 import h5py
 import numpy as np
 import pytest
+from conftest import CHECKOUT
 
 from benchmarks.__main__ import main
 from benchmarks.evidence import resolved
@@ -18,7 +18,7 @@ from hpcfilter.data import open_packed
 from hpcfilter.train.checks import check_run
 from hpcfilter.train.config import load
 
-PLANS = Path(__file__).parent.parent / "benchmarks" / "plans"
+PLANS = CHECKOUT / "benchmarks" / "plans"
 PLAN = """
 config = "{config}"
 data = ["clean"]

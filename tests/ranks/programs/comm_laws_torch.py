@@ -1,9 +1,9 @@
-"""All laws of tests/comm_laws.py on torch.distributed."""
+"""All laws of tests/helpers/comm_laws.py on torch.distributed."""
 
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent.parent))
+sys.path.insert(0, str(Path(__file__).parents[2] / "helpers"))
 import torch.distributed as dist
 from comm_laws import LAWS
 

@@ -120,7 +120,7 @@ def test_the_file_of_a_policy(both, check, config, digits, tmp_path):
 
 
 def test_more_ranks_than_samples(check, config, digits):
-    """The words are those of Dataset.check_ranks, which tests/test_bad_input.py has from the ranks themselves."""
+    """The words are those of Dataset.check_ranks, which tests/trouble/test_bad_input.py has from the ranks themselves."""
     words = "--set", "job.ranks_per_node=32", "--nodes"
     assert check(config(digits), *words, "44")[0] == 0
     for order in ("global", "shard"):

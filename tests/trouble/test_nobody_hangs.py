@@ -9,7 +9,7 @@ import sys
 import time
 
 import pytest
-from conftest import CHECKOUT, TIMEOUT
+from conftest import HELPERS, TIMEOUT
 
 from hpcfilter.base.alive import pulse
 from hpcfilter.base.alive.watchdog import where
@@ -81,7 +81,7 @@ def test_a_module_that_one_rank_lacks_ends_all(tmp_path, digits, config, cold_hp
 
 
 def test_a_loop_without_end_is_named_by_its_line(tmp_path, digits, config, hpcfilter, monkeypatch):
-    monkeypatch.setenv("PYTHONPATH", str(CHECKOUT / "tests"))
+    monkeypatch.setenv("PYTHONPATH", str(HELPERS))
     path = config(digits, model={"name": None, "width": None, "factory": "custom:hangs_on_the_last_rank"}, stop={"stall_seconds": 4})
     done = hpcfilter(3, "train", path, "--run-dir", tmp_path / "run")
     line = next(line for line in done.stderr.splitlines() if "nothing has moved" in line)
@@ -90,7 +90,7 @@ def test_a_loop_without_end_is_named_by_its_line(tmp_path, digits, config, hpcfi
 
 
 def test_a_process_of_its_own_that_hangs_ends_too(tmp_path, digits, config, hpcfilter, monkeypatch):
-    monkeypatch.setenv("PYTHONPATH", str(CHECKOUT / "tests"))
+    monkeypatch.setenv("PYTHONPATH", str(HELPERS))
     path = config(digits, model={"name": None, "width": None, "factory": "custom:hangs_on_the_last_rank"}, stop={"stall_seconds": 2})
     done = hpcfilter(1, "train", path, "--run-dir", tmp_path / "run")
     assert done.returncode == 1 and re.search(r"nothing has moved for 2 s, the job ends; rank 0: at .*custom\.py", done.stderr)

@@ -73,7 +73,8 @@ def watched(opener, path):
 def watched_all(files):
     """files: list of (opener, path). Returns what came of each, from a process that has done nothing else."""
     words = [(opener, str(path)) for opener, path in files]
-    done = subprocess.run([sys.executable, __file__], input=json.dumps(words), capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, __file__], input=json.dumps(words), capture_output=True, text=True, check=True,
+                          env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)})
     return json.loads(done.stdout.splitlines()[-1])
 
 

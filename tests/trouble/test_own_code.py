@@ -267,9 +267,9 @@ def test_one_of_torchs_optimisers_goes_on_with_the_same_bits(tmp_path, digits, c
 
 
 def test_an_optimiser_that_horovod_would_make_otherwise(tmp_path, digits, config, hpcfilter, monkeypatch):
-    from conftest import CHECKOUT
+    from conftest import HELPERS
 
-    monkeypatch.setenv("PYTHONPATH", str(CHECKOUT / "tests"))
+    monkeypatch.setenv("PYTHONPATH", str(HELPERS))
     path = config(digits, train={"epochs": 1}, optim={"name": "mistakes:forgetful"})
     done = hpcfilter(2, "train", path, "--run-dir", tmp_path / "two")
     assert done.returncode == 2 and "with factor = 1.0 instead of 2.0" in done.stderr

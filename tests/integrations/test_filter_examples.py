@@ -5,7 +5,7 @@ import re
 import socket
 
 import pytest
-from conftest import CHECKOUT
+from conftest import CHECKOUT, PROGRAMS
 
 from hpcfilter.comm import surroundings
 
@@ -42,7 +42,7 @@ def test_an_example_on_real_ranks(name, warm, port):
     results = {}
     for kind in ("plain", "filtered"):
         script = CHECKOUT / "examples" / f"{name}_{kind}.py"
-        words = [script] if name == "horovod" else [CHECKOUT / "tests" / "parallel" / "as_torchrun.py", port, script]
+        words = [script] if name == "horovod" else [PROGRAMS / "as_torchrun.py", port, script]
         results[kind] = accuracies(warm.run(2, words))
     (all_samples, plain), (kept, filtered) = results["plain"], results["filtered"]
     assert set(all_samples) == {1400} and kept[0] == kept[-1] == 1400 and max(kept[1:13]) < 1200
@@ -51,6 +51,6 @@ def test_an_example_on_real_ranks(name, warm, port):
 
 @pytest.mark.parametrize("ranks", [2, 3])
 def test_the_laws_of_communicators_hold_for_torch(ranks, warm, port):
-    words = [CHECKOUT / "tests" / "parallel" / "as_torchrun.py", port, CHECKOUT / "tests" / "parallel" / "comm_laws_torch.py"]
+    words = [PROGRAMS / "as_torchrun.py", port, PROGRAMS / "comm_laws_torch.py"]
     done = warm.run(ranks, words)
     assert done.returncode == 0 and done.stdout.count("held") == 4 + (ranks == 3), done.stderr
