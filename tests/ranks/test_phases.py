@@ -4,8 +4,7 @@ import shutil
 
 import pytest
 import torch
-from test_large_batch import rows
-from test_real_ranks import ok
+from runs import ok, rows
 
 from hpcfilter.base.errors import InputError
 from hpcfilter.cli import main
