@@ -67,9 +67,9 @@ def _plan(words):
     """What will happen, and how long it takes: the first line that a newcomer reads."""
     how_long = "about 40 seconds on two idle cores" if words.data == "digits" and not words.epochs else \
         "how long depends on the data; each training says what it took"
-    probe = ", then a probe of the landscape, about half a minute more" if words.probe else ""
+    probe = "; then a probe of the landscape, about half a minute more" if words.probe else ""
     return (f"demo: {2 * words.seeds} short trainings of {words.data} on {words.ranks} real ranks, {words.seeds} without a filter and "
-            f"{words.seeds} with one{probe}: {how_long}.")
+            f"{words.seeds} with one: {how_long}{probe}.")
 
 
 def _train_all(words):
