@@ -94,8 +94,10 @@ def test_adasum_averages_what_agrees_and_adds_what_does_not(program):
 
 def test_fp16_rounds_on_the_way(program):
     found = json.loads(ok(program(2, "reductions", "allreduce", "fp16")).stdout)["small"]
-    expected = np.float16([1e-3, 0.1]) + np.float16([2e-3, 0.2])
-    assert found == pytest.approx(expected.astype(float), rel=1e-3) and found != pytest.approx([3e-3, 0.3], rel=1e-6)
+    expected = (np.float16([1e-3, 0.1]) + np.float16([2e-3, 0.2])) / 2  # float16 goes as means
+    assert found == pytest.approx(expected.astype(float), rel=1e-3) and found != pytest.approx([1.5e-3, 0.15], rel=1e-6)
+    whole = json.loads(ok(program(2, "reductions", "allreduce", "none")).stdout)["small"]
+    assert whole == pytest.approx([3e-3, 0.3], rel=1e-6)
 
 
 def test_the_noise_scale_stands_in_the_record(tmp_path, digits, config, hpcfilter):
