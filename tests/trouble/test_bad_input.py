@@ -22,6 +22,7 @@ def refused_here(capsys):
     """refused_here(message, *words): the same of the command line in this process, where nothing else may be said."""
 
     def check(message, *words):
+        capsys.readouterr()  # what the fixtures have said
         code = main([str(word) for word in words])
         error = capsys.readouterr().err
         assert code == 2 and error.startswith("hpcfilter:") and error.count("\n") == 1 and message in error, error
