@@ -222,7 +222,7 @@ def test_every_policy_can_wait_and_counts_its_epochs_from_there():
         late.set_epoch(epoch)
         assert (epoch < 2) == late.selection.keep.all()
         step(late, list(late), epoch)
-    early.scores.restore(late.scores.columns())
     late.set_epoch(3)
+    early.scores.restore(late.scores.columns())
     early.set_epoch(1)
     assert late.kept == early.kept and np.array_equal(late.selection.keep, early.selection.keep) and late.kept < SAMPLES

@@ -107,8 +107,8 @@ def test_strong_scaling_and_time_to_accuracy(tmp_path):
 
 
 def test_runs_of_other_settings_are_not_pooled(tmp_path):
-    invent(tmp_path / "a", 1, 100, train="lr = 0.1\n")
-    invent(tmp_path / "b", 1, 400, train="lr = 1.0\n")
+    invent(tmp_path / "a", 1, 100, train="[optim]\nlr = 0.1\n")
+    invent(tmp_path / "b", 1, 400, train="[optim]\nlr = 1.0\n")
     points, _ = study([tmp_path / "a", tmp_path / "b"])
     assert [point.policy for point in points] == ["none optim.lr=0.1", "none optim.lr=1.0"]
     assert [point.policy for point in study([invent(tmp_path / "c", 1, 1), invent(tmp_path / "d", 1, 1, device="cuda:0")])[0]] == [
@@ -116,7 +116,7 @@ def test_runs_of_other_settings_are_not_pooled(tmp_path):
 
 
 def test_parts_that_nobody_waited_for_are_not_shown(tmp_path):
-    cases = {"old": {"speed": False}, "gpu": {"device": "cuda:0"}, "waited": {"device": "cuda:0", "train": "breakdown = true\n"}}
+    cases = {"old": {"speed": False}, "gpu": {"device": "cuda:0"}, "waited": {"device": "cuda:0", "train": "[record]\nbreakdown = true\n"}}
     tables = {}
     for name, how in cases.items():
         points, target = study([invent(tmp_path / name, 1, 100, **how)])
