@@ -74,7 +74,8 @@ class SlurmCluster:
         self.scratch = self.folder / "scratch"  # the storage of each node, as the node sees it
         self.environment = {  # what a client needs
             "SLURM_CONF": str(self.folder / "slurm.conf"), "MUNGE_SOCKET": str(self.folder / "run" / "munge.socket"),
-            "OMPI_MCA_btl_tcp_if_include": "lo", "OMPI_MCA_pml": "ob1", "OMPI_MCA_mpi_yield_when_idle": "1"}  # loopback; more ranks than cores
+            # loopback; without ofi, which sleeps a second at its start; more ranks than cores
+            "OMPI_MCA_btl_tcp_if_include": "lo", "OMPI_MCA_btl": "^ofi", "OMPI_MCA_pml": "ob1", "OMPI_MCA_mpi_yield_when_idle": "1"}
         self._daemons = []  # (name, Popen), in the order of their starts
 
     def __enter__(self):
