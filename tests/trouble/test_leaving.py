@@ -164,7 +164,7 @@ def test_in_shard_order_another_number_of_ranks_goes_back_to_the_last_whole_epoc
 def test_saves_inside_an_epoch_change_nothing(tmp_path, digits, config, hpcfilter):
     tables = {"train": {"epochs": 3, "global_batch": 20}, "filter": KAKURENBO, "data": {"augment": "shift"}}
     ends = []
-    for number, saves in enumerate(({}, {"seconds": 0.05, "keep": 50})):
+    for number, saves in enumerate(({}, {"seconds": 0.05, "keep": 1000})):
         assert hpcfilter(2, "train", config(digits, **tables, checkpoint=saves), "--run-dir", tmp_path / f"r{number}").returncode == 0
         ends.append(read_run(tmp_path / f"r{number}")[2])
     inside = [path for path in checkpoint.generations(tmp_path / "r1" / "checkpoints") if not checkpoint.ends_epoch(path)]

@@ -51,7 +51,7 @@ def test_an_exception_on_one_rank_ends_all(faulty, point, rank, n):
 def test_an_exception_on_all_ranks_is_shown_once(program):
     done = program(3, "uneven_steps")
     assert done.returncode not in (0, 2) and done.stderr.count("Traceback") == 1
-    assert "BrokenInvariant: sampler: the ranks planned different numbers of steps: ranks 0-1: 3; rank 2: 4" in done.stderr
+    assert "BrokenInvariant: order: the ranks planned different numbers of steps: ranks 0-1: 3; rank 2: 4" in done.stderr
 
 
 @pytest.mark.parametrize("rank, point, names", [(1, "after_step", "no word from rank 1; ranks 0, 2: at "),
