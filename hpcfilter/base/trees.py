@@ -6,7 +6,8 @@ def each(function, tree):
     if isinstance(tree, dict):
         return {name: each(function, part) for name, part in tree.items()}
     if isinstance(tree, tuple | list):
-        return type(tree)(each(function, part) for part in tree)
+        parts = [each(function, part) for part in tree]
+        return type(tree)(*parts) if hasattr(tree, "_fields") else type(tree)(parts)  # a named tuple takes them one by one
     return function(tree)
 
 

@@ -12,7 +12,6 @@ What a policy asks for beyond that: `lr_scale` times the scheduled learning rate
 """
 
 import json
-import warnings
 import weakref
 
 import numpy as np
@@ -26,6 +25,7 @@ from hpcfilter.filter.deal import Hand
 from hpcfilter.filter.indexed import Indexed
 from hpcfilter.filter.observed import Observed
 from hpcfilter.filter.shown import indices, shown
+from hpcfilter.filter.told import Told
 from hpcfilter.filter.walk import Walk, say_unfinished
 from hpcfilter.select.order import table_digest
 from hpcfilter.select.policies import facts_of, find_policy
@@ -54,7 +54,7 @@ class Filter:
     def __init__(self, num_samples, policy="infobatch", *, comm=None, seed=0, epochs=None, order="global", score="auto", labels=None, given=None,
                  partial=False, after=0, **parameters):
         self.comm = comm = comm or surroundings()
-        self._warned = set()
+        self._told = Told(comm)
         with comm.together():
             total = count(num_samples, comm)
             self._after = whole_epoch(after, "after")
@@ -208,7 +208,8 @@ class Filter:
             self._walk.read()
         columns = {f"scores.{name}": array for name, array in self.scores.columns().items()}
         columns |= self._observed.state()
-        self._check_whole(len(columns["trained.index"]), self._walk.missing if epoch_over and not self._walk.partial else 0)
+        missing = self._walk.missing if epoch_over and not self._walk.partial else 0
+        self._told.check_whole(self.epoch, self._walk, len(columns["trained.index"]), missing)
         whole = states.gather(columns, self.comm)
         self._walk.saved = cursor
         plain = {"epoch": self.epoch, "epochs": self._epochs, "over": over, "consumed": self._hand.consumed(cursor, self.comm.size),
@@ -256,32 +257,10 @@ class Filter:
         with self.comm.together():
             self._walk.read()
         trained, looked = self._observed.trained.rows(), self._observed.looked.rows()
-        self._check_whole(len(trained["index"]), self._walk.missing, self._drawn and self._learns)
-        bad, wanted = np.count_nonzero(~np.isfinite(trained["value"])), np.count_nonzero(self._selector.wanted(self.selection))
-        counts = np.array([len(trained["index"]), bad, wanted, len(looked["index"])], np.int64)
-        seen, bad, wanted, looked_at = (int(count) for count in self.comm.sum(counts))
-        if seen and seen == bad:
-            raise on_all(f"Filter: epoch {self.epoch}: not one of {seen} losses is finite: the network has diverged")
-        self._warn("bad", bad, f"{bad} of {seen} losses are not finite; their samples are kept")
-        self._warn("hidden", wanted and not looked_at, f"the policy wants a forward pass over {wanted} hidden samples (`hidden`, `observe`); "
-                   'without it their scores stay as they are (refresh="none" says so)')
+        self._told.check_whole(self.epoch, self._walk, len(trained["index"]), self._walk.missing, self._drawn and self._learns)
+        wanted = np.count_nonzero(self._selector.wanted(self.selection))
+        self._told.check_losses(self.epoch, trained["value"], wanted, len(looked["index"]))
         self._selector.take(self.selection, trained, int(self.comm.max(self._observed.step)))
         if not self.selection.frozen:
             self._selector.look(looked.pop("index"), looked)
         self._observed.clear()
-
-    def _check_whole(self, came, missing, wanted=False):
-        """Warn when samples of the epoch did not come to `loss`, refuse it when many did not. came, missing: samples of this rank. wanted: whether
-        it has drawn some that had to come.
-        """
-        came, missing, dealt, wanted = (int(number) for number in self.comm.sum(np.array([came, missing, len(self._hand.index), wanted], np.int64)))
-        problem, fatal = self._walk.problem(came, missing, dealt + self._hand.first - self._hand.stand_ins, wanted)
-        if fatal:
-            raise on_all(f"Filter: epoch {self.epoch} is over, and {problem}")
-        self._warn("left out", problem, problem)
-
-    def _warn(self, kind, condition, message):
-        """Warn once of each kind, from rank 0."""
-        if condition and kind not in self._warned and self.comm.rank == 0:
-            warnings.warn(f"hpcfilter: epoch {self.epoch}: {message}", RuntimeWarning, stacklevel=4)
-            self._warned.add(kind)

@@ -69,6 +69,7 @@ def _check_run(plan):
     left = check_run(config, dataset, ranks, elsewhere)
     if "filter.policy" not in left:
         given_rows(config, dataset)
+    _check_starts(config)
     for number in range(plan.repeats):
         folder = Path(plan.run_dir, *([f"repeat-{number + 1}"] if plan.repeats > 1 else []))
         path, stamp = checkpoint.glance(folder / "checkpoints")
@@ -76,6 +77,13 @@ def _check_run(plan):
             checkpoint.check(stamp, path, data=dataset.digest)
             checkpoint.check_settings(stamp, path, {**fixed(config, ranks), "seed": config.seed + number})
     return left
+
+
+def _check_starts(config):
+    """Raise InputError for a run folder without weights to begin with. Whether they fit is known where torch is."""
+    for key, folder in config.starts().items():
+        if not any(checkpoint.ends_epoch(path) for path in checkpoint.generations(Path(folder, "checkpoints"))):
+            raise InputError(f"{key}: {folder}: no checkpoints there of a finished epoch; expected a run folder that `hpcfilter train` has written")
 
 
 def _may_succeed_there(job, reason):

@@ -3,7 +3,6 @@
 pyarrow reads them (extra `tables`). A table stands in memory as a whole.
 """
 
-import csv
 import json
 
 import numpy as np
@@ -11,13 +10,13 @@ import numpy as np
 from hpcfilter.base.errors import InputError
 from hpcfilter.pack.images import ImageFiles
 from hpcfilter.pack.names import FILLERS, ROLES, SPLITS, listed, split_of, words
+from hpcfilter.pack.sheet import is_file, is_number, read_sheet
 from hpcfilter.pack.source import Part, Words
 
 SUFFIXES = {".csv", ".tsv", ".parquet"}
 FILES = {"file", "files", "filename", "filepath", "path", "image", "images", "img", "picture"}  # of a column of names of images
 SPLIT = {"split", "set", "subset", "fold", "partition"}  # of a column that says which row is of which split
 COUNTERS = {"id", "index", "row", "number", "unnamed", "0", "no"}  # of a column that may only count the rows
-SNIFFED = 1 << 16  # bytes of a CSV file from which its form is guessed
 
 
 def read_table(path, notes, size=None, images=None, labels=None, first_frame=False):
@@ -26,7 +25,7 @@ def read_table(path, notes, size=None, images=None, labels=None, first_frame=Fal
     path: of the file. images: the column with the names of images, or the images. labels: that of the labels; names, or numbers from 1 on. size,
     first_frame: see ImageFiles. Raises InputError for a file that is no table, a missing cell, words where numbers are expected.
     """
-    table = _read(path)
+    table = read_sheet(path)
     names = table.column_names
     if not table.num_rows:
         raise InputError(f"{path}: holds no rows")
@@ -66,73 +65,6 @@ def _class_names(table, label):
         return None
 
 
-def _read(path):
-    try:
-        import pyarrow
-        import pyarrow.csv
-        import pyarrow.parquet
-    except ImportError:
-        raise InputError(f"{path}: tables need pyarrow: pip install 'hpcfilter[tables]'") from None
-    try:
-        if path.suffix.lower() == ".parquet":
-            return _checked(path, pyarrow.parquet.read_table(path))
-        delimiter, header = _form(path)
-        reading = pyarrow.csv.ReadOptions(autogenerate_column_names=not header)
-        return _checked(path, pyarrow.csv.read_csv(path, reading, pyarrow.csv.ParseOptions(delimiter=delimiter)))
-    except pyarrow.ArrowException as error:
-        kind = "Parquet" if path.suffix.lower() == ".parquet" else "CSV"
-        uneven = "; its lines have unequal numbers of columns" if "columns, got" in str(error) else "; it is truncated, damaged or of another kind"
-        raise InputError(f"{path}: cannot be read as {kind}{uneven}") from None
-
-
-def _checked(path, table):
-    """A table, whose columns have names of their own and whose texts are texts."""
-    from pyarrow import types
-
-    names = table.column_names
-    if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise InputError(f"{path}: has several columns of the name {listed(twice)}, expected a name for each")
-    if path.suffix.lower() != ".parquet" and (odd := [name for name in names if types.is_binary(table[name].type)]):
-        raise InputError(f"{path}: column {odd[0]}: holds text that is not UTF-8; convert the file")
-    return table
-
-
-def _form(path):
-    """(delimiter, whether the first line has the names of the columns) of a CSV file."""
-    with open(path, encoding="utf-8-sig", errors="replace", newline="") as file:
-        lines = [line for line in file.read(SNIFFED).splitlines() if line.strip()]
-    first = next(iter(lines), "")
-    delimiter = max("\t;,|", key=first.count) if any(mark in first for mark in "\t;,|") else " " if " " in first.strip() else ","
-    names, cells = [*csv.reader(lines[:2], delimiter=delimiter), [], []][:2]
-    return delimiter, _is_head(names, cells, path.parent)
-
-
-def _is_head(names, cells, folder):
-    """Whether a first line has names: a word above a number, numbers that only count the columns, or words alone that are no files."""
-    above = [(name, cell) for name, cell in zip(names, cells, strict=False) if name]
-    if any(_is_number(cell) and not _is_number(name) for name, cell in above):
-        return True
-    numbers = [float(name) for name in names if name and _is_number(name)]
-    if numbers:
-        return len(numbers) > 1 and numbers == list(range(len(numbers)))
-    return not any(_is_file(folder, name) for name in names)
-
-
-def _is_file(folder, name):
-    try:
-        return bool(name) and (folder / name).is_file()
-    except (OSError, ValueError):  # too long, or with bytes that no name has
-        return False
-
-
-def _is_number(text):
-    try:
-        float(text)
-        return True
-    except ValueError:
-        return False
-
-
 def _is_text(column):
     from pyarrow import types
 
@@ -166,7 +98,7 @@ def _pictures(path, table, others):
             return name
         if name not in others and _is_text(table[name]):
             first = next((text for text in table[name].to_pylist() if text), "")
-            if set(words(name)) & FILES or _is_file(path.parent, first):
+            if set(words(name)) & FILES or is_file(path.parent, first):
                 return name
     return None
 
@@ -234,7 +166,7 @@ def _plain(path, name, column):
     if types.is_boolean(kind) and column.null_count:
         _refuse_missing(path, {name: column}, name)
     if not (types.is_integer(kind) or types.is_floating(kind) or types.is_boolean(kind)):
-        word = next((str(text) for text in column.to_pylist() if not _is_number(str(text))), "nothing")
+        word = next((str(text) for text in column.to_pylist() if not is_number(str(text))), "nothing")
         raise InputError(f"{path}: column {name}: holds {kind} such as '{' '.join(word.split())[:40]}', expected numbers; leave the column out, "
                          "or write what it says as numbers")
     return column.to_numpy(zero_copy_only=False)
@@ -252,7 +184,7 @@ def _image_files(path, table, name, size, first_frame):
     if not _is_text(column):
         raise InputError(f"{path}: column {name}: holds {column.type}, expected images or names of images (--images)")
     files = [path.parent / text for text in column.to_pylist()]
-    missing = [str(file) for file in files if not _is_file(path.parent, file)]
+    missing = [str(file) for file in files if not is_file(path.parent, file)]
     if missing:
         raise InputError(f"{path}: column {name}: {len(missing)} of {len(files)} files are not there: {listed(missing)}; "
                          f"expected paths from {path.parent} on")

@@ -24,7 +24,7 @@ from hpcfilter.jobs.schema import Job
 from hpcfilter.record.schema import Recorded
 from hpcfilter.select.schema import Filter, Score
 from hpcfilter.train.moved import check_moved
-from hpcfilter.train.schema import Checkpoint, Exchange, Loss, Model, Optim, Passes, Phase, Schedule, Train
+from hpcfilter.train.schema import OWN_WEIGHTS, Checkpoint, Exchange, Loss, Model, Optim, Passes, Phase, Schedule, Train
 
 
 class Config(Table):
@@ -100,6 +100,12 @@ class Config(Table):
         """The phases of the run, a list of Phase; without [[phase]] there is one, of all epochs."""
         return self.phases or [Phase(epochs=self.train.epochs)]
 
+    def starts(self):
+        """The run folders whose weights the run takes: key of the config -> path."""
+        first = {"model.start": str(self.model.start)} if self.model.start else {}
+        later = {f"phase.{number}.weights": phase.weights for number, phase in enumerate(self.phases)}
+        return first | {key: weights for key, weights in later.items() if weights not in OWN_WEIGHTS}
+
     @property
     def micro_batch(self):
         """Samples of a rank that go forward at once, at most; None for all."""
@@ -131,7 +137,8 @@ class Config(Table):
 
     def toml(self):
         """The resolved config as TOML text, without the job that ran it."""
-        return tomli_w.dumps(self.model_dump(mode="json", by_alias=True, exclude_none=True, exclude={"job"}))
+        free = {"job": True, **({"train": {"epochs"}} if self.phases else {})}  # phases have epochs of their own
+        return tomli_w.dumps(self.model_dump(mode="json", by_alias=True, exclude_none=True, exclude=free))
 
     def digest(self):
         """Hex digest of the resolved config, without the job."""

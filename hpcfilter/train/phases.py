@@ -1,9 +1,8 @@
 """Phases: stretches of epochs, each with weights, trained parameters and a filter of its own."""
 
 from hpcfilter.base.errors import InputError
+from hpcfilter.train.schema import OWN_WEIGHTS
 from hpcfilter.train.start import check_start, start_from
-
-OWN_WEIGHTS = "kept", "fresh"  # what is no run folder
 
 
 def phase_of(config, epoch):

@@ -93,6 +93,9 @@ class Exchange(NamedTable):
     kind: str = "allreduce"  # allreduce, or adasum
 
 
+OWN_WEIGHTS = "kept", "fresh"  # of a phase; others are of a run folder
+
+
 class Phase(Table):
     """[[phase]]: a stretch of epochs."""
 
@@ -104,7 +107,7 @@ class Phase(Table):
     @pydantic.field_validator("weights")
     @classmethod
     def _expanded(cls, weights):
-        return weights if weights in ("kept", "fresh") else str(Path(expanded(weights)).absolute())
+        return weights if weights in OWN_WEIGHTS else str(Path(expanded(weights)).absolute())
 
 
 class Checkpoint(Table):

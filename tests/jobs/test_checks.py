@@ -218,3 +218,11 @@ def test_rows_without_targets_are_for_a_reconstruction(both, config, tmp_path):
     fits = config(tmp_path / "rows.h5", model={"name": "autoencoder", "width": 2}, train={"global_batch": 8, "epochs": 1},
                   loss={"name": "reconstruction"})
     assert main(["train", str(fits), "--run-dir", str(tmp_path / "run")]) == 0
+
+
+def test_weights_to_begin_with_must_be_there(both, digits, config, tmp_path):
+    """The run folder of [model] start, and of a phase."""
+    nowhere = str(tmp_path / "nowhere")
+    wanted = f"{nowhere}: no checkpoints there of a finished epoch; expected a run folder"
+    assert f"model.start: {wanted}" in both(config(digits, model={"start": nowhere}))
+    assert f"phase.1.weights: {wanted}" in both(config(digits, phase=[{"epochs": 1}, {"epochs": 1, "weights": nowhere}]))

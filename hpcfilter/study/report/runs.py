@@ -84,6 +84,8 @@ def read_record(run_dir):
         config = {}  # a record without its config is still one of a run
     settings = {f"{table}.{key}" if isinstance(values, dict) else table: value for table, values in config.items()
                 for key, value in (values.items() if isinstance(values, dict) else [(table, values)])}
+    if phases := settings.get("phase"):
+        settings["train.epochs"] = sum(phase["epochs"] for phase in phases)
     return Record(folder, rows, runs[-1], epochs, next((row for row in rows if row["kind"] == "end"), None), settings)
 
 
