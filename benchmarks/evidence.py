@@ -21,7 +21,7 @@ from benchmarks.results import result, train
 from benchmarks.variants import packed
 from hpcfilter.base.errors import InputError
 from hpcfilter.base.files import replace_text
-from hpcfilter.base.settings import Source
+from hpcfilter.base.settings import Settings
 from hpcfilter.data import read_probe
 from hpcfilter.jobs import run_local
 from hpcfilter.study.report import read_run
@@ -50,7 +50,7 @@ def main(words):
     parser.add_argument("--table", action="store_true", help="start nothing, show what is there")
     parser.add_argument("--output", help="default: benchmarks/results/evidence_PLAN.jsonl")
     words = parser.parse_args(words)
-    plan = Source(words.plan, what="plan").validated(Plan)
+    plan = Settings(words.plan, what="plan").validated(Plan)
     name = Path(words.plan).stem
     jobs = [Job(arm, seed, Path(words.folder) / name / arm.folder / f"seed-{seed}") for seed in range(plan.seeds) for arm in arms(plan)
             if words.only in f"{arm.data} {arm.batch} {arm.name}"]

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from hpcfilter.study.report.form import Share, Table, number
+from hpcfilter.study.report.form import Share, TextTable, number
 from hpcfilter.study.report.statistics import interval
 
 HEAD = ["arm", "seeds", "accuracy", "to all data", "to random", "to short", "worst class", "passes", "compute", "seconds", "core s"]
@@ -15,15 +15,15 @@ SHAPE_NOTE = ("Loss, largest eigenvalue and trace of its Hessian, SAM sharpness,
 
 
 def evidence_tables(results):
-    """One Table per data set and batch size, and one of the landscape where arms were probed. results: lines of the case `evidence`, of one plan."""
+    """One TextTable per data set and batch size, and one of the landscape where arms were probed. results: lines of the case `evidence`, of one plan."""
     groups, tables = {}, []
     for row in results:
         groups.setdefault((row["parameters"]["data"], row["parameters"]["batch"]), []).append(row)
     for (data, batch), rows in groups.items():
-        tables.append(Table(f"{data}, batch {batch}", HEAD, [_row(row, rows) for row in rows], [NOTE]))
+        tables.append(TextTable(f"{data}, batch {batch}", HEAD, [_row(row, rows) for row in rows], [NOTE]))
         if any(row["landscape"] for row in rows):
             lines = [_shape(row) for row in rows if row["landscape"]]
-            tables.append(Table(f"{data}, batch {batch}: the landscape", ["arm", "seeds", *SHAPE], lines, [SHAPE_NOTE]))
+            tables.append(TextTable(f"{data}, batch {batch}: the landscape", ["arm", "seeds", *SHAPE], lines, [SHAPE_NOTE]))
     return tables
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from benchmarks.evidence_table import evidence_tables
 from hpcfilter.base.errors import InputError
-from hpcfilter.study.report import Table, read_results
+from hpcfilter.study.report import TextTable, read_results
 from hpcfilter.study.report.form import number
 
 RESULTS = Path(__file__).parent / "results"
@@ -55,7 +55,7 @@ def goals(results):
     rows = [row for lines in (_reader, _loop, _epoch, _scoring, _growth, _allreduce) for row in lines(results)]
     said = {True: "yes", False: "**no**", None: "-"}
     lines = [[what, goal, measured, said[reached], f"`{command}`"] for what, goal, measured, reached, command in rows]
-    return Table("", ["what", "goal", "measured", "reached", "python -m benchmarks"], lines)
+    return TextTable("", ["what", "goal", "measured", "reached", "python -m benchmarks"], lines)
 
 
 def newest(results, case, **parameters):

@@ -50,7 +50,7 @@ def measure(words):
             config = load(RUN, [f"data.path={words.data}", f'model={{name="{name}"}}', *(f"train.{key}={value}" for key, value in settings.items())])
             network = Network(config, dataset, comm.local_rank, comm.local_size)
             ways[label] = trainer(network, dataset.train, index, words.batch, config) if label.startswith("train") else (
-                lambda network=network: network.look(dataset.train, index, LOOK_FACTOR * words.batch))
+                lambda network=network: network.infer(dataset.train, index, LOOK_FACTOR * words.batch))
         interleaved(ways, 1, comm)
         seconds = interleaved(ways, words.repetitions, comm)
         rate = {label: words.samples * comm.size / spread(values)["median"] for label, values in seconds.items()}
@@ -75,7 +75,7 @@ def trainer(network, split, index, batch, config):
             optimizer.zero_grad()
             output, losses = network.forward(x, y)
             losses.mean().backward()
-            network.observe(output, y, losses)
+            network.measure(output, y, losses)
             optimizer.step()
         if network.device.type == "cuda":
             torch.cuda.synchronize()

@@ -47,7 +47,7 @@ class NamedTable(BaseModel):
     model_config = ConfigDict(extra="allow")
 
 
-class Source:
+class Settings:
     """Where settings come from: a TOML file and the `--set` strings that override it."""
 
     def __init__(self, path, settings=(), what="run config"):

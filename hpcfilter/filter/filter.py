@@ -169,7 +169,7 @@ class Filter:
         own = index[(index >= owned.start) & (index < owned.stop)]
         if len(own) < len(index) or not self._selector.wanted(self.selection)[own - owned.start].all():
             raise InputError(f"Filter: observe: got indices from {index.min()} to {index.max()}, expected those of `hidden` on this rank alone")
-        self._observed.look(index, self._look(losses, output, target))
+        self._observed.refresh(index, self._look(losses, output, target))
 
     # What the selection says
 
@@ -262,5 +262,5 @@ class Filter:
         self._told.check_losses(self.epoch, trained["value"], wanted, len(looked["index"]))
         self._selector.take(self.selection, trained, int(self.comm.max(self._observed.step)))
         if not self.selection.frozen:
-            self._selector.look(looked.pop("index"), looked)
+            self._selector.refresh(looked.pop("index"), looked)
         self._observed.clear()

@@ -20,7 +20,7 @@ class Observed:
         self.trained.add(index, self.step, columns, real)
         self.step += 1
 
-    def look(self, index, columns):
+    def refresh(self, index, columns):
         """A batch that was only looked at."""
         self.looked.add(index, self.step, columns)
 

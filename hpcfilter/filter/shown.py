@@ -12,13 +12,13 @@ def shown(losses, output, target, score, policy):
     Returns name -> tensor (b,), of COLUMNS. Raises InputError for logits and labels that are missing or do not fit.
     """
     if policy is None:
-        return score.observe(losses, target, losses, None, classes=False)
+        return score.measure(losses, target, losses, None, classes=False)
     if output is None or target is None:
         raise InputError(f"Filter: {policy} with the score {score.name} needs logits and labels: loss(losses, index, output, target)")
     if output.ndim != 2 or target.shape != losses.shape or target.is_floating_point():
         raise InputError(f"Filter: got an output of shape {tuple(output.shape)} and {target.dtype} targets of shape {tuple(target.shape)}, "
                          f"expected logits ({len(losses)}, classes) and integers ({len(losses)},)")
-    return score.observe(output.float(), target, losses)
+    return score.measure(output.float(), target, losses)
 
 
 def indices(index, total):

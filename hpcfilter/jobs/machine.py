@@ -15,7 +15,7 @@ from pydantic import AfterValidator, Field, model_validator
 from hpcfilter.base.errors import InputError
 from hpcfilter.base.names import unknown
 from hpcfilter.base.paths import expanded
-from hpcfilter.base.settings import Source, Table, form
+from hpcfilter.base.settings import Settings, Table, form
 from hpcfilter.jobs.schema import Expanded, Job, Name, Option, Positive, Text, There, Walltime, Word
 
 SCHEDULERS = ("local", "slurm", "lsf", "pbs", "flux")
@@ -149,6 +149,6 @@ def load_machine(name):
     found = profiles()
     if name not in found:
         raise InputError(f"job.machine: {unknown(name, found)}" if name else f"job.machine: missing (--machine); known: {', '.join(found)}")
-    machine = Source(found[name], what="machine").validated(Machine)
+    machine = Settings(found[name], what="machine").validated(Machine)
     machine._path = found[name]
     return machine

@@ -17,7 +17,7 @@ HORIZON = 60, 600  # seconds after which Horovod warns of a stalled tensor, and 
 
 
 @dataclass(frozen=True)
-class Plan:
+class JobPlan:
     """One job to be."""
 
     config_path: str  # as the script names it, from the working folder
@@ -46,7 +46,7 @@ class Plan:
 
 
 def plan(config_path, run_dir=None, settings=(), repeats=1):
-    """Plan one job. config_path: run config. run_dir: default runs/NAME. settings: "a.b=value" strings, those of the job too. Returns Plan.
+    """JobPlan one job. config_path: run config. run_dir: default runs/NAME. settings: "a.b=value" strings, those of the job too. Returns JobPlan.
 
     Raises InputError, with the valid choices, for everything that would go wrong on the machine and can be seen from here.
     """
@@ -66,7 +66,7 @@ def plan(config_path, run_dir=None, settings=(), repeats=1):
             raise InputError(f"job.workdir: no folder {job.workdir}")
         paths, own = (Path(path).absolute() for path in paths), (*own, f"data.path={config.data.path}")
     config_path, run_dir = (str(Path(path)) for path in paths)
-    return Plan(config_path, own, run_dir, repeats, config, job, machine, layout)
+    return JobPlan(config_path, own, run_dir, repeats, config, job, machine, layout)
 
 
 def _check_words(words):

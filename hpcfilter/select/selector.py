@@ -55,7 +55,7 @@ class Selector:
         self.scores.advance(selection)
         if not selection.frozen:
             columns = {name: array for name, array in rows.items() if name not in OF_TRAINING}
-            self.scores.observe(*deliver(rows["index"], columns, self.shards, self.comm))
+            self.scores.update(*deliver(rows["index"], columns, self.shards, self.comm))
 
     def wanted(self, selection):
         """Own samples that want a forward pass at the end of the epoch: bool (n_local,). A loss of batches comes from training alone."""
@@ -65,9 +65,9 @@ class Selector:
         """Their global indices, int64 (m,)."""
         return np.asarray(self.scores.owned)[self.wanted(selection)]
 
-    def look(self, index, columns):
+    def refresh(self, index, columns):
         """Take over a forward pass over own samples. index: int64 (m,). columns: name -> (m,), with value. No message."""
-        self.scores.observe(index, columns)
+        self.scores.update(index, columns)
 
     def digest(self, selection):
         """Hex digest of the global set of kept samples."""

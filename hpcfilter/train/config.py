@@ -18,11 +18,11 @@ from pydantic import Field
 
 from hpcfilter.base.alive.schema import Stop
 from hpcfilter.base.errors import InputError
-from hpcfilter.base.settings import Source, Table
+from hpcfilter.base.settings import Settings, Table
 from hpcfilter.data.schema import Data
 from hpcfilter.jobs.schema import Job
 from hpcfilter.record.schema import Recorded
-from hpcfilter.select.schema import Filter, Score
+from hpcfilter.select.schema import FilterTable, ScoreTable
 from hpcfilter.train.moved import check_moved
 from hpcfilter.train.schema import OWN_WEIGHTS, Checkpoint, Exchange, Loss, Model, Optim, Passes, Phase, Schedule, Train
 
@@ -39,15 +39,15 @@ class Config(Table):
     schedule: Schedule = Schedule()
     exchange: Exchange = Exchange()
     passes: Passes = Field({}, alias="pass")
-    filter: Filter = Filter()
-    score: Score = Score()
+    filter: FilterTable = FilterTable()
+    score: ScoreTable = ScoreTable()
     phases: list[Phase] = Field([], alias="phase")
     record: Recorded = Recorded()
     checkpoint: Checkpoint = Checkpoint()
     stop: Stop = Stop()
     job: Job = Job()
 
-    _source: Source | None = None
+    _source: Settings | None = None
     _beside: Path | None = None  # what data.path would mean from the folder of the run config
 
     @pydantic.model_validator(mode="after")
@@ -165,7 +165,7 @@ def load(path, settings=()):
     Raises InputError naming the file, the line, what stands there and what may stand there. A relative data path
     is taken from the current folder.
     """
-    source = Source(path, settings)
+    source = Settings(path, settings)
     check_moved(source)
     config = source.validated(Config)
     config._beside = (Path(path).parent / config.data.path).absolute()

@@ -102,7 +102,7 @@ def look_at_hidden(parts, progress, selection):
     selector, network = parts.selector, parts.network
     with progress.clock("score"):
         hidden = selector.hidden(selection)
-        selector.look(hidden, network.look(parts.rows, hidden, look_batch(parts))[0])
+        selector.refresh(hidden, network.infer(parts.rows, hidden, look_batch(parts))[0])
         progress.notes["refreshed"] = len(hidden)
         check_weights(parts, f"after epoch {progress.epoch}")
         faults.point("after_score")

@@ -24,7 +24,7 @@ def evaluate(parts, clock):
     with clock("evaluate"):
         faults.point("before_evaluate")
         comm, test = parts.comm, parts.dataset.test
-        seen, losses = parts.network.look(test, np.asarray(parts.test_rows), look_batch(parts))
+        seen, losses = parts.network.infer(test, np.asarray(parts.test_rows), look_batch(parts))
         loss, count = comm.sum(np.array([losses.sum(dtype=np.float64), len(losses)], np.float64))
         if not (classes := parts.network.classes):
             return {"test_loss": float(loss / count), "accuracy": None, "worst_class": None}

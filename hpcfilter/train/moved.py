@@ -16,7 +16,7 @@ ONCE = ("forget", "ccs", "dyn_unc", "static")  # policies that cut once, which i
 
 
 def check_moved(source):
-    """Raise InputError for the first key that has moved. source: base.settings.Source."""
+    """Raise InputError for the first key that has moved. source: base.settings.Settings."""
     for table, values in source.tables.items():
         for key in values if isinstance(values, dict) else ():
             if new := MOVED.get(f"{table}.{key}"):

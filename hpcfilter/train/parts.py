@@ -94,5 +94,5 @@ def _try_out(config, dataset, network, scores, comm, augment):
     batch = f"{key}: got {value} for {ranks} rank{'s' * (ranks > 1)} and {scores.total} samples"
     network.try_out(dataset.train, owned[:2])
     if ":" in network.score.name:
-        Scores(range(2), 2, network.score).observe(np.arange(2), network.look(dataset.train, np.resize(owned, 2), 2)[0])
+        Scores(range(2), 2, network.score).update(np.arange(2), network.infer(dataset.train, np.resize(owned, 2), 2)[0])
     try_training(network, dataset.train, np.resize(owned, max(2, part)), part, batch, augment)

@@ -9,7 +9,7 @@ from pydantic import Field
 from hpcfilter.base.paths import expanded
 from hpcfilter.base.settings import NamedTable, Place, Table
 from hpcfilter.base.shares import Count
-from hpcfilter.select.schema import Filter
+from hpcfilter.select.schema import FilterTable
 
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
@@ -102,7 +102,7 @@ class Phase(Table):
     epochs: Count  # how many
     weights: str = "kept"  # kept, fresh (network, optimiser and schedule begin anew) or a run folder (with its weights)
     train: str = "all"  # all, or a glob of the names of the parameters that are trained, such as "head.*"
-    filter: Filter | None = None  # of this phase; default: the table [filter]
+    filter: FilterTable | None = None  # of this phase; default: the table [filter]
 
     @pydantic.field_validator("weights")
     @classmethod

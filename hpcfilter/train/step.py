@@ -27,7 +27,7 @@ class Step:
     def forward(self, x, y):
         """Forward pass whose observations count for the samples. Returns losses (b,)."""
         output, losses = self.network.forward(x, y)
-        self._see({**self.network.observe(output, y, losses), "loss": losses})
+        self._see({**self.network.measure(output, y, losses), "loss": losses})
         self._lap("forward")
         return losses
 

@@ -16,7 +16,7 @@ from pages_of_docs import PAGES, anchors, code_blocks, links, sentences, words_i
 
 from benchmarks.__main__ import CASES as BENCHMARKS
 from hpcfilter.base.errors import InputError
-from hpcfilter.base.settings import Source
+from hpcfilter.base.settings import Settings
 from hpcfilter.cli import parser
 from hpcfilter.jobs.machine import Machine
 from hpcfilter.train.config import load
@@ -114,7 +114,7 @@ def test_toml_is_a_run_config_or_a_machine(text, tmp_path):
     found, path = tomllib.loads(text), tmp_path / "file.toml"
     if "scheduler" in found:
         path.write_text(text)
-        Source(path, what="machine").validated(Machine)
+        Settings(path, what="machine").validated(Machine)
     else:
         found.setdefault("data", {}).setdefault("path", "data.h5")
         path.write_text(tomli_w.dumps(found))

@@ -33,7 +33,7 @@ def test_d1_confidence_does_not_depend_on_the_batch():
     logits = torch.eye(10)[torch.arange(320) % 10] * 20
     labels, score = torch.arange(320) % 10, make_score("loss", {}, True, "")
     for size in (1, 32, 320):
-        seen = [score.observe(logits[i : i + size], labels[i : i + size], torch.zeros(size))["confidence"] for i in range(0, 320, size)]
+        seen = [score.measure(logits[i : i + size], labels[i : i + size], torch.zeros(size))["confidence"] for i in range(0, 320, size)]
         assert (torch.cat(seen) > 0.99).all()
 
 
@@ -71,7 +71,7 @@ def test_d5_looking_leaves_batch_statistics_alone(digits, config):
     model = Network(load(config(digits)), dataset)
     model.model.train()
     before = model.digest()
-    model.look(dataset.train, np.arange(100), 32)
+    model.infer(dataset.train, np.arange(100), 32)
     assert model.digest() == before and model.model.training
 
 
@@ -229,7 +229,7 @@ def test_d19_what_was_never_learnt_is_not_easy():
     score = make_score("forgetting", {}, True, "")
     scores = Scores(range(100), 100, score)
     for epoch in range(5):
-        scores.observe(np.arange(100), {"value": ((np.arange(100) >= 10) & ((np.arange(100) < 50) | (epoch % 2 == 0))).astype(np.float32)})
+        scores.update(np.arange(100), {"value": ((np.arange(100) >= 10) & ((np.arange(100) < 50) | (epoch % 2 == 0))).astype(np.float32)})
     selection = POLICIES["forget"](scores, 5, 0, SerialComm(), fraction=0.4)
     assert np.flatnonzero(~selection.keep).tolist() == list(range(10, 50))
 

@@ -119,7 +119,7 @@ def test_a_score_of_ones_own_remembers_one_number_per_sample(remembered, message
 
     scores = Scores(range(10), 10, Own())
     with pytest.raises(InputError, match=f"remember gives .*{message}.*expected one number per sample, \\(4,\\)"):
-        scores.observe(np.arange(4), {"value": np.ones(4, np.float32)})
+        scores.update(np.arange(4), {"value": np.ones(4, np.float32)})
 
 
 # ---- in scripts

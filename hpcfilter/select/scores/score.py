@@ -39,7 +39,7 @@ class Score:
         """Name and parameters as one word, for checkpoints."""
         return " ".join([self.name, *(f"{key}={value}" for key, value in sorted(self.parameters.items()))])
 
-    def observe(self, output, target, losses, features=None, classes=True):
+    def measure(self, output, target, losses, features=None, classes=True):
         """All that is worth knowing of a batch. Returns name -> tensor (b,): value, NaN where the loss
         is not finite, and with classes confidence and correct."""
         import torch

@@ -40,7 +40,7 @@ class Scores:
         if selection.streak is not None:
             self.streak = selection.streak
 
-    def observe(self, index, columns):
+    def update(self, index, columns):
         """Take over observations of owned samples.
 
         index: int64 (m,), repeats allowed (the last one counts); columns: name -> (m,), `value` as the score saw it, and perhaps confidence and

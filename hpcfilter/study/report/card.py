@@ -4,7 +4,7 @@ from hpcfilter.study.report.charts import plain
 
 
 def headline(record):
-    """What came out. record: Record. Returns a list of (value, what it is), texts."""
+    """What came out. record: RunLog. Returns a list of (value, what it is), texts."""
     last = record.epochs[-1]
     done = last["epoch"] + 1
     if last["accuracy"] is not None:
@@ -16,7 +16,7 @@ def headline(record):
 
 
 def facts(record):
-    """What the run is. record: Record. Returns a list of (what, value), texts, of what is known; the versions come last."""
+    """What the run is. record: RunLog. Returns a list of (what, value), texts, of what is known; the versions come last."""
     run, settings = record.run, record.settings
     ranks, of = run["ranks"], settings.get("train.epochs")
     per_node = run.get("ranks_per_node", ranks)

@@ -19,7 +19,7 @@ def thinned(rows):
 def curves(records, names):
     """Accuracy (or loss), that of the worst class, hidden share, threshold and noise scale by epoch, the first also by sample passes and by time.
 
-    records: list of Record. names: as many texts. Returns a list of Chart, without those that no run has a value for.
+    records: list of RunLog. names: as many texts. Returns a list of Chart, without those that no run has a value for.
     """
     columns = [_columns(record) for record in records]
     noises = [_noise(record) for record in records]
@@ -50,7 +50,7 @@ def curves(records, names):
 
 
 def phases(records, names):
-    """Seconds of each epoch by phase, stacked, all runs on one scale. records: list of Record. names: as many texts. Returns a Chart for each run."""
+    """Seconds of each epoch by phase, stacked, all runs on one scale. records: list of RunLog. names: as many texts. Returns a Chart for each run."""
     rows = [thinned(record.epochs) for record in records]
     top = max(sum(_seconds(row, phase) for phase in PHASES) for mine in rows for row in mine)
     layout = axes("epoch", "seconds", barmode="stack", bargap=0.15, showlegend=True, yaxis={"range": [0, 1.05 * top or 1]})

@@ -22,7 +22,7 @@ class Share(float):
 
 
 @dataclass
-class Table:
+class TextTable:
     """A title, the heads of the columns, rows as long, and notes below. A cell is text, a number, a Share, an Interval or None."""
 
     title: str

@@ -31,7 +31,7 @@ class Part:
     samples: list = field(default_factory=list)  # of (title, about, list of Thumbnail)
     lines: list = field(default_factory=list)  # of Chart
     planes: list = field(default_factory=list)  # of Chart
-    numbers: object = None  # Table
+    numbers: object = None  # TextTable
     looked: str = ""  # over which samples they were measured
 
     @property
@@ -48,7 +48,7 @@ class Part:
 
 
 def part(number, name, record, most):
-    """The Part of a run. number: of the run on the page. name: text. record: Record. most: how many thumbnails in all."""
+    """The Part of a run. number: of the run on the page. name: text. record: RunLog. most: how many thumbnails in all."""
     made = Part(number, name, shlex.quote(printable(record.folder)), headline(record), facts(record))
     made.histogram = histogram(f"scores{number}", name, [row for row in record.rows if row["kind"] == "scores"])
     path = record.folder / "probe.h5"

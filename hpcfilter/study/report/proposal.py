@@ -9,7 +9,7 @@ from pathlib import Path
 from hpcfilter.base.errors import InputError
 from hpcfilter.jobs.schema import Job, clock
 from hpcfilter.study.predict import Link, Step, epoch_seconds, selection_seconds, ways
-from hpcfilter.study.report.form import Interval, Share, Table
+from hpcfilter.study.report.form import Interval, Share, TextTable
 from hpcfilter.study.report.scaling import tables
 from hpcfilter.study.report.statistics import quotient
 from hpcfilter.study.report.study import bases, kind
@@ -55,7 +55,7 @@ def _where(points):
 
 
 def node_hours(points, epochs, trainings=1):
-    """Node-hours of a training by policy and size: measured for an epoch, that many times for the rest. Returns Table."""
+    """Node-hours of a training by policy and size: measured for an epoch, that many times for the rest. Returns TextTable."""
     plain = {(point.ranks, point.global_batch): point for point in points if point.policy == "none"}
     rows = []
     for point in points:
@@ -66,13 +66,13 @@ def node_hours(points, epochs, trainings=1):
                      point.accuracy and point.accuracy.times(100)])
     head = ["policy", "nodes", "ranks", "per epoch (measured)", "per training (modelled)", f"all {trainings} (modelled)", "saved, %", "hidden",
             "accuracy, %"]
-    return Table("Node-hours", head, rows, [
+    return TextTable("Node-hours", head, rows, [
         f"An epoch is measured {_where(points)}, with evaluation and checkpoint; a training is {epochs} of them. On other nodes an epoch takes "
         f"another time. Hidden share and accuracy are those of the measured runs, of up to {max(point.epochs for point in points)} epochs."])
 
 
 def storage(points, trainings=1):
-    """What the data and the run folders take. Returns Table."""
+    """What the data and the run folders take. Returns TextTable."""
     record = points[0].records[0]
     keep, data = record.settings.get("checkpoint.keep", 2), Path(record.settings.get("data.path", ""))
     generation = max((_size(each) for each in (record.folder / "checkpoints").glob("epoch-*")), default=0)
@@ -80,11 +80,11 @@ def storage(points, trainings=1):
     rows = [["packed data", data.stat().st_size / GIB if data.is_file() else None, "once; on every node when it is staged"],
             ["one checkpoint", generation / GIB, f"the newest {keep} are kept, and one more while it is written"],
             [f"run folders of {trainings}", trainings * folder / GIB, "checkpoints and metrics"]]
-    return Table("Storage", ["what", "GiB", "note"], rows, ["Sizes of the files of a measured run."])
+    return TextTable("Storage", ["what", "GiB", "note"], rows, ["Sizes of the files of a measured run."])
 
 
 def walltimes(points, epochs, machine=None, walltime=None):
-    """How many jobs of a walltime (seconds, default the machine's) a training takes, by policy and size. Returns Table. Raises InputError."""
+    """How many jobs of a walltime (seconds, default the machine's) a training takes, by policy and size. Returns TextTable. Raises InputError."""
     job = machine.job if machine else Job()
     walltime = walltime or job.walltime
     if walltime <= job.grace_seconds:
@@ -96,13 +96,13 @@ def walltimes(points, epochs, machine=None, walltime=None):
         rows.append([point.policy, point.nodes, point.ranks, seconds / HOUR, jobs, clock(walltime), jobs * point.nodes * walltime / HOUR,
                      _queues(point.nodes, walltime, machine)])
     head = ["policy", "nodes", "ranks", "hours of training (modelled)", "jobs", "walltime of each", "node-hours asked for", "queue"]
-    return Table("Walltime mix", head, rows, [
+    return TextTable("Walltime mix", head, rows, [
         f"Epochs as measured {_where(points)}. A job saves and leaves {job.grace_seconds} s before its walltime and is queued again until the run is "
         "done; what starting takes comes on top."])
 
 
 def at_scale(points, machine, epochs, allreduces=None):
-    """The model on up to all the nodes of a machine's largest limit, weak scaling. Returns Table; all of it is modelled."""
+    """The model on up to all the nodes of a machine's largest limit, weak scaling. Returns TextTable; all of it is modelled."""
     first = bases(points)
     base = first.get("none", points[0])
     filtered = next((point for policy, point in first.items() if policy != base.policy), base)
@@ -125,7 +125,7 @@ def at_scale(points, machine, epochs, allreduces=None):
     head = ["nodes", "ranks", "steps per epoch", "flat ring, efficiency", "tree, efficiency", "hierarchical, efficiency", "node-hours, all samples",
             f"node-hours, {filtered.policy}"]
     exposed = f"{1e3 * step.fixed:.3g} ms of communication per step that was exposed on {widest.ranks} ranks" if widest.ranks > 1 else "no fixed cost"
-    return Table("On more nodes: all of it modelled", head, rows, [
+    return TextTable("On more nodes: all of it modelled", head, rows, [
         f"Alpha-beta model: {between.latency:.3g} s per message and {between.bandwidth / 1e9:.3g} GB/s out of a node, {inside.bandwidth / 1e9:.3g} "
         f"GB/s inside it ({links}); ranks packed. Steps as measured on {base.ranks} rank{'s' * (base.ranks > 1)} {_where(points)}, and {exposed}; it "
         f"is assumed that {100 * step.overlap:.0f} % of the backward pass hides the allreduce.",

@@ -6,7 +6,7 @@ from pathlib import Path
 from hpcfilter.base.errors import InputError
 from hpcfilter.base.paths import kind, trouble
 from hpcfilter.study.predict import Fit
-from hpcfilter.study.report.form import Table, word
+from hpcfilter.study.report.form import TextTable, word
 
 NEEDED = ("case", "parameters", "machine", "commit", "date")
 PROVENANCE = ("case", "versions", "machine", "commit", "date", "unit")
@@ -32,7 +32,7 @@ def read_results(path):
 
 
 def results_tables(results):
-    """One Table per case: what it was run with, then what it gave. Lists of numbers are shown by their length."""
+    """One TextTable per case: what it was run with, then what it gave. Lists of numbers are shown by their length."""
     cases = {}
     for result in results:
         cases.setdefault(result["case"], []).append(result)
@@ -41,7 +41,7 @@ def results_tables(results):
         flat = [_flat({key: value for key, value in row.items() if key not in PROVENANCE}) for row in rows]
         head = list(dict.fromkeys(name for row in flat for name in row))
         about = sorted({f"{row['date']} on {row['machine']}, commit {(row['commit'] or 'unknown')[:8]}, unit {row.get('unit', '-')}" for row in rows})
-        tables.append(Table(case, ["date", *head], [[row["date"], *(_cell(found.get(name)) for name in head)]
+        tables.append(TextTable(case, ["date", *head], [[row["date"], *(_cell(found.get(name)) for name in head)]
                                                     for row, found in zip(rows, flat, strict=True)], about))
     return tables
 

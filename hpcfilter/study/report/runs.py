@@ -8,13 +8,13 @@ from pathlib import Path
 
 from hpcfilter.base.errors import InputError
 from hpcfilter.base.paths import trouble
-from hpcfilter.study.report.form import Share, Table
+from hpcfilter.study.report.form import Share, TextTable
 
 SHOWN = ("select", "train", "score", "evaluate", "checkpoint", "total")  # phases
 
 
 @dataclass
-class Record:
+class RunLog:
     """What a run folder says."""
 
     folder: Path
@@ -72,7 +72,7 @@ class Record:
 
 
 def read_record(run_dir):
-    """The Record of a run folder. Raises InputError when there is no finished epoch in it or it is damaged."""
+    """The RunLog of a run folder. Raises InputError when there is no finished epoch in it or it is damaged."""
     folder = Path(run_dir)
     rows = read_rows(folder)
     runs, epochs = ([row for row in rows if row["kind"] == kind] for kind in ("run", "epoch"))
@@ -86,7 +86,7 @@ def read_record(run_dir):
                 for key, value in (values.items() if isinstance(values, dict) else [(table, values)])}
     if phases := settings.get("phase"):
         settings["train.epochs"] = sum(phase["epochs"] for phase in phases)
-    return Record(folder, rows, runs[-1], epochs, next((row for row in rows if row["kind"] == "end"), None), settings)
+    return RunLog(folder, rows, runs[-1], epochs, next((row for row in rows if row["kind"] == "end"), None), settings)
 
 
 def read_rows(run_dir):
@@ -126,7 +126,7 @@ def read_run(run_dir):
 
 
 def compare(run_dirs):
-    """One line per run: test accuracy (or loss), passes saved, forward-only passes, seconds by phase. Returns Table."""
+    """One line per run: test accuracy (or loss), passes saved, forward-only passes, seconds by phase. Returns TextTable."""
     rows, names = [], names_of(run_dirs)
     for run_dir in run_dirs:
         _, epochs, _ = read_run(run_dir)
@@ -138,7 +138,7 @@ def compare(run_dirs):
         rows.append([names[run_dir], loss if last["accuracy"] is None else Share(last["accuracy"]), f"{100 * (1 - last['passes'] / finished):.1f} %",
                      f"{last['looks'] / finished:.2f}", *(f"{seconds[phase]:.2f}" for phase in SHOWN)])
     head = ["run", "accuracy", "passes saved", "looks", "select s", "train s", "score s", "evaluate s", "save s", "total s"]
-    return Table("", head, rows)
+    return TextTable("", head, rows)
 
 
 def names_of(run_dirs):

@@ -1,6 +1,6 @@
 """The tables and the picture of a scaling study."""
 
-from hpcfilter.study.report.form import Share, Table
+from hpcfilter.study.report.form import Share, TextTable
 from hpcfilter.study.report.runs import new_figure, save
 from hpcfilter.study.report.statistics import interval
 from hpcfilter.study.report.study import BYTES, PARTS, PHASES, bases, kind
@@ -11,12 +11,12 @@ NO_PARTS = "No parts: these runs have no rows of kind speed, or ran on a GPU wit
 
 
 def tables(points, target=None, fits=None):
-    """What a study has measured. points, target: of `study`. fits: ranks -> predict.Fit of measured allreduces. Returns a list of Table."""
+    """What a study has measured. points, target: of `study`. fits: ranks -> predict.Fit of measured allreduces. Returns a list of TextTable."""
     return [efficiency(points, target), breakdown(points), traffic(points, fits or {})]
 
 
 def efficiency(points, target=None):
-    """Samples per second, speed-up and efficiency. Returns Table."""
+    """Samples per second, speed-up and efficiency. Returns TextTable."""
     first, rows = bases(points), []
     for point in points:
         base = first[point.policy]
@@ -33,23 +33,23 @@ def efficiency(points, target=None):
         notes.append(f"Joules of: {', '.join(sorted(kinds))}.")
     if kind(points) == "mixed":
         notes.append("Neither weak nor strong: global batch and ranks vary together. Give the runs of one kind.")
-    return Table(", ".join(["Scaling", *filter(None, [kind(points)])]), head, rows, notes)
+    return TextTable(", ".join(["Scaling", *filter(None, [kind(points)])]), head, rows, notes)
 
 
 def breakdown(points):
-    """Where the time goes. Returns Table."""
+    """Where the time goes. Returns TextTable."""
     rows = [[point.policy, point.ranks, *(point.parts and 1e3 * point.parts[part] for part in (*PARTS, "other")),
              *(1e3 * point.phases[phase] for phase in PHASES)] for point in points]
     head = ["policy", "ranks", "input wait", "forward", "backward", "exposed comm.", "optimiser", "other", "selection", "rebalancing", "scoring",
             "evaluation", "checkpoint"]
     notes = ["Means over ranks. Exposed communication: the wait for the sums of the gradients after the backward pass. Scoring: what was seen "
              "in training brought home, and the looks at hidden samples."]
-    return Table("Milliseconds of a step (up to other), and of an epoch (from selection on)", head, rows,
+    return TextTable("Milliseconds of a step (up to other), and of an epoch (from selection on)", head, rows,
                  notes + [NO_PARTS] * any(point.parts is None for point in points))
 
 
 def traffic(points, fits):
-    """Bytes, and the allreduce of the gradients as modelled beside what of it was exposed. Returns Table."""
+    """Bytes, and the allreduce of the gradients as modelled beside what of it was exposed. Returns TextTable."""
     rows = []
     for point in points:
         fit, moved = fits.get(point.ranks), point.bytes
@@ -59,7 +59,7 @@ def traffic(points, fits):
                      1e3 * float(fit.seconds(per_step)) if fit and moved and point.ranks > 1 else None])
     head = ["policy", "ranks", "gradients, MB per step", "MB per epoch", "selection, KB per epoch", "observations, KB per epoch",
             "exposed comm., ms per step", "modelled allreduce, ms"]
-    return Table("Bytes moved, payload of one rank", head, rows, [
+    return TextTable("Bytes moved, payload of one rank", head, rows, [
         "Modelled: an allreduce of all gradients in one message, by a fit to measured allreduces on as many ranks; what the backward pass hides of "
         "it is not exposed, and waiting for slower ranks is exposed too."])
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from hpcfilter.study.report.charts import SCALE, Chart, View, axes, colour_bar, label, plain, short
-from hpcfilter.study.report.form import Table, number
+from hpcfilter.study.report.form import TextTable, number
 
 SETS = {"full": ("all samples", "var(--ink)", "solid"), "filtered": ("kept samples", "var(--kept)", "dash")}
 WIDE = 20  # times from the smallest to the largest loss of a plane from which on its colours are logarithmic
@@ -52,9 +52,9 @@ def planes(key, name, sets):
 
 
 def numbers(sets):
-    """What was measured of each set. sets: "full", "filtered" -> dict, of a Probe. Returns Table, without rows of which nobody knows anything."""
+    """What was measured of each set. sets: "full", "filtered" -> dict, of a Probe. Returns TextTable, without rows of which nobody knows anything."""
     rows = [[words, *map(say, sets.values())] for words, say in MEASURED]
-    return Table("", ["", *(SETS[which][0] for which in sets)], [row for row in rows if set(row[1:]) != {"-"}])
+    return TextTable("", ["", *(SETS[which][0] for which in sets)], [row for row in rows if set(row[1:]) != {"-"}])
 
 
 def _bundle(which, x, values):

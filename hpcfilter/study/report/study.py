@@ -29,7 +29,7 @@ class Point:
     nodes: int
     global_batch: int
     samples: int  # in the data set
-    records: list  # of Record
+    records: list  # of RunLog
     rate: Interval  # samples trained per second of TRAINING, over the runs
     epoch: Interval  # seconds of TRAINING per epoch, over the runs
     total: Interval  # seconds of everything per epoch, over the runs

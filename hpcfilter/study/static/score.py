@@ -56,9 +56,9 @@ def _score(config, path, stamp, output, comm):
         for _, y in network.forward_all(dataset.train, np.asarray(owned), LOOK_BATCH):
             network.score.add(y, network.features.last, network.classes)
         network.score.merge(comm)
-    seen, losses = network.look(dataset.train, np.asarray(owned), LOOK_BATCH)
+    seen, losses = network.infer(dataset.train, np.asarray(owned), LOOK_BATCH)
     if not network.score.needs_batches:
-        scores.observe(np.asarray(owned), seen)
+        scores.update(np.asarray(owned), seen)
     if not comm.max(int(np.isfinite(scores.importance).any() or np.isposinf(scores.importance).any())):
         raise on_all(f"score.name: {network.score.name} is not known after one look; it needs {network.score.warmup}, in a run with score.name = "
                      f"\"{network.score.name}\"")

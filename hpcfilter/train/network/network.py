@@ -120,15 +120,15 @@ class Network:
                 output, losses = self.forward(x, y)
                 check_losses(self.loss, losses, samples(x))
                 if not self.score.needs_passes:
-                    self.observe(output, y, losses)
+                    self.measure(output, y, losses)
         if new := sorted({name for name, _ in self.model.named_parameters()} - names):
             raise OwnCode(f"model: its first forward pass makes the parameters {', '.join(new[:4])}, which no optimiser would know; "
                           f"make all layers in __init__{place(type(self.model).forward)}")
 
-    def observe(self, output, y, losses):
-        """What is worth knowing of each sample of the batch that has just gone forward. Returns name -> tensor (b,), as `Score.observe`."""
+    def measure(self, output, y, losses):
+        """What is worth knowing of each sample of the batch that has just gone forward. Returns name -> tensor (b,), as `Score.measure`."""
         with code(f"score.name: {self.score.name} fails", self._theirs["score.name"], self.score):
-            return self.score.observe(output, y, losses, self.features and self.features.last, self.classes > 0)
+            return self.score.measure(output, y, losses, self.features and self.features.last, self.classes > 0)
 
     @contextmanager
     def evaluating(self):
@@ -142,11 +142,11 @@ class Network:
             for module, training in modes.items():
                 module.training = training
 
-    def look(self, split, index, batch):
+    def infer(self, rows, index, batch):
         """Forward pass over rows in eval mode. index: int64 (m,). Returns (observations: name -> numpy (m,), losses float32 (m,))."""
         seen = Seen(self.names)
-        for number, ((output, losses), y) in enumerate(self.forward_all(split, index, batch)):
-            seen.add(np.zeros(len(losses), np.int64), number, {**self.observe(output, y, losses), "loss": losses})
+        for number, ((output, losses), y) in enumerate(self.forward_all(rows, index, batch)):
+            seen.add(np.zeros(len(losses), np.int64), number, {**self.measure(output, y, losses), "loss": losses})
         columns = seen.rows()
         return {name: columns[name] for name in self.names if name != "loss"}, columns["loss"]
 

@@ -13,7 +13,7 @@ from benchmarks.evidence import resolved
 from benchmarks.evidence_plan import Plan, arms
 from benchmarks.evidence_table import against, at_equal_compute, evidence_tables
 from benchmarks.variants import packed
-from hpcfilter.base.settings import Source
+from hpcfilter.base.settings import Settings
 from hpcfilter.data import open_packed
 from hpcfilter.train.checks import check_run
 from hpcfilter.train.config import load
@@ -70,7 +70,7 @@ def test_validation_rows_come_from_training(source, tmp_path):
 
 def test_baselines_stand_in_every_plan(tmp_path):
     (tmp_path / "plan.toml").write_text(PLAN.format(config="run.toml"))
-    found = arms(Source(tmp_path / "plan.toml").validated(Plan))
+    found = arms(Settings(tmp_path / "plan.toml").validated(Plan))
     assert [(arm.name, arm.role, arm.epochs) for arm in found] == [
         ("all data", "full", 2), ("all data, 1 epochs", "short", 1), ("random 0.5", "random", 2), ("KAKURENBO 0.5", "policy", 2)]
     assert found[3].settings["filter"] == {"policy": "kakurenbo", "fraction": 0.4, "tau": 0.0}
@@ -80,7 +80,7 @@ def test_baselines_stand_in_every_plan(tmp_path):
 def test_the_plans_that_ship_are_valid(path, tmp_path, monkeypatch):
     """Every arm is a run that `train` takes."""
     monkeypatch.chdir(PLANS.parent.parent)
-    plan = Source(path).validated(Plan)
+    plan = Settings(path).validated(Plan)
     assert len({arm.folder for arm in arms(plan)}) == len(arms(plan)), "no two arms share a folder"
     for arm in arms(plan):
         (tmp_path / "run.toml").write_text(resolved(plan, {arm.data: "data.h5"}, SimpleNamespace(arm=arm, seed=0)).toml())

@@ -152,7 +152,7 @@ def test_two_sided_hides_the_hard_tail_only_after_a_while():
         values = np.arange(100, dtype=np.float32)
         if epoch >= 3:
             values[[95, 50]] = 0.5, 99.5  # 95 is learnt after all, 50 turns out to be hard
-        scores.observe(seen, {"value": values[seen]})
+        scores.update(seen, {"value": values[seen]})
     assert [len(row) for row in kept] == [80, 80, 80, 70, 71, 71] and kept[3].max() == 89
     assert 19 in kept[5] and 95 not in kept[5], "what is easy now is hidden as such"
     assert 50 in kept[5] and {94, 96} & set(kept[5]) == set()

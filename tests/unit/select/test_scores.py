@@ -50,7 +50,7 @@ def test_grand_is_the_norm_of_the_last_layers_gradient(tmp_path, digits, config,
     finally:
         sys.path.remove(str(tmp_path))
         del sys.modules["own_net"]
-    seen, _ = network.look(dataset.train, np.arange(6), 6)
+    seen, _ = network.infer(dataset.train, np.arange(6), 6)
     last = network.model[3]
     for i in range(6):
         x, y = network.tensors(*dataset.train.rows(np.array([i])))
@@ -68,7 +68,7 @@ def history(name, values, **parameters):
     scores = Scores(range(10, 13), 13, make_score(name, parameters, True, ""))
     rows = []
     for row in values:
-        scores.observe(np.arange(10, 13), {"value": np.asarray(row, np.float32)})
+        scores.update(np.arange(10, 13), {"value": np.asarray(row, np.float32)})
         rows.append(scores.importance.copy())
     return np.array(rows)
 
@@ -124,7 +124,7 @@ def test_a_value_that_is_not_finite_is_unknown_and_not_remembered():
 
 def test_of_repeated_observations_the_last_one_counts():
     scores = Scores(range(5), 5, make_score("aum", {}, True, ""))
-    scores.observe(np.array([3, 1, 3, 3]), {"value": np.array([9, 1, 8, 7], np.float32), "correct": np.array([True, True, False, False])})
+    scores.update(np.array([3, 1, 3, 3]), {"value": np.array([9, 1, 8, 7], np.float32), "correct": np.array([True, True, False, False])})
     assert np.array_equal(scores.importance, [np.nan, 1, np.nan, 7, np.nan], equal_nan=True)
     assert scores.seen.tolist() == [0, 1, 0, 3, 0] and scores.correct.tolist() == [False, True, False, False, False]
 
@@ -135,11 +135,11 @@ def test_what_is_saved_goes_on_as_before(name):
     first = Scores(range(2, 9), 20, score)
     rng = np.random.default_rng(1)
     for _ in range(12):
-        first.observe(np.arange(2, 9), {"value": rng.random(7).astype(np.float32)})
+        first.update(np.arange(2, 9), {"value": rng.random(7).astype(np.float32)})
     second = Scores(range(2, 9), 20, score)
     second.restore(first.columns())
     for scores in (first, second):
-        scores.observe(np.arange(2, 9), {"value": np.linspace(0, 1, 7, dtype=np.float32)})
+        scores.update(np.arange(2, 9), {"value": np.linspace(0, 1, 7, dtype=np.float32)})
     for column, array in first.columns().items():
         assert np.array_equal(array, second.columns()[column], equal_nan=True), column
     with pytest.raises(KeyError, match="got the columns"):

@@ -72,13 +72,13 @@ def as_train(path, steps, comm):
         selection, (losses, logits) = selector.select(epoch), shows(epoch, labels)
 
         def seen(index, losses=losses, logits=logits):
-            columns = score.observe(logits[index], torch.from_numpy(labels[index]), losses[index])
+            columns = score.measure(logits[index], torch.from_numpy(labels[index]), losses[index])
             return {name: tensor.numpy() for name, tensor in columns.items()}
 
         own = np.asarray(selector.scores.owned)[selection.keep]
         selector.take(selection, {**seen(own), "index": own, "step": steps[epoch][own]}, steps[epoch].max() + 1)
         hidden = selector.hidden(selection)
-        selector.look(hidden, seen(hidden))
+        selector.refresh(hidden, seen(hidden))
         rows.append((selection.keep, selection.weight, selection.lr_scale, selection.refresh))
     return rows
 

@@ -12,7 +12,7 @@ from hpcfilter.base.errors import InputError
 from hpcfilter.cli import main
 from hpcfilter.jobs.machine import load_machine
 from hpcfilter.study.predict import Fit, Link
-from hpcfilter.study.report import Table, fits, proposal, read_results, results_tables, scaling_tables, study
+from hpcfilter.study.report import TextTable, fits, proposal, read_results, results_tables, scaling_tables, study
 from hpcfilter.study.report.form import Interval, Share, number, word
 from hpcfilter.study.report.proposal import at_scale, node_hours, walltimes
 from hpcfilter.study.report.statistics import interval, quotient
@@ -185,7 +185,7 @@ def test_runs_of_other_data_are_refused(tmp_path, capsys):
 
 
 def test_forms():
-    table = Table("T", ["name", "x"], [["a|b<i>", Interval(1234.5678, 2.0)], ["c,d", None]], ["note"])
+    table = TextTable("T", ["name", "x"], [["a|b<i>", Interval(1234.5678, 2.0)], ["c,d", None]], ["note"])
     assert "a\\|b&lt;i>" in table.markdown() and table.markdown().startswith("## T")
     assert list(csv.reader(table.csv().splitlines())) == [["table", "name", "x", "x ±"], ["T", "a|b<i>", "1234.5678", "2.0"], ["T", "c,d", "", ""]]
     assert table.text().splitlines()[2] == "a|b<i>  1,235 ± 2"

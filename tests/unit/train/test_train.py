@@ -205,7 +205,7 @@ def test_a_score_run_leaves_no_trace(tmp_path, digits, config):
     network.model.train()
     network.model[2].eval()  # a part that its owner has frozen
     before, modes = network.digest(), [module.training for module in network.model.modules()]
-    first, _ = network.look(dataset.train, np.arange(300), 64)
-    second, _ = network.look(dataset.train, np.arange(300), 300)
+    first, _ = network.infer(dataset.train, np.arange(300), 64)
+    second, _ = network.infer(dataset.train, np.arange(300), 300)
     assert network.digest() == before and [module.training for module in network.model.modules()] == modes
     assert np.allclose(first["value"], second["value"], atol=1e-5), "the score does not depend on the batch"  # D1
