@@ -94,10 +94,15 @@ def _meant(name, wanted):
 
 
 def listed(names, most=12):
-    """Names for a person: the first few, and how many more there are."""
+    """Names for a person: the first few, and how many more there are. A long one loses its middle: of a path, the end says which file it is."""
     names = [str(name) for name in names]
     more = f" and {len(names) - most:,} more" if len(names) > most else ""
-    return ", ".join(" ".join(name.split())[:80] for name in names[:most]) + more
+    return ", ".join(_short(" ".join(name.split())) for name in names[:most]) + more
+
+
+def _short(name, most=80):
+    half = (most - 3) // 2
+    return name if len(name) <= most else f"{name[:half]}...{name[-half:]}"
 
 
 def in_order(names):
