@@ -14,20 +14,25 @@ CASES = {
     "growth": "cost of one threshold as keys and ranks grow, beside a model carried to 27,648 ranks",
     "conformance": "every policy against every law, as a table",
     "staleness": "KAKURENBO with cheaper refreshes: how stale the scores become, and what that does",
-    "leaving": "seconds until a job ends whose rank fails or hangs, and until it has saved when it is told to leave",
+    "leaving": "seconds until a job ends whose rank fails or hangs, and until it has saved when it is told "
+               "to leave",
     "checkpoint": "what saving costs, and what equal bits on three ranks and more cost",
-    "faults": "ranks killed at random again and again: every checkpoint readable, every resumed run equal bits",
+    "faults": "ranks killed at random again and again: every checkpoint readable, "
+              "every resumed run equal bits",
     "corruption": "single corruptions of checkpoints, packed data and tables: how many are detected",
-    "reader": "filtered, shuffled rows against np.take from memory and the ways of h5py; bytes from a cold disk",
+    "reader": "filtered, shuffled rows against np.take from memory and the ways of h5py; "
+              "bytes from a cold disk",
     "loop": "training without a filter against a minimal hand-written Horovod loop",
     "epoch": "the time of an epoch in which a share of the samples is hidden",
     "scoring": "samples per second of scoring against training",
     "allreduce": "what an allreduce costs; the alpha-beta model fitted to it and carried to 27,648 ranks",
     "scaling": "a study of several numbers of ranks, weak and strong, with and without a filter",
     "goals": "the goals of speed beside what was measured, for the pages of docs/",
-    "evidence": "policies, fractions, batch sizes and seeds from a plan, beside all data, a shortened schedule and random choice",
+    "evidence": "policies, fractions, batch sizes and seeds from a plan, beside all data, "
+                "a shortened schedule and random choice",
     "screenshot": "the page of runs as a headless browser shows it, by day, by night, on a phone",
-    "digests": "digests of selection, batches and weights of runs of every kind, to compare before and after a change",
+    "digests": "digests of selection, batches and weights of runs of every kind, to compare before and after "
+               "a change",
     "order": "cost of the epoch's order: keyed bijection against a permutation array",
 }
 

@@ -1,5 +1,5 @@
-"""The conformance suite as a table: every policy, its variants, and some with all the guards, against every law, in both orders, on 1, 2, 3, 4 and 8
-simulated ranks. Exits with 1 when a law is broken."""
+"""The conformance suite as a table: every policy, its variants, and some with all the guards, against every
+law, in both orders, on 1, 2, 3, 4 and 8 simulated ranks. Exits with 1 when a law is broken."""
 
 import argparse
 import sys

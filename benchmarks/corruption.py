@@ -1,4 +1,5 @@
-"""Single corruptions of the files that a run relies on, one at a time: how many are detected before anything of the file is used.
+"""Single corruptions of the files that a run relies on, one at a time: how many are detected before
+anything of the file is used.
 
     bit flip     one bit at a random place of a random file
     truncation   a random file cut to a random length
@@ -50,12 +51,15 @@ def main(words):
     parser.add_argument("--output", default="benchmarks/results/corruption.jsonl")
     words = parser.parse_args(words)
     with tempfile.TemporaryDirectory() as folder:
-        cells = {(target.name, kind): counts for target in targets(Path(folder)) for kind, counts in corrupt(target, words.count, words.seed).items()}
-    print(f"{'target':18} {'corruption':12} {'tried':>6} " + " ".join(f"{outcome:>8}" for outcome in OUTCOMES))
+        cells = {(target.name, kind): counts for target in targets(Path(folder))
+                 for kind, counts in corrupt(target, words.count, words.seed).items()}
+    print(f"{'target':18} {'corruption':12} {'tried':>6} "
+          + " ".join(f"{outcome:>8}" for outcome in OUTCOMES))
     for (name, kind), counts in cells.items():
-        write(words.output, "corruption", {"target": name, "corruption": kind, "seed": words.seed}, tried=counts.total(),
-              **{outcome: counts[outcome] for outcome in OUTCOMES})
-        print(f"{name:18} {kind:12} {counts.total():6} " + " ".join(f"{counts[outcome]:8}" for outcome in OUTCOMES))
+        write(words.output, "corruption", {"target": name, "corruption": kind, "seed": words.seed},
+              tried=counts.total(), **{outcome: counts[outcome] for outcome in OUTCOMES})
+        print(f"{name:18} {kind:12} {counts.total():6} "
+              + " ".join(f"{counts[outcome]:8}" for outcome in OUTCOMES))
     total = sum(cells.values(), Counter())
     print(f"{'all':31} {total.total():6} " + " ".join(f"{total[outcome]:8}" for outcome in OUTCOMES))
     sys.exit(0 if total["detected"] == total.total() else 1)
@@ -70,40 +74,49 @@ def targets(folder):
 
 def packed(folder):
     rng = np.random.default_rng(0)
-    np.savez(folder / "source.npz", x=rng.integers(0, 256, (ROWS, 96, 96), dtype=np.uint8), y=rng.integers(0, 10, ROWS))
+    np.savez(folder / "source.npz", x=rng.integers(0, 256, (ROWS, 96, 96), dtype=np.uint8),
+             y=rng.integers(0, 10, ROWS))
     pack(folder / "source.npz", folder / "packed.h5")
-    return Target("packed data", [folder / "packed.h5"], lambda: open_packed(folder / "packed.h5").check(0, 1, verify=True))
+    return Target("packed data", [folder / "packed.h5"],
+                  lambda: open_packed(folder / "packed.h5").check(0, 1, verify=True))
 
 
 def tables(folder):
     """A table of scores and one of a selection; the ones swapped in belong to another data set."""
     rng = np.random.default_rng(0)
     for name, columns, about in (("scores", {"importance": rng.random(ROWS, np.float32)}, {"score": "loss"}),
-                                 ("selection", {"keep": np.ones(ROWS, np.uint8), "weight": np.ones(ROWS, np.float32)}, {"kept": ROWS})):
+                                 ("selection", {"keep": np.ones(ROWS, np.uint8),
+                                                "weight": np.ones(ROWS, np.float32)}, {"kept": ROWS})):
         paths = {data: folder / f"{name} of {data}.h5" for data in ("this", "that")}
         for data, path in paths.items():
-            write_table(path, ROWS, {column: (values.dtype, [values]) for column, values in columns.items()}, {**about, "data": data})
-        yield Target(f"table of {name}", [paths["this"]],
-                     lambda path=paths["this"], names=tuple(columns): read_given(path, names, range(ROWS), ROWS, "this"), (paths["that"],))
+            write_table(path, ROWS, {column: (values.dtype, [values]) for column, values in columns.items()},
+                        {**about, "data": data})
+        yield Target(f"table of {name}", [paths["this"]], lambda path=paths["this"],
+                     names=tuple(columns): read_given(path, names, range(ROWS), ROWS, "this"),
+                     (paths["that"],))
 
 
 def checkpoints(folder):
-    """A checkpoint of the end of an epoch, and one of inside an epoch; what is swapped in is from a run of another seed."""
+    """A checkpoint of the end of an epoch, and one of inside an epoch; what is swapped in is from
+    a run of another seed."""
     pack("digits", folder / "digits.h5")
-    (folder / "run.toml").write_text(f'[data]\npath = "{folder / "digits.h5"}"\n[model]\nwidth = 4\n[train]\nepochs = 2\nglobal_batch = 120\n')
+    (folder / "run.toml").write_text(f'[data]\npath = "{folder / "digits.h5"}"\n[model]\nwidth = 4\n[train]\n'
+                                     'epochs = 2\nglobal_batch = 120\n')
     for seed in (0, 1):
         train(1, folder / "run.toml", folder / f"run{seed}", {"seed": seed, "train.epochs": 1}, TIMEOUT)
         # A deadline that has passed: the run leaves inside the second epoch.
-        train(1, folder / "run.toml", folder / f"run{seed}", {"seed": seed}, TIMEOUT, resume=True, HPCFILTER_DEADLINE="1")
+        train(1, folder / "run.toml", folder / f"run{seed}", {"seed": seed}, TIMEOUT, resume=True,
+              HPCFILTER_DEADLINE="1")
     for this in generations(folder / "run0" / "checkpoints"):
         that = folder / "run1" / "checkpoints" / this.name
         files = sorted(this.iterdir())
-        yield Target(f"{'end' if ends_epoch(this) else 'inside'} of an epoch", files, lambda this=this: read_stamp(this),
-                     tuple(that / file.name for file in files))
+        yield Target(f"{'end' if ends_epoch(this) else 'inside'} of an epoch", files,
+                     lambda this=this: read_stamp(this), tuple(that / file.name for file in files))
 
 
 def corrupt(target, count, seed):
-    """Try `count` random corruptions of a target, and those of which there is one for each file. Returns corruption -> Counter of outcomes."""
+    """Try `count` random corruptions of a target, and those of which there is one for each file. Returns
+    corruption -> Counter of outcomes."""
     if outcome(target) != "silent":
         raise InputError(f"{target.name}: cannot be read uncorrupted: {outcome(target)}")
     rng, cells = random.Random(f"{seed} {target.name}"), {}

@@ -1,6 +1,8 @@
-"""make demo: pack a data set, train it on two real ranks with and without a filter, and say in words what the filter saved and cost.
+"""make demo: pack a data set, train it on two real ranks with and without a filter, and say in words what
+the filter saved and cost.
 
-Each training is repeated with several seeds, so that a difference can be told from the noise of a seed. All of them run in one launch.
+Each training is repeated with several seeds, so that a difference can be told from the noise of a seed. All
+of them run in one launch.
 """
 
 import argparse
@@ -23,8 +25,8 @@ from hpcfilter.study.report import compare, page, picture, read_run
 
 RUNS = Path(__file__).parent.parent / "jobs" / "runs"
 TIMEOUT = 3600  # seconds for all trainings, or for the probe
-PROBE = ("--what", "map,curvature,slices", "--samples", 2000, "--eigenvalues", 2, "--probes", 8, "--batch", 512,
-         "--points", 21, "--grid", 9)
+PROBE = ("--what", "map,curvature,slices", "--samples", 2000, "--eigenvalues", 2, "--probes", 8,
+         "--batch", 512, "--points", 21, "--grid", 9)
 
 
 def main(words):
@@ -52,11 +54,14 @@ def main(words):
 
 def _parsed(words):
     parser = argparse.ArgumentParser(prog="python -m benchmarks demo", description=__doc__)
-    parser.add_argument("--data", default="digits", help="digits, a packed file, or anything that `hpcfilter pack` reads")
+    parser.add_argument("--data", default="digits",
+                        help="digits, a packed file, or anything that `hpcfilter pack` reads")
     parser.add_argument("--ranks", type=int, default=2)
     parser.add_argument("--epochs", type=int, help="default: 30 for digits, 5 for other data")
-    parser.add_argument("--seeds", type=int, default=3, help="how often each training is repeated (default 3)")
-    parser.add_argument("--probe", action="store_true", help="measure the landscape of the loss, too; it takes longer than the rest")
+    parser.add_argument("--seeds", type=int, default=3,
+                        help="how often each training is repeated (default 3)")
+    parser.add_argument("--probe", action="store_true",
+                        help="measure the landscape of the loss, too; it takes longer than the rest")
     parser.add_argument("--folder", type=Path, default=Path("runs/demo"), help="everything is left there")
     parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--packed", type=Path, help=argparse.SUPPRESS)
@@ -68,8 +73,8 @@ def _plan(words):
     how_long = "about 40 seconds on two idle cores" if words.data == "digits" and not words.epochs else \
         "how long depends on the data; each training says what it took"
     probe = "; then a probe of the landscape, about half a minute more" if words.probe else ""
-    return (f"demo: {2 * words.seeds} short trainings of {words.data} on {words.ranks} real ranks, {words.seeds} without a filter and "
-            f"{words.seeds} with one: {how_long}{probe}.")
+    return (f"demo: {2 * words.seeds} short trainings of {words.data} on {words.ranks} real ranks, "
+            f"{words.seeds} without a filter and {words.seeds} with one: {how_long}{probe}.")
 
 
 def _train_all(words):
@@ -79,7 +84,8 @@ def _train_all(words):
     comm, dataset = world(), open_packed(words.packed)
     config, settings = _settings(words, dataset)
     policies = ("none", filtering(words.data, dataset))
-    for number, (seed, policy) in enumerate(((seed, policy) for seed in range(words.seeds) for policy in policies), 1):
+    for number, (seed, policy) in enumerate(((seed, policy) for seed in range(words.seeds)
+                                             for policy in policies), 1):
         folder = folder_of(words.folder, policy, seed)
         comm.on_first(lambda folder=folder: shutil.rmtree(folder, ignore_errors=True))
         start = time.perf_counter()
@@ -91,8 +97,8 @@ def _train_all(words):
                 print(f"benchmarks demo: {error}", file=sys.stderr, flush=True)
             sys.exit(2)
         if comm.rank == 0:
-            print(f"training {number} of {2 * words.seeds}: {'no filter' if policy == 'none' else policy}, seed {seed}: "
-                  f"{_reached(folder)}, {time.perf_counter() - start:.1f} s", flush=True)
+            print(f"training {number} of {2 * words.seeds}: {'no filter' if policy == 'none' else policy}, "
+                  f"seed {seed}: {_reached(folder)}, {time.perf_counter() - start:.1f} s", flush=True)
     comm.close()
 
 
@@ -105,7 +111,8 @@ def _reached(folder):
 
 
 def _settings(words, dataset):
-    """(run config, list of "a.b=value"). The small CNN wants images of 8 x 8 and more; all else is trained by the MLP."""
+    """(run config, list of "a.b=value"). The small CNN wants images of 8 x 8 and more; all else
+    is trained by the MLP."""
     settings = [f"data.path={words.packed}"]
     if words.data != "digits":
         settings += ["data.augment=none", "train.epochs=5"]
@@ -128,7 +135,8 @@ def folder_of(folder, policy, seed):
 
 def _probe(ranks, run_dir):
     print("\nmeasuring the landscape of the loss ...", flush=True)
-    done = run_local(ranks, ["-m", "hpcfilter", "probe", run_dir, *PROBE], TIMEOUT, capture=True, OMP_NUM_THREADS="1")
+    done = run_local(ranks, ["-m", "hpcfilter", "probe", run_dir, *PROBE], TIMEOUT, capture=True,
+                     OMP_NUM_THREADS="1")
     if done.returncode:
         raise InputError(f"the probe ended with {done.returncode}: {done.stderr.strip()}")
 
@@ -138,5 +146,6 @@ def packed(data, folder):
     if data != "digits" and is_packed(data):
         return data
     about = pack(data, folder / "data.h5", replace=True)
-    print(f"{folder / 'data.h5'}: {about['rows']['train']} training and {about['rows']['test']} test rows of {about['name']}")
+    print(f"{folder / 'data.h5'}: {about['rows']['train']} training and {about['rows']['test']} test rows of "
+          f"{about['name']}")
     return folder / "data.h5"

@@ -1,10 +1,12 @@
-"""Does filtering help? Policies x fractions x batch sizes x seeds from a TOML plan, always beside all data, a shortened schedule and random choice.
+"""Does filtering help? Policies x fractions x batch sizes x seeds from a TOML plan, always beside all data, a
+shortened schedule and random choice.
 
     python -m benchmarks evidence benchmarks/plans/fashion_mnist.toml --source fashion_mnist.h5
 
-Runs stay in the folder; a second call goes on where the first was stopped, and refuses runs of other settings. Interrupted once, it lets the runs
-that are under way finish. The compute of a run is its training passes (twice those of fresh extrapolation) and a third of its forward-only ones,
-against the full schedule; the seconds hold scoring, selection and checkpoints, on a machine that runs as many at a time as it has cores.
+Runs stay in the folder; a second call goes on where the first was stopped, and refuses runs of other
+settings. Interrupted once, it lets the runs that are under way finish. The compute of a run is its training
+passes (twice those of fresh extrapolation) and a third of its forward-only ones, against the full schedule;
+the seconds hold scoring, selection and checkpoints, on a machine that runs as many at a time as it has cores.
 """
 
 import argparse
@@ -41,10 +43,12 @@ class Job(NamedTuple):
 
 
 def main(words):
-    parser = argparse.ArgumentParser(prog="python -m benchmarks evidence", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(prog="python -m benchmarks evidence", description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("plan", help="TOML file, see benchmarks/plans")
     parser.add_argument("--source", required=True, help="HDF5 file with train and test")
-    parser.add_argument("--folder", default="runs/evidence", help="where the runs are kept (default runs/evidence)")
+    parser.add_argument("--folder", default="runs/evidence",
+                        help="where the runs are kept (default runs/evidence)")
     parser.add_argument("--jobs", type=int, help="runs at a time (default: as many as the cores hold)")
     parser.add_argument("--only", default="", help="only arms whose name, data or batch size holds this word")
     parser.add_argument("--table", action="store_true", help="start nothing, show what is there")
@@ -52,7 +56,8 @@ def main(words):
     words = parser.parse_args(words)
     plan = Settings(words.plan, what="plan").validated(Plan)
     name = Path(words.plan).stem
-    jobs = [Job(arm, seed, Path(words.folder) / name / arm.folder / f"seed-{seed}") for seed in range(plan.seeds) for arm in arms(plan)
+    jobs = [Job(arm, seed, Path(words.folder) / name / arm.folder / f"seed-{seed}")
+            for seed in range(plan.seeds) for arm in arms(plan)
             if words.only in f"{arm.data} {arm.batch} {arm.name}"]
     if not words.table:
         run_all(plan, words, jobs)
@@ -62,11 +67,13 @@ def main(words):
         put(words.output or f"benchmarks/results/evidence_{name}.jsonl", results)
     print("\n\n".join(table.text() for table in evidence_tables(results)))
     if failed := [job.folder for job in jobs if (job.folder / "FAILED").exists()]:
-        raise InputError(f"{len(failed)} runs have failed; why stands in {failed[0]}/FAILED; remove it to try again")
+        raise InputError(f"{len(failed)} runs have failed; why stands in {failed[0]}/FAILED; "
+                         "remove it to try again")
 
 
 def run_all(plan, words, jobs):
-    """Train what is not trained yet, seed by seed, so that at any time all arms have about as many; then probe the first seeds."""
+    """Train what is not trained yet, seed by seed, so that at any time all arms have about as many; then
+    probe the first seeds."""
     files = {name: packed(words.source, name, Path(words.folder) / "data") for name in plan.data}
     for job in jobs:
         check_settings(job, resolved(plan, files, job))
@@ -93,7 +100,8 @@ def run_all(plan, words, jobs):
 
 
 def once(plan, files, job):
-    """Train one run, or the rest of it, and probe it if the plan says so. A run that fails is not tried again."""
+    """Train one run, or the rest of it, and probe it if the plan says so. A run that fails
+    is not tried again."""
     if (job.folder / "FAILED").exists():
         return
     job.folder.mkdir(parents=True, exist_ok=True)
@@ -101,14 +109,16 @@ def once(plan, files, job):
     config.write_text(resolved(plan, files, job).toml())
     if not (job.folder / "DONE").exists():
         try:
-            train(plan.ranks, config, job.folder, {}, timeout=7200, resume=(job.folder / "metrics.jsonl").exists(), OMP_NUM_THREADS="1")
+            train(plan.ranks, config, job.folder, {}, timeout=7200,
+                  resume=(job.folder / "metrics.jsonl").exists(), OMP_NUM_THREADS="1")
         except InputError as error:
             (job.folder / "FAILED").write_text(f"{error}\n")
             print(f"{job.folder}: failed", flush=True)
             return
         print(f"{job.folder}: accuracy {100 * read_run(job.folder)[2]['accuracy']:.2f} %", flush=True)
     if job.seed < plan.probed and not (job.folder / "probed").exists():
-        done = run_local(plan.ranks, ["-m", "hpcfilter", "probe", job.folder, *plan.probe], timeout=7200, capture=True, OMP_NUM_THREADS="1")
+        done = run_local(plan.ranks, ["-m", "hpcfilter", "probe", job.folder, *plan.probe], timeout=7200,
+                         capture=True, OMP_NUM_THREADS="1")
         if done.returncode:
             print(f"{job.folder}: not probed: {done.stderr.strip()}", flush=True)
         else:
@@ -117,8 +127,9 @@ def once(plan, files, job):
 
 def resolved(plan, files, job):
     """The run config of a job."""
-    settings = {"seed": job.seed, "data.path": str(files[job.arm.data]), "data.verify": False, "train.epochs": job.arm.epochs,
-                "train.global_batch": job.arm.batch, **plan.set, **job.arm.settings}
+    settings = {"seed": job.seed, "data.path": str(files[job.arm.data]), "data.verify": False,
+                "train.epochs": job.arm.epochs, "train.global_batch": job.arm.batch, **plan.set,
+                **job.arm.settings}
     return load(plan.config, [f"{key}={_word(value)}" for key, value in settings.items()])
 
 
@@ -126,7 +137,8 @@ def check_settings(job, config):
     """Raise InputError when the folder of a job holds a run of other settings."""
     there = job.folder / "config.toml"
     if there.exists() and load(there).toml() != config.toml():
-        raise InputError(f"{there}: is of a run with other settings than the plan has now; remove the folder, or give another --folder")
+        raise InputError(f"{there}: is of a run with other settings than the plan has now; "
+                         "remove the folder, or give another --folder")
 
 
 def _word(value):
@@ -144,33 +156,42 @@ def put(path, results):
 
 
 def record(name, plan, arm, jobs):
-    """The JSON line of one arm, over its finished runs in the order of the seeds. Returns it, or None when none has finished or failed."""
+    """The JSON line of one arm, over its finished runs in the order of the seeds. Returns it, or None when
+    none has finished or failed."""
     failed = sum((job.folder / "FAILED").exists() for job in jobs)
     jobs = [job for job in jobs if (job.folder / "DONE").exists()]
     if not jobs and not failed:
         return None
     runs = [read_run(job.folder) for job in jobs]
-    seconds = [sum(row["seconds"]["total"] - row["seconds"]["evaluate"] for row in epochs) for _, epochs, _ in runs]
-    values = {"accuracy": [end["accuracy"] for _, _, end in runs], "worst_class": [end["worst_class"] for _, _, end in runs],
-              "passes": [end["passes"] / plan.epochs for _, _, end in runs], "looks": [end["looks"] / plan.epochs for _, _, end in runs],
-              "seconds": seconds, "core_seconds": [sum(row.get("core_seconds", 0) for row in read_rows(job.folder)) for job in jobs]}
+    seconds = [sum(row["seconds"]["total"] - row["seconds"]["evaluate"] for row in epochs)
+               for _, epochs, _ in runs]
+    values = {"accuracy": [end["accuracy"] for _, _, end in runs],
+              "worst_class": [end["worst_class"] for _, _, end in runs],
+              "passes": [end["passes"] / plan.epochs for _, _, end in runs],
+              "looks": [end["looks"] / plan.epochs for _, _, end in runs], "seconds": seconds, "core_seconds":
+              [sum(row.get("core_seconds", 0) for row in read_rows(job.folder)) for job in jobs]}
     double = 1 + (arm.settings.get("pass.extrapolate.direction") == "fresh")
-    values["compute"] = [double * passes + LOOK * looks for passes, looks in zip(values["passes"], values["looks"], strict=True)]
-    parameters = {"plan": name, "data": arm.data, "batch": arm.batch, "arm": arm.name, "role": arm.role, "epochs": arm.epochs,
-                  "settings": arm.settings}
-    return result("evidence", parameters, ranks=plan.ranks, seeds=[job.seed for job in jobs], failed=failed, unit="shares, seconds", **values,
-                  landscape=landscape([job.folder / "probe.h5" for job in jobs if (job.folder / "probed").exists()]),
+    values["compute"] = [double * passes + LOOK * looks
+                         for passes, looks in zip(values["passes"], values["looks"], strict=True)]
+    parameters = {"plan": name, "data": arm.data, "batch": arm.batch, "arm": arm.name, "role": arm.role,
+                  "epochs": arm.epochs, "settings": arm.settings}
+    return result("evidence", parameters, ranks=plan.ranks, seeds=[job.seed for job in jobs], failed=failed,
+                  unit="shares, seconds",
+                  **values, landscape=landscape([job.folder / "probe.h5"
+                                                 for job in jobs if (job.folder / "probed").exists()]),
                   trained_at=sorted({str(run["commit"]) for run, _, _ in runs}))
 
 
 def landscape(paths):
-    """What probes say: set -> number -> values of the seeds. paths: of probe.h5 files, of one arm. Empty without any."""
+    """What probes say: set -> number -> values of the seeds. paths: of probe.h5 files, of one
+    arm. Empty without any."""
     found = {}
     for probe in map(read_probe, paths):
         for name, part in probe.sets.items():
             lines = part.get("slice1d", {})
             numbers = {**part, "eigenvalue": part["eigenvalues"][0] if "eigenvalues" in part else None,
-                       **({"minima": lines["minima"].mean(), "roughness": lines["roughness"].mean()} if "minima" in lines else {})}
+                       **({"minima": lines["minima"].mean(), "roughness": lines["roughness"].mean()}
+                          if "minima" in lines else {})}
             for key in SHAPE:
                 if numbers.get(key) is not None:
                     found.setdefault(name, {}).setdefault(key, []).append(float(numbers[key]))

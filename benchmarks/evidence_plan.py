@@ -1,4 +1,5 @@
-"""The plan of the evidence: which arms are compared. The baselines stand in every plan, whether it names them or not."""
+"""The plan of the evidence: which arms are compared. The baselines stand in every plan, whether
+it names them or not."""
 
 from typing import Annotated, Any, NamedTuple
 
@@ -18,7 +19,8 @@ class Policy(Table):
     set: dict[str, Any] = Field({})
     data: list[str] | None = None  # only with these
     batch: list[int] | None = None
-    epochs: list[int] | None = None  # one number per fraction, for more epochs at no more compute than all data take
+    # one number per fraction, for more epochs at no more compute than all data take
+    epochs: list[int] | None = None
 
 
 class Plan(Table):
@@ -58,19 +60,23 @@ def arms(plan):
     for data in plan.data:
         for batch in plan.batch:
             def arm(name, role, filter, epochs=plan.epochs, more=None, data=data, batch=batch):
-                found.append(Arm(data, batch.size, name, role, epochs, {**batch.set, **(more or {}), "filter": filter}))
+                found.append(Arm(data, batch.size, name, role, epochs,
+                                 {**batch.set, **(more or {}), "filter": filter}))
 
             arm("all data", "full", {"policy": "none"})
             for fraction in plan.fractions if plan.baselines else ():
                 epochs = round(plan.epochs * (1 - fraction))
-                warmup = {key: value * epochs / plan.epochs for key, value in {**plan.set, **batch.set}.items() if key == "schedule.warmup_epochs"}
+                warmup = {key: value * epochs / plan.epochs
+                          for key, value in {**plan.set, **batch.set}.items()
+                          if key == "schedule.warmup_epochs"}
                 arm(f"all data, {epochs} epochs", "short", {"policy": "none"}, epochs, warmup)
             for fraction in plan.fractions if plan.baselines else ():
                 arm(f"random {fraction:g}", "random", {"policy": "random", "fraction": fraction})
             for policy in plan.policy:
                 if data in (policy.data or [data]) and batch.size in (policy.batch or [batch.size]):
                     for number, (name, filter) in enumerate(_expanded(policy, plan.fractions)):
-                        arm(name, "policy", filter, policy.epochs[number] if policy.epochs else plan.epochs, policy.set)
+                        arm(name, "policy", filter,
+                            policy.epochs[number] if policy.epochs else plan.epochs, policy.set)
     return found
 
 
@@ -78,5 +84,6 @@ def _expanded(policy, fractions):
     """(name, filter) for each fraction; one alone when no value of the filter is a list."""
     if not any(isinstance(value, list) for value in policy.filter.values()):
         return [(policy.name, policy.filter)]
-    return [(f"{policy.name} {fraction:g}", {key: value[number] if isinstance(value, list) else value for key, value in policy.filter.items()})
+    return [(f"{policy.name} {fraction:g}", {key: value[number] if isinstance(value, list) else value
+                                             for key, value in policy.filter.items()})
             for number, fraction in enumerate(fractions)]

@@ -1,7 +1,8 @@
-"""`hpcfilter train` without a filter against the minimal Horovod loop of benchmarks/minimal.py, whole runs in turns: same network, batches, ranks.
+"""`hpcfilter train` without a filter against the minimal Horovod loop of benchmarks/minimal.py, whole runs in
+turns: same network, batches, ranks.
 
-Seconds of an epoch are those of selection, training and what follows it to the next selection, without evaluation and checkpoint, which the minimal
-loop has not. The first epoch of each run is left out.
+Seconds of an epoch are those of selection, training and what follows it to the next selection, without
+evaluation and checkpoint, which the minimal loop has not. The first epoch of each run is left out.
 """
 
 import argparse
@@ -32,19 +33,23 @@ def main(words):
         seconds = measure(words, Path(folder))
     ratios = [least / ours for least, ours in zip(seconds["minimal"], seconds["hpcfilter"], strict=True)]
     ratio = spread(ratios)
-    write(words.output, "loop", {"data": Path(words.data).name, "epochs": words.epochs, "settings": words.settings}, ranks=words.ranks,
+    write(words.output, "loop", {"data": Path(words.data).name, "epochs": words.epochs,
+                                 "settings": words.settings}, ranks=words.ranks,
           repetitions=words.repetitions, unit="seconds per epoch", seconds=seconds, ratio=ratio)
-    print(f"minimal / hpcfilter: {ratio['median']:.3f} ({ratio['min']:.3f} to {ratio['max']:.3f}), of {words.repetitions} pairs of runs")
+    print(f"minimal / hpcfilter: {ratio['median']:.3f} ({ratio['min']:.3f} to {ratio['max']:.3f}), "
+          f"of {words.repetitions} pairs of runs")
 
 
 def measure(words, folder):
     """name -> the mean seconds per epoch of each run."""
-    settings = {"data.path": words.data, "data.augment": "none", "filter": '{policy="none"}', "train.epochs": words.epochs, "data.verify": "false",
-                "schedule.name": "constant", "schedule.warmup_epochs": 0}
+    settings = {"data.path": words.data, "data.augment": "none", "filter": '{policy="none"}',
+                "train.epochs": words.epochs, "data.verify": "false", "schedule.name": "constant",
+                "schedule.warmup_epochs": 0}
     settings.update(setting.split("=", 1) for setting in words.settings)
     config = folder / "run.toml"
     config.write_text(load(words.config, [f"{key}={value}" for key, value in settings.items()]).toml())
-    ways = {"minimal": lambda number: minimal(words, config), "hpcfilter": lambda number: ours(words, config, folder / f"run{number}")}
+    ways = {"minimal": lambda number: minimal(words, config),
+            "hpcfilter": lambda number: ours(words, config, folder / f"run{number}")}
     seconds = {name: [] for name in ways}
     for number in range(words.repetitions):
         for name in list(ways)[:: -1 if number % 2 else 1]:
@@ -55,7 +60,8 @@ def measure(words, folder):
 
 
 def minimal(words, config):
-    done = run_local(words.ranks, ["-m", "benchmarks.minimal", config, words.epochs], timeout=3600, capture=True)
+    done = run_local(words.ranks, ["-m", "benchmarks.minimal", config, words.epochs], timeout=3600,
+                     capture=True)
     if done.returncode:
         raise InputError(f"the minimal loop ended with {done.returncode}: {done.stderr.strip()}")
     return json.loads(done.stdout.splitlines()[-1])

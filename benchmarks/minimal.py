@@ -1,9 +1,10 @@
-"""The loop that others write: Horovod, a network, data in memory, nothing else. `python -m benchmarks loop` measures ours against it.
+"""The loop that others write: Horovod, a network, data in memory, nothing else. `python -m benchmarks loop`
+measures ours against it.
 
     mpirun -np 2 python -m mpi4py -m benchmarks.minimal run.toml EPOCHS
 
-Network, optimiser, batches and learning rate are those of the run config; the data is converted and normalised once, before the clock starts.
-Prints the seconds of each epoch as a JSON list.
+Network, optimiser, batches and learning rate are those of the run config; the data is converted and
+normalised once, before the clock starts. Prints the seconds of each epoch as a JSON list.
 """
 
 import json

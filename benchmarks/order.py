@@ -1,4 +1,5 @@
-"""What the epoch's order costs: each rank's part of a keyed bijection and a bit set, against a permutation array on every rank."""
+"""What the epoch's order costs: each rank's part of a keyed bijection and a bit set, against a
+permutation array on every rank."""
 
 import argparse
 import statistics
@@ -30,10 +31,12 @@ def main(words):
                     times[name].append(time.perf_counter() - start)
                     times[f"{name}_bytes"] = held
             medians = {name: statistics.median(times[name]) for name in ("bijection", "array")}
-            write(words.output, "order", {"samples": samples, "parts": parts, "kept": 0.7}, repetitions=words.repetitions, unit="seconds, bytes",
-                  seconds=medians, held={name: times[f"{name}_bytes"] for name in medians})
-            print(f"{samples:>10} samples, 1/{parts} of them: bijection {1e3 * medians['bijection']:8.1f} ms {times['bijection_bytes']:>11} B   "
-                  f"array {1e3 * medians['array']:8.1f} ms {times['array_bytes']:>11} B", flush=True)
+            write(words.output, "order", {"samples": samples, "parts": parts, "kept": 0.7},
+                  repetitions=words.repetitions, unit="seconds, bytes", seconds=medians,
+                  held={name: times[f"{name}_bytes"] for name in medians})
+            print(f"{samples:>10} samples, 1/{parts} of them: "
+                  f"bijection {1e3 * medians['bijection']:8.1f} ms {times['bijection_bytes']:>11} B   array "
+                  f"{1e3 * medians['array']:8.1f} ms {times['array_bytes']:>11} B", flush=True)
 
 
 def bijection(keep, parts):

@@ -1,4 +1,5 @@
-"""How others read shuffled rows of an HDF5 file: sample by sample, by sorted batches, and through the DataLoader of torch."""
+"""How others read shuffled rows of an HDF5 file: sample by sample, by sorted batches, and through
+the DataLoader of torch."""
 
 import h5py
 import numpy as np
@@ -6,7 +7,8 @@ from torch.utils.data import DataLoader, Dataset
 
 
 class Samples(Dataset):
-    """A map-style data set over an HDF5 file: sample i is `dset[i]` and its label. Labels are read once, as many do.
+    """A map-style data set over an HDF5 file: sample i is `dset[i]` and its label. Labels
+    are read once, as many do.
 
     The file is opened at the first sample, so that every worker has a handle of its own.
     """
@@ -26,8 +28,10 @@ class Samples(Dataset):
 
 
 def loader(path, order, batch, workers):
-    """A function that reads the rows in the order given through a DataLoader, whose workers stay from call to call."""
-    loader = DataLoader(Samples(path), batch_size=batch, sampler=order.tolist(), num_workers=workers, persistent_workers=workers > 0)
+    """A function that reads the rows in the order given through a DataLoader, whose workers
+    stay from call to call."""
+    loader = DataLoader(Samples(path), batch_size=batch, sampler=order.tolist(), num_workers=workers,
+                        persistent_workers=workers > 0)
     return lambda: [len(labels) for _, labels in loader]
 
 

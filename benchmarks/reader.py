@@ -1,4 +1,5 @@
-"""Filtered, shuffled rows from a packed file against np.take from memory and against the ways of h5py; bytes read from a cold disk.
+"""Filtered, shuffled rows from a packed file against np.take from memory and against the ways of h5py;
+bytes read from a cold disk.
 
     take             np.take from an array in memory into a buffer: the limit
     rows             hpcfilter's rows of a memory map, in the read-ahead thread's own way
@@ -6,8 +7,9 @@
     dset[sorted]     a batch at once by h5py's fancy indexing, which wants increasing indices
     DataLoader, w=n  torch's DataLoader over a data set of dset[i], in the same order, with n workers
 
-Chunked and compressed files are a source only: pack decodes their chunks in the order of the file and writes contiguous rows, of which training
-reads those that it wants. Counted is how often a chunk is decoded by pack, and in an epoch of the packed file.
+Chunked and compressed files are a source only: pack decodes their chunks in the order of the file and writes
+contiguous rows, of which training reads those that it wants. Counted is how often a chunk is decoded by pack,
+and in an epoch of the packed file.
 """
 
 import argparse
@@ -33,10 +35,13 @@ CHUNKED, CHUNK = 10_000, 64  # rows of the chunked file at most, and of a chunk
 
 
 def main(words):
-    parser = argparse.ArgumentParser(prog="python -m benchmarks reader", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(prog="python -m benchmarks reader", description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--samples", type=int, default=40_000)
-    parser.add_argument("--shape", type=int, nargs="+", default=[32, 32, 3], help="of a uint8 sample (default 32 32 3: 3 KB)")
-    parser.add_argument("--kept", type=float, default=0.7, help="share of the samples that are read (default 0.7)")
+    parser.add_argument("--shape", type=int, nargs="+", default=[32, 32, 3],
+                        help="of a uint8 sample (default 32 32 3: 3 KB)")
+    parser.add_argument("--kept", type=float, default=0.7,
+                        help="share of the samples that are read (default 0.7)")
     parser.add_argument("--repetitions", type=int, default=21)
     parser.add_argument("--folder", help="where the file is made (default: a temporary folder)")
     parser.add_argument("--output", default="benchmarks/results/reader.jsonl")
@@ -52,7 +57,8 @@ def make(folder, samples, shape):
     """A packed file of noise."""
     rng = np.random.default_rng(0)
     source = {f"{name}_{split}": values for split, rows in (("train", samples), ("test", 64))
-              for name, values in (("x", rng.integers(0, 256, (rows, *shape), np.uint8)), ("y", rng.integers(0, 10, rows)))}
+              for name, values in (("x", rng.integers(0, 256, (rows, *shape), np.uint8)),
+                                   ("y", rng.integers(0, 10, rows)))}
     np.savez(folder / "source.npz", **source)
     pack(folder / "source.npz", folder / "packed.h5")
     (folder / "source.npz").unlink()
@@ -72,9 +78,10 @@ def warm(path, words):
 
     few = parts[: max(1, len(parts) // SHARE)]
     slow = {"dset[i]": lambda: one_by_one(path, few), "dset[sorted]": lambda: by_sorted_batch(path, few)}
-    slow |= {f"DataLoader, w={workers}": loader(path, np.concatenate(few), BATCH, workers) for workers in (0, 2)}
-    ways = {"take": lambda: [np.take(memory, part, axis=0, out=buffer[: len(part)], mode="clip") for part in parts],
-            "rows": lambda: each(split.rows, parts), **slow}
+    slow |= {f"DataLoader, w={workers}": loader(path, np.concatenate(few), BATCH, workers)
+             for workers in (0, 2)}
+    ways = {"take": lambda: [np.take(memory, part, axis=0, out=buffer[: len(part)], mode="clip")
+                             for part in parts], "rows": lambda: each(split.rows, parts), **slow}
     interleaved(ways, 2)
     seconds = interleaved(ways, words.repetitions)
     done = {name: sum(map(len, few if name in slow else parts)) for name in ways}
@@ -82,8 +89,8 @@ def warm(path, words):
     ratio = {f"rows / {name}": rate["rows"] / rate[name] for name in rate if name != "rows"}
     size = int(np.prod(words.shape))
     about = {"samples": words.samples, "bytes": size, "kept": words.kept, "batch": BATCH, "cache": "warm"}
-    write(words.output, "reader", about, repetitions=words.repetitions, unit="samples/s", rate=rate, ratio=ratio,
-          seconds={name: spread(values) for name, values in seconds.items()})
+    write(words.output, "reader", about, repetitions=words.repetitions, unit="samples/s", rate=rate,
+          ratio=ratio, seconds={name: spread(values) for name, values in seconds.items()})
     for name, value in rate.items():
         times = f"   rows is {ratio[f'rows / {name}']:.2f} times that" if name != "rows" else ""
         print(f"{name:16} {value:12.0f} samples/s  {value * size / 1e9:7.3f} GB/s{times}")
@@ -107,20 +114,24 @@ def cold(path, words):
             rows(part)
         found[name] = read_from_disk() - before
     wanted = sum(map(len, parts)) * (size + 8)
-    write(words.output, "reader", {"samples": words.samples, "bytes": size, "kept": words.kept, "batch": BATCH, "cache": "cold"},
+    write(words.output, "reader",
+          {"samples": words.samples, "bytes": size, "kept": words.kept, "batch": BATCH, "cache": "cold"},
           unit="bytes", wanted=wanted, disk=found["kept"], disk_all=found["all"])
-    print(f"cold: {wanted / 1e6:.1f} MB wanted, {found['kept'] / 1e6:.1f} MB read from the disk ({found['kept'] / max(wanted, 1):.3f}); "
-          f"the whole epoch {found['all'] / 1e6:.1f} MB")
+    print(f"cold: {wanted / 1e6:.1f} MB wanted, {found['kept'] / 1e6:.1f} MB read from the disk "
+          f"({found['kept'] / max(wanted, 1):.3f}); the whole epoch {found['all'] / 1e6:.1f} MB")
 
 
 def chunks(folder, words):
-    """How often each chunk of a chunked gzip file is decoded: by pack, and in an epoch of what it has packed."""
+    """How often each chunk of a chunked gzip file is decoded: by pack, and in an epoch of
+    what it has packed."""
     rng, rows = np.random.default_rng(0), min(words.samples, CHUNKED)
-    arrays = {"images": rng.integers(0, 4, (rows, *words.shape), np.uint8), "labels": rng.integers(0, 10, rows)}
+    arrays = {"images": rng.integers(0, 4, (rows, *words.shape), np.uint8),
+              "labels": rng.integers(0, 10, rows)}
     with h5py.File(folder / "chunked.h5", "w") as file:
         for split in ("train", "test"):
             for name, values in arrays.items():
-                file.create_dataset(f"{split}/{name}", data=values, chunks=(CHUNK, *values.shape[1:]), compression="gzip")
+                file.create_dataset(f"{split}/{name}", data=values, chunks=(CHUNK, *values.shape[1:]),
+                                    compression="gzip")
     decoded, decode = Counter(), Chunked._decode
 
     def counted(self, corner):
@@ -138,10 +149,13 @@ def chunks(folder, words):
     for name in arrays:
         times = [number for (array, _), number in packing.items() if array.endswith(name)]
         counts[name] = {"chunks": len(times), "decoded": sum(times), "most": max(times)}
-        print(f"pack of a chunked gzip file: {len(times)} chunks of {name} decoded {sum(times) / len(times):.2f} times each, {max(times)} at most; "
+        print(f"pack of a chunked gzip file: {len(times)} chunks of {name} decoded "
+              f"{sum(times) / len(times):.2f} times each, {max(times)} at most; "
               f"in an epoch {decoded.total()}")
-    about = {"source": "chunked, gzip", "samples": 2 * rows, "bytes": int(np.prod(words.shape)), "chunk": CHUNK, "kept": words.kept}
-    write(words.output, "reader", about, unit="chunks", **counts["images"], labels=counts["labels"], in_an_epoch=decoded.total())
+    about = {"source": "chunked, gzip", "samples": 2 * rows, "bytes": int(np.prod(words.shape)),
+             "chunk": CHUNK, "kept": words.kept}
+    write(words.output, "reader", about, unit="chunks", **counts["images"], labels=counts["labels"],
+          in_an_epoch=decoded.total())
 
 
 def forget(path):
@@ -153,4 +167,5 @@ def forget(path):
 
 def read_from_disk():
     """Bytes that this process has had fetched from a disk so far."""
-    return int(next(line.split()[1] for line in Path("/proc/self/io").read_text().splitlines() if line.startswith("read_bytes")))
+    return int(next(line.split()[1] for line in Path("/proc/self/io").read_text().splitlines()
+                    if line.startswith("read_bytes")))

@@ -15,8 +15,9 @@ from hpcfilter.study.report import read_run
 
 def result(case, parameters, **values):
     """A result with where it comes from (dict). parameters: what the case was run with."""
-    return {"case": case, "parameters": parameters, **values, "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-            "versions": versions(), "commit": commit(), "date": time.strftime("%Y-%m-%d")}
+    return {"case": case, "parameters": parameters, **values,
+            "machine": f"{platform.machine()}, {os.cpu_count()} cores", "versions": versions(),
+            "commit": commit(), "date": time.strftime("%Y-%m-%d")}
 
 
 def write(path, case, parameters, **values):
@@ -30,7 +31,8 @@ def write(path, case, parameters, **values):
 
 
 def on_ranks(case, ranks, words, timeout=1800, **more):
-    """Run `python -m benchmarks CASE --inside WORDS` on local ranks. timeout: seconds. more: extra environment variables.
+    """Run `python -m benchmarks CASE --inside WORDS` on local ranks. timeout: seconds.
+    more: extra environment variables.
 
     Raises InputError when it fails.
     """
@@ -40,9 +42,11 @@ def on_ranks(case, ranks, words, timeout=1800, **more):
 
 
 def interleaved(ways, repetitions, comm=None):
-    """Time several functions in turns, so that a slow moment of the machine meets all of them; every second round goes backwards.
+    """Time several functions in turns, so that a slow moment of the machine meets all of them; every
+    second round goes backwards.
 
-    ways: name -> function without arguments. Returns name -> list of seconds, of the slowest rank when there is a communicator.
+    ways: name -> function without arguments. Returns name -> list of seconds, of the slowest rank when
+    there is a communicator.
     """
     seconds = {name: [] for name in ways}
     for number in range(repetitions):
@@ -62,7 +66,8 @@ def spread(values):
 
 
 def train(ranks, config, run_dir, settings, timeout, capture=True, resume=False, **more):
-    """Run `hpcfilter train` on local ranks. settings: key -> value of --set. timeout: seconds. more: extra environment variables.
+    """Run `hpcfilter train` on local ranks. settings: key -> value of --set. timeout: seconds.
+    more: extra environment variables.
 
     Returns (run, epochs, end) of its record. Raises InputError when it fails.
     """
@@ -71,5 +76,6 @@ def train(ranks, config, run_dir, settings, timeout, capture=True, resume=False,
         words += ["--set", f"{key}={value}"]
     done = run_local(ranks, words, timeout, capture=capture, **more)
     if done.returncode:
-        raise InputError(f"training on {ranks} ranks ended with {done.returncode}: {(done.stderr or '').strip()}")
+        raise InputError(f"training on {ranks} ranks ended with {done.returncode}: "
+                         f"{(done.stderr or '').strip()}")
     return read_run(run_dir)

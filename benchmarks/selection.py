@@ -1,7 +1,9 @@
-"""What a threshold costs: time, payload and memory beside the ways of others, on real ranks, in one run, interleaved.
+"""What a threshold costs: time, payload and memory beside the ways of others, on real ranks,
+in one run, interleaved.
 
     allgather       every rank gathers all scores as float32 and takes np.argpartition
-    allreduce       three float64 sums of length N (loss, correctness, confidence), then a full sort on every rank: the way of KAKURENBO
+    allreduce       three float64 sums of length N (loss, correctness, confidence), then a full sort on every
+                    rank: the way of KAKURENBO
     by class        1000 classes at once, against an all-gather of scores and classes and np.lexsort
 """
 
@@ -23,7 +25,8 @@ FRACTION, CLASSES = 0.3, 1000
 
 
 def main(words):
-    parser = argparse.ArgumentParser(prog="python -m benchmarks selection", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(prog="python -m benchmarks selection", description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--samples", type=int, nargs="+", default=[1_281_167])
     parser.add_argument("--ranks", type=int, nargs="+", default=[2])
     parser.add_argument("--repetitions", type=int, default=20)
@@ -37,14 +40,16 @@ def main(words):
         comm.close()
         return
     for ranks in words.ranks:
-        again = ["--inside", "--samples", *words.samples, "--repetitions", words.repetitions, "--output", words.output]
+        again = ["--inside", "--samples", *words.samples, "--repetitions", words.repetitions,
+                 "--output", words.output]
         done = run_local(ranks, ["-m", "benchmarks", "selection", *map(str, again)], timeout=1800)
         if done.returncode:
             raise InputError(f"the benchmark on {ranks} ranks ended with {done.returncode}")
 
 
 def measure(samples, repetitions, output, comm):
-    """All ways on the same scores; every mask is compared with that of a stable sort before anything is timed."""
+    """All ways on the same scores; every mask is compared with that of a stable sort before
+    anything is timed."""
     rng = np.random.default_rng(0)
     scores = rng.exponential(size=samples).astype(np.float32)
     scores[rng.integers(0, samples, samples // 50)] = scores[0]  # 2 % exact ties
@@ -54,8 +59,10 @@ def measure(samples, repetitions, output, comm):
     n_by_class = (FRACTION * np.bincount(classes, minlength=CLASSES)).astype(np.int64)
     mine, my_class = scores[own].copy(), classes[own].copy()
     _, threshold = cut(mine, n, comm)
-    ways = {"ours": lambda comm: lowest(mine, n, comm), "ours, warm": lambda comm: lowest(mine, n, comm, start=threshold),
-            "allgather": lambda comm: allgather(mine, n, comm), "allreduce": lambda comm: allreduce(mine, n, samples, own, comm)}
+    ways = {"ours": lambda comm: lowest(mine, n, comm),
+            "ours, warm": lambda comm: lowest(mine, n, comm, start=threshold),
+            "allgather": lambda comm: allgather(mine, n, comm),
+            "allreduce": lambda comm: allreduce(mine, n, samples, own, comm)}
     groups = {"ours by class": lambda comm: lowest_by_group(mine, my_class, n_by_class, comm),
               "lexsort by class": lambda comm: lexsort(mine, my_class, n_by_class, comm)}
     check(ways, stable(scores, n)[own], comm)
@@ -64,18 +71,22 @@ def measure(samples, repetitions, output, comm):
     seconds = {**interleaved(ways, repetitions, comm), **interleaved(groups, min(repetitions, 20), comm)}
     payload = {name: count(way, comm) for name, way in {**ways, **groups}.items()}
     memory = {name: held(way, comm) for name, way in {**ways, **groups}.items()}
-    ratio = {f"{other} / {name}": round(statistics.median(seconds[other]) / statistics.median(seconds[name]), 2)
-             for name, others in (("ours", ("allgather", "allreduce")), ("ours, warm", ("allgather",)), ("ours by class", ("lexsort by class",)))
-             for other in others}
+    ratio = {f"{other} / {name}":
+             round(statistics.median(seconds[other]) / statistics.median(seconds[name]), 2)
+             for name, others in (("ours", ("allgather", "allreduce")), ("ours, warm", ("allgather",)),
+                                  ("ours by class", ("lexsort by class",))) for other in others}
     if comm.rank == 0:
-        write(output, "selection", row, ranks=comm.size, repetitions=repetitions, unit="seconds, bytes per rank", ratio=ratio,
-              seconds={name: {"median": statistics.median(values), "min": min(values), "max": max(values)} for name, values in seconds.items()},
-              payload={name: sent for name, (sent, _) in payload.items()}, collectives={name: calls for name, (_, calls) in payload.items()},
-              memory=memory)
+        write(output, "selection", row, ranks=comm.size, repetitions=repetitions,
+              unit="seconds, bytes per rank", ratio=ratio,
+              seconds={name: {"median": statistics.median(values), "min": min(values), "max": max(values)}
+                       for name, values in seconds.items()},
+              payload={name: sent for name, (sent, _) in payload.items()},
+              collectives={name: calls for name, (_, calls) in payload.items()}, memory=memory)
         print(f"{samples} samples, {comm.size} ranks, median of {repetitions} (masks equal a stable sort)")
         for name, values in seconds.items():
-            print(f"  {name:18} {1e3 * statistics.median(values):9.2f} ms ({1e3 * min(values):.2f} to {1e3 * max(values):.2f})  payload "
-                  f"{payload[name][0]:>10} B in {payload[name][1]:2d} collectives  memory {memory[name] / 2**20:7.2f} MiB")
+            print(f"  {name:18} {1e3 * statistics.median(values):9.2f} ms ({1e3 * min(values):.2f} to "
+                  f"{1e3 * max(values):.2f})  payload {payload[name][0]:>10} B in {payload[name][1]:2d} "
+                  f"collectives  memory {memory[name] / 2**20:7.2f} MiB")
         print("  " + "  ".join(f"{name} = {value}" for name, value in ratio.items()), flush=True)
 
 
@@ -123,11 +134,12 @@ def stable_by_class(scores, classes, n):
 
 
 def check(ways, expected, comm):
-    """argpartition and argsort choose any of equal scores, so theirs need only be as many; ours must be those of the stable sort."""
+    """argpartition and argsort choose any of equal scores, so theirs need only be as many; ours must be
+    those of the stable sort."""
     for name, way in ways.items():
         mask = way(comm)
-        wrong = int(comm.sum(np.count_nonzero(mask != expected))) if name.startswith(("ours", "lexsort")) else \
-            int(comm.sum(np.count_nonzero(mask))) - int(comm.sum(np.count_nonzero(expected)))
+        wrong = (int(comm.sum(np.count_nonzero(mask != expected))) if name.startswith(("ours", "lexsort"))
+                 else int(comm.sum(np.count_nonzero(mask))) - int(comm.sum(np.count_nonzero(expected))))
         if wrong:
             raise BrokenInvariant(f"{name}: {wrong} samples differ from a stable sort")
 

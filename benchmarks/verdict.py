@@ -1,4 +1,5 @@
-"""What runs with and without a filter say, in sentences: passes saved, accuracy on both sides, and whether a seed explains the difference."""
+"""What runs with and without a filter say, in sentences: passes saved, accuracy on both sides, and whether a
+seed explains the difference."""
 
 import statistics
 
@@ -7,25 +8,29 @@ from hpcfilter.study.report.statistics import interval
 
 
 def verdict(pairs, test_rows, noun="image"):
-    """Three sentences. pairs: (run folder without a filter, run folder with one) of each seed. test_rows: how many the
-    accuracy is of. noun: what a row is."""
+    """Three sentences. pairs: (run folder without a filter, run folder with one) of each seed. test_rows: how
+    many the accuracy is of. noun: what a row is."""
     sides = [[read_run(folder) for folder in side] for side in zip(*pairs, strict=True)]
     policy = pairs[0][1].name
-    saved, looks = (statistics.mean(values) for values in zip(*(_passes(run) for run in sides[1]), strict=True))
+    saved, looks = (statistics.mean(values)
+                    for values in zip(*(_passes(run) for run in sides[1]), strict=True))
     said = [f"With {policy}: {100 * saved:.0f} % fewer passes (forward and backward)"
             + (f", and {looks:.2f} forward-only looks per sample and epoch." if looks else ".")]
     ends = [[end for _, _, end in side] for side in sides]
     if any(end["test_loss"] is None for side in ends for end in side):
         return "\n".join([*said, "A run has diverged, so nothing is said of the accuracy."])
     classes = ends[0][0]["accuracy"] is not None
-    plain, filtered = ([100 * end["accuracy"] if classes else end["test_loss"] for end in side] for side in ends)
+    plain, filtered = ([100 * end["accuracy"] if classes else end["test_loss"] for end in side]
+                       for side in ends)
     seeds = f" (mean and deviation of {len(pairs)} seeds)" if len(pairs) > 1 else " (one seed)"
-    said += [f"{'Accuracy' if classes else 'Test loss'} {_spread(filtered, classes)} against {_spread(plain, classes)} without{seeds}."]
+    said += [f"{'Accuracy' if classes else 'Test loss'} {_spread(filtered, classes)} against "
+             f"{_spread(plain, classes)} without{seeds}."]
     return "\n".join([*said, difference(plain, filtered, test_rows if classes else None, noun)])
 
 
 def difference(plain, filtered, test_rows=None, noun="image"):
-    """One sentence on the difference of two sides, paired by seed. test_rows: the values are accuracies in percent, of so many rows."""
+    """One sentence on the difference of two sides, paired by seed. test_rows: the values are accuracies in
+    percent, of so many rows."""
     gaps = [one - other for one, other in zip(filtered, plain, strict=True)]
     mean = statistics.mean(gaps)
     if test_rows is None:

@@ -1,4 +1,5 @@
-"""The site of these pages: Sphinx reads the Markdown as it stands here. `make docs` builds it, and a warning is an error."""
+"""The site of these pages: Sphinx reads the Markdown as it stands here. `make docs` builds it, and
+a warning is an error."""
 
 project = "hpcfilter"
 author = "the hpcfilter developers"

@@ -1,4 +1,5 @@
-"""The same on the samples that matter, five lines changed: torchrun --nproc-per-node 2 examples/ddp_filtered.py"""
+"""The same on the samples that matter, five lines changed: torchrun --nproc-per-node 2
+examples/ddp_filtered.py"""
 
 import torch
 import torch.distributed as dist
@@ -16,7 +17,8 @@ images, labels = (torch.from_numpy(part) for part in load_digits(return_X_y=True
 images = images.float() / 16
 train, test = TensorDataset(images[:1400], labels[:1400]), (images[1400:], labels[1400:])
 sampler = hpcfilter.Filter(len(train), "infobatch", epochs=EPOCHS)
-loader = DataLoader(sampler.indexed(train), batch_size=64 // dist.get_world_size(), sampler=sampler, num_workers=1, persistent_workers=True)
+loader = DataLoader(sampler.indexed(train), batch_size=64 // dist.get_world_size(), sampler=sampler,
+                    num_workers=1, persistent_workers=True)
 
 model = torch.nn.Sequential(torch.nn.Linear(64, 64), torch.nn.ReLU(), torch.nn.Linear(64, 10))
 model = DistributedDataParallel(model)
@@ -31,5 +33,6 @@ for epoch in range(EPOCHS):
         optimizer.step()
     if dist.get_rank() == 0:
         accuracy = (model.module(test[0]).argmax(1) == test[1]).float().mean()
-        print(f"epoch {epoch}  trained {len(sampler) * dist.get_world_size()}  accuracy {100 * accuracy:.1f} %", flush=True)
+        print(f"epoch {epoch}  trained {len(sampler) * dist.get_world_size()}  accuracy "
+              f"{100 * accuracy:.1f} %", flush=True)
 dist.destroy_process_group()

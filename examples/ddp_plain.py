@@ -1,4 +1,5 @@
-"""A plain DistributedDataParallel script: torchrun --nproc-per-node 2 examples/ddp_plain.py, or mpirun with the four variables of torchrun."""
+"""A plain DistributedDataParallel script: torchrun --nproc-per-node 2 examples/ddp_plain.py, or mpirun with
+the four variables of torchrun."""
 
 import torch
 import torch.distributed as dist
@@ -15,7 +16,8 @@ images, labels = (torch.from_numpy(part) for part in load_digits(return_X_y=True
 images = images.float() / 16
 train, test = TensorDataset(images[:1400], labels[:1400]), (images[1400:], labels[1400:])
 sampler = DistributedSampler(train)
-loader = DataLoader(train, batch_size=64 // dist.get_world_size(), sampler=sampler, num_workers=1, persistent_workers=True)
+loader = DataLoader(train, batch_size=64 // dist.get_world_size(), sampler=sampler, num_workers=1,
+                    persistent_workers=True)
 
 model = torch.nn.Sequential(torch.nn.Linear(64, 64), torch.nn.ReLU(), torch.nn.Linear(64, 10))
 model = DistributedDataParallel(model)
@@ -30,5 +32,6 @@ for epoch in range(EPOCHS):
         optimizer.step()
     if dist.get_rank() == 0:
         accuracy = (model.module(test[0]).argmax(1) == test[1]).float().mean()
-        print(f"epoch {epoch}  trained {len(sampler) * dist.get_world_size()}  accuracy {100 * accuracy:.1f} %", flush=True)
+        print(f"epoch {epoch}  trained {len(sampler) * dist.get_world_size()}  accuracy "
+              f"{100 * accuracy:.1f} %", flush=True)
 dist.destroy_process_group()

@@ -1,4 +1,5 @@
-"""The same on the samples that matter, five lines changed: mpirun -np 2 python -m mpi4py examples/horovod_filtered.py"""
+"""The same on the samples that matter, five lines changed: mpirun -np 2 python -m mpi4py
+examples/horovod_filtered.py"""
 
 import horovod.torch as hvd
 import torch
@@ -15,7 +16,8 @@ images, labels = (torch.from_numpy(part) for part in load_digits(return_X_y=True
 images = images.float() / 16
 train, test = TensorDataset(images[:1400], labels[:1400]), (images[1400:], labels[1400:])
 sampler = hpcfilter.Filter(len(train), "infobatch", epochs=EPOCHS)
-loader = DataLoader(sampler.indexed(train), batch_size=64 // hvd.size(), sampler=sampler, num_workers=1, persistent_workers=True)
+loader = DataLoader(sampler.indexed(train), batch_size=64 // hvd.size(), sampler=sampler, num_workers=1,
+                    persistent_workers=True)
 
 model = torch.nn.Sequential(torch.nn.Linear(64, 64), torch.nn.ReLU(), torch.nn.Linear(64, 10))
 hvd.broadcast_parameters(model.state_dict(), root_rank=0)
@@ -31,4 +33,5 @@ for epoch in range(EPOCHS):
         optimizer.step()
     if hvd.rank() == 0:
         accuracy = (model(test[0]).argmax(1) == test[1]).float().mean()
-        print(f"epoch {epoch}  trained {len(sampler) * hvd.size()}  accuracy {100 * accuracy:.1f} %", flush=True)
+        print(f"epoch {epoch}  trained {len(sampler) * hvd.size()}  accuracy {100 * accuracy:.1f} %",
+              flush=True)

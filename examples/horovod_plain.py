@@ -14,7 +14,8 @@ images, labels = (torch.from_numpy(part) for part in load_digits(return_X_y=True
 images = images.float() / 16
 train, test = TensorDataset(images[:1400], labels[:1400]), (images[1400:], labels[1400:])
 sampler = DistributedSampler(train, hvd.size(), hvd.rank())
-loader = DataLoader(train, batch_size=64 // hvd.size(), sampler=sampler, num_workers=1, persistent_workers=True)
+loader = DataLoader(train, batch_size=64 // hvd.size(), sampler=sampler, num_workers=1,
+                    persistent_workers=True)
 
 model = torch.nn.Sequential(torch.nn.Linear(64, 64), torch.nn.ReLU(), torch.nn.Linear(64, 10))
 hvd.broadcast_parameters(model.state_dict(), root_rank=0)
@@ -30,4 +31,5 @@ for epoch in range(EPOCHS):
         optimizer.step()
     if hvd.rank() == 0:
         accuracy = (model(test[0]).argmax(1) == test[1]).float().mean()
-        print(f"epoch {epoch}  trained {len(sampler) * hvd.size()}  accuracy {100 * accuracy:.1f} %", flush=True)
+        print(f"epoch {epoch}  trained {len(sampler) * hvd.size()}  accuracy {100 * accuracy:.1f} %",
+              flush=True)

@@ -1,7 +1,7 @@
 """hpcfilter: train deep networks on supercomputers on the samples that matter.
 
     comm = hpcfilter.world()                              # who am I, how do we add up
-    mask = hpcfilter.lowest(scores, n, comm)              # the globally n lowest scores, exactly, on any number of ranks
+    mask = hpcfilter.lowest(scores, n, comm)              # the globally n lowest scores, exactly
     sampler = hpcfilter.Filter(len(dataset), "infobatch", epochs=90)    # in a training script of your own
 """
 
@@ -11,8 +11,8 @@ __version__ = "0.1.0"
 __all__ = ["Filter", "Score", "Selection", "lowest", "policy", "world"]
 
 # Imported when asked for: numpy takes a while, and not every machine has torch
-_HOMES = {"Filter": "filter", "Score": "select.scores", "Selection": "select.policies", "policy": "select.policies",
-          "lowest": "select.threshold", "world": "comm"}
+_HOMES = {"Filter": "filter", "Score": "select.scores", "Selection": "select.policies",
+          "policy": "select.policies", "lowest": "select.threshold", "world": "comm"}
 
 
 def __getattr__(name):

@@ -3,12 +3,14 @@
 import os
 import sys
 
-# python -m looks into the current folder first, where a random.py of the user's would take the place of Python's; the command line puts it last
+# python -m looks into the current folder first, where a random.py of the user's would take the place of
+# Python's; the command line puts it last
 sys.path[:] = [folder for folder in sys.path if folder not in ("", os.getcwd())]
 
 
 def main():
-    """Run the command line of this process. Returns the exit code. A Ctrl-C may come before the command line is imported."""
+    """Run the command line of this process. Returns the exit code. A Ctrl-C may come before the
+    command line is imported."""
     try:
         from hpcfilter.cli import main as command
     except KeyboardInterrupt:

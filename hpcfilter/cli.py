@@ -77,7 +77,8 @@ def parser():
     whole = Parser(
         prog="hpcfilter",
         description="Train deep networks on supercomputers on the samples that matter.",
-        epilog="More of a verb: hpcfilter VERB --help. Of policies, scores, models and keys: hpcfilter explain",
+        epilog="More of a verb: hpcfilter VERB --help. Of policies, scores, models and keys: "
+               "hpcfilter explain",
     )
     whole.add_argument("--version", action="version", version=f"hpcfilter {__version__}")
     whole.set_defaults(does=None, help=whole.print_help, alone=False, early=lambda: None)

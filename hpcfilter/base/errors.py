@@ -2,10 +2,11 @@
 
 
 class Refusal(Exception):
-    """One line that says what, got, expected and where; the command line shows it without a traceback and exits with `code`.
+    """One line that says what, got, expected and where; the command line shows it without a
+    traceback and exits with `code`.
 
-    shared: all ranks raise it together (`comm.together`), so that they can leave in order; else the job must be aborted. trace: its traceback
-    on the rank that has raised it, where `comm.together` has passed it on.
+    shared: all ranks raise it together (`comm.together`), so that they can leave in order; else the job must
+    be aborted. trace: its traceback on the rank that has raised it, where `comm.together` has passed it on.
     """
 
     code = 1
@@ -41,4 +42,5 @@ def on_all(message, kind=InputError):
 
 
 class BrokenInvariant(Exception):
-    """A law of the house failed at run time (counts that do not add up, ranks that disagree): never the user's fault."""
+    """A law of the house failed at run time (counts that do not add up, ranks that disagree):
+    never the user's fault."""

@@ -4,7 +4,8 @@ import os
 
 
 def replace_text(path, text):
-    """Write a text file that is there whole, the old or the new one, whatever happens meanwhile. Raises OSError."""
+    """Write a text file that is there whole, the old or the new one, whatever happens
+    meanwhile. Raises OSError."""
     temporary = path.with_suffix(f".part{os.getpid()}")
     try:
         with open(temporary, "w", encoding="utf-8") as file:

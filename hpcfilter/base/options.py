@@ -19,14 +19,17 @@ class Parser(argparse.ArgumentParser):
 
     def __init__(self, **about):  # of the command and of each verb
         super().__init__(formatter_class=argparse.RawDescriptionHelpFormatter, **about)
-        self.add_argument("--traceback", action="store_true", default=argparse.SUPPRESS, help="show where in the code an error comes from, too")
+        self.add_argument("--traceback", action="store_true", default=argparse.SUPPRESS,
+                          help="show where in the code an error comes from, too")
 
     def error(self, message):
         """Refuse. An option that nobody knows may be why another is missing."""
         names = [word.partition("=")[0] for word in self._words]
-        strange = [name for name in names if name.startswith("--") and not any(known.startswith(name) for known in self._option_string_actions)]
+        strange = [name for name in names if name.startswith("--")
+                   and not any(known.startswith(name) for known in self._option_string_actions)]
         hint = next(filter(None, (meant(name, self._option_string_actions) for name in strange)), "")
-        raise InputError(f"{message}{f' (got {strange[0]})' if hint and strange[0] not in message else ''}{hint}; see: {self.prog} --help")
+        raise InputError(f"{message}{f' (got {strange[0]})' if hint and strange[0] not in message else ''}"
+                         f"{hint}; see: {self.prog} --help")
 
     def parse_known_args(self, args=None, namespace=None):
         """As argparse has it, but what is left over is refused here, where the options of the verb are
@@ -39,8 +42,9 @@ class Parser(argparse.ArgumentParser):
 
     def _check_value(self, action, value):
         if action.choices is not None and value not in action.choices:
-            raise argparse.ArgumentError(action, f"invalid choice: {value!r}; known: {', '.join(action.choices)}"
-                                         f"{meant(f'--{value}', self._option_string_actions) or meant(value, action.choices)}")
+            raise argparse.ArgumentError(
+                action, f"invalid choice: {value!r}; known: {', '.join(action.choices)}"
+                f"{meant(f'--{value}', self._option_string_actions) or meant(value, action.choices)}")
 
 
 def add_settings(parser):

@@ -1,7 +1,8 @@
 """Randomness as a function of (seed, epoch, index).
 
-Nothing here has state: there is nothing to checkpoint, and every number of ranks draws the same. The mixing
-function is the finaliser of SplitMix64 (Steele, Lea, Flood: Fast splittable pseudorandom number generators, OOPSLA 2014).
+Nothing here has state: there is nothing to checkpoint, and every number of ranks draws the same. The
+mixing function is the finaliser of SplitMix64 (Steele, Lea, Flood: Fast splittable pseudorandom number
+generators, OOPSLA 2014).
 """
 
 import math
@@ -46,29 +47,33 @@ def uniform(seed, epoch, index, columns, stream):
 def digest(index, salt=0):
     """Digest of a multiset of (index, salt) pairs that can be added up over ranks, whatever the order.
 
-    index, salt: integer arrays (n,) or scalars. Returns uint64 (2,): the sum of each pair's 128-bit hash modulo
-    2^64 per lane, so that an integer allreduce of the ranks' digests is the digest of the union.
+    index, salt: integer arrays (n,) or scalars. Returns uint64 (2,): the sum of each pair's 128-bit hash
+    modulo 2^64 per lane, so that an integer allreduce of the ranks' digests is the digest of the union.
     """
     index = np.asarray(index)
     salted = hash64(0, 0, salt, "digest") ^ hash64(0, 1, index, "digest") * GOLDEN
-    return np.array([mix(salted).sum(dtype=np.uint64), mix(salted ^ GOLDEN).sum(dtype=np.uint64)], dtype=np.uint64)
+    return np.array([mix(salted).sum(dtype=np.uint64), mix(salted ^ GOLDEN).sum(dtype=np.uint64)],
+                    dtype=np.uint64)
 
 
 class Permutation:
     """A permutation of range(n) that is evaluated where it is needed: no array of n numbers anywhere.
 
-    A Feistel-like bijection on a rows x columns grid that just covers n: alternately one coordinate is shifted by a hash of
-    the other, modulo its length. The few positions that land outside range(n) walk on along their cycle.
+    A Feistel-like bijection on a rows x columns grid that just covers n: alternately one coordinate is
+    shifted by a hash of the other, modulo its length. The few positions that land outside range(n)
+    walk on along their cycle.
     """
 
     def __init__(self, n, seed, epoch, stream="order"):
         self.n = n
         rows = max(1, math.isqrt(n))
         self.sides = rows, -(-n // rows) or 1
-        self.shifts = []  # of each round: how far the one coordinate goes, by the other; some 8 sqrt(n) numbers in all
+        # of each round: how far the one coordinate goes, by the other; some 8 sqrt(n) numbers in all
+        self.shifts = []
         for number, key in enumerate(hash64(seed, epoch, np.arange(ROUNDS), stream)):
             moved, by = self.sides if number % 2 else self.sides[::-1]
-            self.shifts.append((mix(np.arange(by, dtype=np.uint64) ^ key) % np.uint64(moved)).astype(np.int64))
+            self.shifts.append((mix(np.arange(by, dtype=np.uint64) ^ key) % np.uint64(moved))
+                               .astype(np.int64))
 
     def __call__(self, position):
         """Where each position goes. position: integer array (m,) in [0, n). Returns int64 (m,) in [0, n)."""

@@ -1,6 +1,8 @@
-"""Tables of functions that a config names: the entry of a name, and the values of a function's keyword-only parameters.
+"""Tables of functions that a config names: the entry of a name, and the values of a function's
+keyword-only parameters.
 
-Those parameters, with their annotations, are the schema of the keys beside the name: a policy of the user's own is configured like one of ours.
+Those parameters, with their annotations, are the schema of the keys beside the name: a policy of the user's
+own is configured like one of ours.
 """
 
 import inspect
@@ -25,15 +27,18 @@ def choose(known, name, where):
 
 
 def bind(function, given, where, **defaults):
-    """Check `given` against the keyword-only parameters of `function`, or of several. Returns the complete dict of values.
+    """Check `given` against the keyword-only parameters of `function`, or of several. Returns the
+    complete dict of values.
 
-    function: callable or class, or a tuple of them. where: the config table, for errors. defaults: values for parameters of that name which are not
-    given; others are ignored. Raises InputError for a key that the function does not take, a missing one, or a value out of its type.
+    function: callable or class, or a tuple of them. where: the config table, for errors. defaults: values for
+    parameters of that name which are not given; others are ignored. Raises InputError for a key that the
+    function does not take, a missing one, or a value out of its type.
     """
     functions, fields, extra = function if isinstance(function, tuple) else (function,), {}, "forbid"
     named = getattr(functions[0], "__name__", functions[0])
     with code(f"{where}: the parameters of {named} cannot be read", True, functions[0]):
-        parameters = [item for each in functions for item in inspect.signature(each, eval_str=True).parameters.items()]
+        parameters = [item for each in functions
+                      for item in inspect.signature(each, eval_str=True).parameters.items()]
         for name, parameter in parameters:
             if parameter.kind is parameter.VAR_KEYWORD:
                 extra = "allow"  # the function checks its keys itself
@@ -41,7 +46,8 @@ def bind(function, given, where, **defaults):
                 default = ... if parameter.default is parameter.empty else parameter.default
                 kind = Any if parameter.annotation is parameter.empty else parameter.annotation
                 fields[name] = (kind, default)
-        schema = pydantic.create_model(where, __config__=ConfigDict(extra=extra, protected_namespaces=(), arbitrary_types_allowed=True), **fields)
+        schema = pydantic.create_model(where, __config__=ConfigDict(extra=extra, protected_namespaces=(),
+                                                                    arbitrary_types_allowed=True), **fields)
     given = {**{name: value for name, value in defaults.items() if name in fields}, **given}
     try:
         return {name: _whole(value, f"{where}.{name}") for name, value in schema.model_validate(given)}

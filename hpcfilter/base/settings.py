@@ -1,4 +1,5 @@
-"""TOML and `--set a.b=c` become validated values: unknown keys are refused with the valid list, and every error says where."""
+"""TOML and `--set a.b=c` become validated values: unknown keys are refused with the valid list, and
+every error says where."""
 
 import re
 import tomllib
@@ -15,7 +16,9 @@ from hpcfilter.base.errors import InputError
 from hpcfilter.base.names import meant
 from hpcfilter.base.paths import expanded, kind, trouble
 
-Place = Annotated[Path, BeforeValidator(lambda value: expanded(value) if isinstance(value, str) and value else value)]  # a path of this machine
+# a path of this machine
+Place = Annotated[Path, BeforeValidator(lambda value: expanded(value) if isinstance(value, str) and value
+                                        else value)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +29,8 @@ class Form(AfterValidator):
 
 
 def form(pattern, words):
-    """What a text of a certain form must be: an annotation that refuses any other in words. pattern: of the whole text. words: what is expected."""
+    """What a text of a certain form must be: an annotation that refuses any other in words. pattern: of the
+    whole text. words: what is expected."""
     def check(text):
         if not re.fullmatch(pattern, text):
             raise ValueError(f"expected {words}")
@@ -63,27 +67,31 @@ class Settings:
             raise InputError(f"{path}: cannot read the {what}: {trouble(error)}") from None
         except UnicodeDecodeError:
             other = kind(path)
-            raise InputError(f"{path}: cannot read the {what}: it is {other or 'no text in UTF-8'}, expected a text file in TOML"
-                             + ("; a data set belongs behind data.path" if other and what == "run config" else "")) from None
+            raise InputError(f"{path}: cannot read the {what}: it is {other or 'no text in UTF-8'}, expected "
+                             "a text file in TOML" + ("; a data set belongs behind data.path"
+                                                       if other and what == "run config" else "")) from None
         except tomllib.TOMLDecodeError as error:
             raise InputError(f"{path}: not TOML: {error}{_shown(self.text, error)}") from None
         for setting in settings:
             override(self.tables, setting)
 
     def validated(self, schema):
-        """The tables as an instance of a pydantic model. Raises InputError naming the place, what stands there and what may stand there."""
+        """The tables as an instance of a pydantic model. Raises InputError naming the place, what stands
+        there and what may stand there."""
         try:
             return schema.model_validate(self.tables)
         except pydantic.ValidationError as error:
             keys, problem = describe(error, schema, self.tables)
-            raise InputError(f"{self.place(keys)}{'.'.join(keys)}: {problem}" if keys else f"{self.path}: {problem}") from None
+            raise InputError(f"{self.place(keys)}{'.'.join(keys)}: {problem}" if keys
+                             else f"{self.path}: {problem}") from None
 
     def commanded(self, key):
         """Whether a `--set` names this very key, such as "optim.lr"."""
         return any(setting.partition("=")[0].strip() == key for setting in self.settings)
 
     def place(self, keys):
-        """Where a key was set: "run.toml, line 7: ", "command line: ", or the file alone. keys: such as ["train", "lr"]."""
+        """Where a key was set: "run.toml, line 7: ", "command line: ", or the file alone.
+        keys: such as ["train", "lr"]."""
         key, said = ".".join(keys), [setting.partition("=")[0].strip() for setting in self.settings]
         if any(f"{key}.".startswith(f"{name}.") for name in said):
             return "command line: "
@@ -107,24 +115,29 @@ def override(tables, setting):
         if not isinstance(tables, dict | list):
             raise InputError(f"--set: got '{setting}', but '{table}' is a value, not a table")
     if isinstance(tables, list):
-        raise InputError(f"--set: got '{setting}', but '{path[-1]}' is a list of tables; expected {'.'.join(path)}.0.KEY=VALUE for its first")
+        raise InputError(f"--set: got '{setting}', but '{path[-1]}' is a list of tables; "
+                         f"expected {'.'.join(path)}.0.KEY=VALUE for its first")
     tables[last] = value
 
 
 def _entry(tables, number):
     """An entry of a list of tables, by its number from 0 on."""
     if not number.isdigit() or int(number) >= len(tables):
-        raise InputError(f"--set: got '{number}', expected the number of a table in the list, from 0 to {len(tables) - 1}")
+        raise InputError(f"--set: got '{number}', expected the number of a table in the list, "
+                         f"from 0 to {len(tables) - 1}")
     return tables[int(number)]
 
 
 def describe(error, schema, given):
-    """(keys, problem) of the first of the errors of a pydantic.ValidationError, in our words. schema: the model. given: what was validated."""
+    """(keys, problem) of the first of the errors of a pydantic.ValidationError, in our words. schema: the
+    model. given: what was validated."""
     (keys, problem), *others = complaints(error.errors(), given)
     if problem == "extra_forbidden":
         known = _fields(schema, keys[:-1])
-        problem = f"unknown key; {'known: ' + ', '.join(known) if known else 'there are no other keys'}{meant(keys[-1], known)}"
-    return [key if key.isprintable() else repr(key) for key in keys], problem + (f" (and {len(others)} more)" if others else "")
+        problem = (f"unknown key; {'known: ' + ', '.join(known) if known else 'there are no other keys'}"
+                   f"{meant(keys[-1], known)}")
+    return ([key if key.isprintable() else repr(key) for key in keys],
+            problem + (f" (and {len(others)} more)" if others else ""))
 
 
 def _fields(schema, keys):

@@ -11,7 +11,8 @@ Count = Annotated[int, Field(ge=1)]
 
 
 def share(fraction, total, factor=1.0):
-    """How many samples a fraction of `total` is: floor of the exact product of the numbers as written, so that 0.29 of 100 is 29."""
+    """How many samples a fraction of `total` is: floor of the exact product of the numbers as written, so
+    that 0.29 of 100 is 29."""
     return math.floor(_exact(fraction) * _exact(factor) * total)
 
 

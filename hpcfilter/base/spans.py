@@ -6,12 +6,13 @@ MOST = 10  # values that are told apart in one line
 
 
 def by_value(values):
-    """Say which ranks have which value, equal ones together, at most MOST values. values: rank -> value. Returns such as
-    "ranks 0-2, 5: 12; rank 3: 13"."""
+    """Say which ranks have which value, equal ones together, at most MOST values. values: rank -> value.
+    Returns such as "ranks 0-2, 5: 12; rank 3: 13"."""
     ranks = {}
     for rank in sorted(values):
         ranks.setdefault(values[rank], []).append(rank)
-    parts = [f"{spans(those)}{f': {value}' if value != '' else ''}" for value, those in islice(ranks.items(), MOST)]
+    parts = [f"{spans(those)}{f': {value}' if value != '' else ''}"
+             for value, those in islice(ranks.items(), MOST)]
     return "; ".join(parts + [f"and {len(ranks) - MOST} values more"] * (len(ranks) > MOST))
 
 

@@ -1,4 +1,5 @@
-"""Trees: dicts, tuples and lists of arrays, as inputs and targets of some models are. An array alone is a tree, too."""
+"""Trees: dicts, tuples and lists of arrays, as inputs and targets of some models are. An array
+alone is a tree, too."""
 
 
 def each(function, tree):
@@ -7,7 +8,8 @@ def each(function, tree):
         return {name: each(function, part) for name, part in tree.items()}
     if isinstance(tree, tuple | list):
         parts = [each(function, part) for part in tree]
-        return type(tree)(*parts) if hasattr(tree, "_fields") else type(tree)(parts)  # a named tuple takes them one by one
+        # a named tuple takes them one by one
+        return type(tree)(*parts) if hasattr(tree, "_fields") else type(tree)(parts)
     return function(tree)
 
 

@@ -1,4 +1,5 @@
-"""What a communicator can do: numbers between ranks, and nothing else. SerialComm is the whole of it for one process."""
+"""What a communicator can do: numbers between ranks, and nothing else. SerialComm is the whole
+of it for one process."""
 
 import traceback
 from abc import ABC, abstractmethod
@@ -23,7 +24,8 @@ class Comm(ABC):
 
     @abstractmethod
     def sum(self, array):
-        """Elementwise sum over the ranks. array: numpy array or number. Returns a new array of the same shape and type."""
+        """Elementwise sum over the ranks. array: numpy array or number. Returns a new array of
+        the same shape and type."""
 
     @abstractmethod
     def max(self, array):
@@ -35,15 +37,18 @@ class Comm(ABC):
 
     @abstractmethod
     def exscan(self, value):
-        """Sum over the ranks before this one; 0 on rank 0. value: int, or int64 array (elementwise). Returns the same shape."""
+        """Sum over the ranks before this one; 0 on rank 0. value: int, or int64 array (elementwise).
+        Returns the same shape."""
 
     @abstractmethod
     def allgather(self, array):
-        """Every rank's array (first axis may differ in length), in rank order, on every rank. Returns a list."""
+        """Every rank's array (first axis may differ in length), in rank order, on every
+        rank. Returns a list."""
 
     @abstractmethod
     def gather(self, array):
-        """On rank 0 an iterator over every rank's array in rank order, one in memory at a time; elsewhere an empty one.
+        """On rank 0 an iterator over every rank's array in rank order, one in memory at a
+        time; elsewhere an empty one.
 
         Rank 0 must run it to its end.
         """
@@ -54,7 +59,8 @@ class Comm(ABC):
 
     @abstractmethod
     def alltoallv(self, parts):
-        """Send parts[r] to rank r. parts: one array per rank, equal type. Returns what each rank sent here, in rank order."""
+        """Send parts[r] to rank r. parts: one array per rank, equal type. Returns what each rank
+        sent here, in rank order."""
 
     @abstractmethod
     def barrier(self):
@@ -62,7 +68,8 @@ class Comm(ABC):
 
     @abstractmethod
     def channel(self):
-        """A line of its own between the ranks, for a thread beside the work. All ranks must call. Returns Channel."""
+        """A line of its own between the ranks, for a thread beside the work. All ranks must
+        call. Returns Channel."""
 
     @abstractmethod
     def abort(self, code):
@@ -70,15 +77,18 @@ class Comm(ABC):
 
     @abstractmethod
     def close(self):
-        """Leave the communicator, so that a process may then exit with any code without being taken for a crash."""
+        """Leave the communicator, so that a process may then exit with any code without
+        being taken for a crash."""
 
     def before_close(self, action):
-        """Have `action` run when the communicator is left. Whoever brings a library that uses the ranks too ends it so."""
+        """Have `action` run when the communicator is left. Whoever brings a library that uses the
+        ranks too ends it so."""
         self._last = (*self._last, action)
 
     @contextmanager
     def together(self):
-        """A refusal on any rank (bad input, a full disk) is one of all: the first rank's is raised everywhere, no rank hangs.
+        """A refusal on any rank (bad input, a full disk) is one of all: the first rank's is raised
+        everywhere, no rank hangs.
 
         All ranks must enter the block; nothing inside it may communicate.
         """
@@ -96,7 +106,8 @@ class Comm(ABC):
             raise shared
 
     def on_first(self, action):
-        """Run `action` on rank 0 alone and give its result (a small Python object) to all; its refusal too."""
+        """Run `action` on rank 0 alone and give its result (a small Python object) to all;
+        its refusal too."""
         result = None
         with self.together():
             if self.rank == 0:
@@ -147,7 +158,8 @@ class SerialComm(Comm):
 
 
 class Channel:
-    """Short words from rank to rank that nobody waits for. This one says nothing: with one process there is nobody to talk to."""
+    """Short words from rank to rank that nobody waits for. This one says nothing: with one process there
+    is nobody to talk to."""
 
     def post(self, text, rank):
         """Send a text to a rank; does not wait for it."""

@@ -1,4 +1,5 @@
-"""The ranks of a script that has initialised torch.distributed: for filters in DistributedDataParallel scripts, with or without MPI."""
+"""The ranks of a script that has initialised torch.distributed: for filters in DistributedDataParallel
+scripts, with or without MPI."""
 
 import os
 
@@ -10,18 +11,22 @@ from hpcfilter.comm.base import Channel, Comm
 
 
 class TorchComm(Comm):
-    """The ranks of torch.distributed, on a gloo group of its own, since the numbers live on the host whatever the gradients use.
+    """The ranks of torch.distributed, on a gloo group of its own, since the numbers live on the host
+    whatever the gradients use.
 
-    group: a process group, such as that of the data-parallel ranks where a network is spread over several; default all ranks.
+    group: a process group, such as that of the data-parallel ranks where a network is spread over
+    several; default all ranks.
     """
 
     backend = "torch"
 
     def __init__(self, group=None):
-        self._world = dist.get_process_group_ranks(group) if group is not None else list(range(dist.get_world_size()))
+        self._world = (dist.get_process_group_ranks(group) if group is not None
+                       else list(range(dist.get_world_size())))
         self._group = dist.new_group(self._world, backend="gloo", use_local_synchronization=group is not None)
         self.rank, self.size = dist.get_rank(self._group), dist.get_world_size(self._group)
-        self.local_rank, self.local_size = int(os.environ.get("LOCAL_RANK", self.rank)), int(os.environ.get("LOCAL_WORLD_SIZE", self.size))
+        self.local_rank, self.local_size = (int(os.environ.get("LOCAL_RANK", self.rank)),
+                                            int(os.environ.get("LOCAL_WORLD_SIZE", self.size)))
 
     def _reduce(self, array, op):
         array = np.array(array, order="C")  # reduced in place
@@ -40,7 +45,8 @@ class TorchComm(Comm):
         return self._reduce(array, dist.ReduceOp.MIN)
 
     def exscan(self, value):
-        before = sum(self.allgather(np.array(value, np.int64)[None])[: self.rank], np.zeros((1, *np.shape(value)), np.int64))[0]
+        before = sum(self.allgather(np.array(value, np.int64)[None])[: self.rank],
+                     np.zeros((1, *np.shape(value)), np.int64))[0]
         return before if np.ndim(value) else int(before)
 
     def allgather(self, array):

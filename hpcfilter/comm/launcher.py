@@ -14,21 +14,28 @@ class Launcher(NamedTuple):
     local_ranks: tuple  # of which one is set, or none
 
 
-# The first whose rank and size are set counts. An mpiexec of its own may run inside a Slurm step, so Slurm's variables come late.
+# The first whose rank and size are set counts. An mpiexec of its own may run inside a Slurm step, so
+# Slurm's variables come late.
 LAUNCHERS = (
-    Launcher("mpirun of Open MPI", "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", ("OMPI_COMM_WORLD_LOCAL_RANK",)),
+    Launcher("mpirun of Open MPI", "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE",
+             ("OMPI_COMM_WORLD_LOCAL_RANK",)),
     Launcher("jsrun", "JSM_NAMESPACE_RANK", "JSM_NAMESPACE_SIZE", ("JSM_NAMESPACE_LOCAL_RANK",)),
-    Launcher("mpirun of MVAPICH", "MV2_COMM_WORLD_RANK", "MV2_COMM_WORLD_SIZE", ("MV2_COMM_WORLD_LOCAL_RANK",)),
-    Launcher("mpiexec of MPICH, Intel or PALS", "PMI_RANK", "PMI_SIZE", ("PMI_LOCAL_RANK", "PALS_LOCAL_RANKID", "MPI_LOCALRANKID")),
-    Launcher("srun", "SLURM_PROCID", "SLURM_STEP_NUM_TASKS", ("SLURM_LOCALID",)),  # the batch shell has no step and is one process
+    Launcher("mpirun of MVAPICH", "MV2_COMM_WORLD_RANK", "MV2_COMM_WORLD_SIZE",
+             ("MV2_COMM_WORLD_LOCAL_RANK",)),
+    Launcher("mpiexec of MPICH, Intel or PALS",
+             "PMI_RANK", "PMI_SIZE", ("PMI_LOCAL_RANK", "PALS_LOCAL_RANKID", "MPI_LOCALRANKID")),
+    # the batch shell has no step and is one process
+    Launcher("srun", "SLURM_PROCID", "SLURM_STEP_NUM_TASKS", ("SLURM_LOCALID",)),
     Launcher("flux run", "FLUX_TASK_RANK", "FLUX_JOB_SIZE", ("FLUX_TASK_LOCAL_ID",)),
 )
 
 SALLOC = "4294967290"  # the step that salloc's shell is, of one task, whatever was allocated
 # What a batch job says of its tasks and nodes, in the shell where nothing was launched
-MORE = ("SLURM_NTASKS", "SLURM_NPROCS", "SLURM_JOB_NUM_NODES", "SLURM_NNODES", "PBS_NUM_NODES", "FLUX_JOB_NNODES", "NHOSTS", "COBALT_JOBSIZE")
+MORE = ("SLURM_NTASKS", "SLURM_NPROCS", "SLURM_JOB_NUM_NODES", "SLURM_NNODES", "PBS_NUM_NODES",
+        "FLUX_JOB_NNODES", "NHOSTS", "COBALT_JOBSIZE")
 
-# What starts several processes that MPI knows nothing of: torchrun (and those that do as it does: accelerate, deepspeed), and horovodrun with Gloo.
+# What starts several processes that MPI knows nothing of: torchrun (and those that do as it does: accelerate,
+# deepspeed), and horovodrun with Gloo.
 STRANGERS = (Launcher("torchrun", "RANK", "WORLD_SIZE", ("LOCAL_RANK",)),
              Launcher("horovodrun", "HOROVOD_RANK", "HOROVOD_SIZE", ("HOROVOD_LOCAL_RANK",)))
 
@@ -42,47 +49,57 @@ class Placement(NamedTuple):
 
 
 def placement(environ=os.environ):
-    """Read the launcher's variables. environ: mapping of str to str. Returns Placement; (0, 1, 0) without a launcher."""
+    """Read the launcher's variables. environ: mapping of str to str. Returns Placement;
+    (0, 1, 0) without a launcher."""
     if _number(environ, "PMIX_RANK") is not None and not any(environ.get(one.size) for one in LAUNCHERS):
         return Placement(_number(environ, "PMIX_RANK"), None)
     found = launchers(environ)
     if not found:
         return Placement(0, 1, 0)
     rank, size = found[0][1:]
-    # What another launcher says holds if it means the same ranks: srun starts ranks of PMI and gives them no local rank of PMI.
+    # What another launcher says holds if it means the same ranks: srun starts ranks of PMI and gives
+    # them no local rank of PMI.
     same = [launcher for launcher, *place in found if place == [rank, size]]
-    local = [number for launcher in same for name in launcher.local_ranks if (number := _number(environ, name)) is not None]
+    local = [number for launcher in same
+             for name in launcher.local_ranks if (number := _number(environ, name)) is not None]
     return Placement(rank, size, local[0] if local else 0 if size == 1 else None)
 
 
 def launchers(environ=os.environ, known=LAUNCHERS):
-    """The launchers that give this process a place, the one that counts first. Returns list of (Launcher, rank, size)."""
+    """The launchers that give this process a place, the one that counts first. Returns list of
+    (Launcher, rank, size)."""
     places = [(one, _number(environ, one.rank), _number(environ, one.size)) for one in known]
     return [place for place in places if None not in place]
 
 
 def speaks(environ=os.environ):
-    """Whether this process is the one to report for all when there is no communicator yet: the first of each launcher that gives it a place."""
+    """Whether this process is the one to report for all when there is no communicator yet: the first of each
+    launcher that gives it a place."""
     return placement(environ).rank == 0 and all(rank == 0 for _, rank, _ in launchers(environ, STRANGERS))
 
 
 def contradiction(environ=os.environ):
-    """What a stranger says of this process that the launchers of MPI do not: "WORLD_SIZE is 2, ..."; "" when they agree, or it says one process.
+    """What a stranger says of this process that the launchers of MPI do not: "WORLD_SIZE is 2, ..."; "" when
+    they agree, or it says one process.
 
-    A size without a rank is no place: it may have been exported in the shell, and what mpirun says of its own ranks is surer.
+    A size without a rank is no place: it may have been exported in the shell, and what mpirun says
+    of its own ranks is surer.
     """
     here = placement(environ)
-    return next((f"{one.size} is {size}, as {one.name} sets it" for one, rank, size in launchers(environ, STRANGERS)
+    return next((f"{one.size} is {size}, as {one.name} sets it"
+                 for one, rank, size in launchers(environ, STRANGERS)
                  if size > 1 and (rank, size) != (here.rank, here.size or size)), "")
 
 
 def left_out(environ=os.environ):
-    """What says that more processes were meant where no launcher has started this one: "SLURM_NTASKS is 8"; "" when nothing does.
+    """What says that more processes were meant where no launcher has started this one: "SLURM_NTASKS is
+    8"; "" when nothing does.
 
-    In the shell of a batch job, or of salloc, one process is right for much, but a training was to use the whole of it. Slots of LSF and PBS may be
-    the threads of one process; hosts cannot.
+    In the shell of a batch job, or of salloc, one process is right for much, but a training was to use the
+    whole of it. Slots of LSF and PBS may be the threads of one process; hosts cannot.
     """
-    if [place for place in launchers(environ) if place[0].name != "srun" or environ.get("SLURM_STEP_ID") != SALLOC]:
+    if [place
+        for place in launchers(environ) if place[0].name != "srun" or environ.get("SLURM_STEP_ID") != SALLOC]:
         return ""
     for name in (*MORE, *(one.size for one in STRANGERS)):
         if (_number(environ, name) or 0) > 1:
@@ -96,7 +113,8 @@ def left_out(environ=os.environ):
 def _hosts(path):
     """How many hosts a file names, one a line; 0 without one."""
     try:
-        return len({line.strip() for line in Path(path).read_text().splitlines() if line.strip()}) if path else 0
+        return (len({line.strip() for line in Path(path).read_text().splitlines() if line.strip()})
+                if path else 0)
     except (OSError, ValueError):
         return 0
 

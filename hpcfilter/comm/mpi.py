@@ -1,6 +1,7 @@
 """Real ranks: numbers over mpi4py. This file and no other imports it.
 
-mpi4py must be imported before torch (on some machines the other order fails), so `world()` comes first in every verb.
+mpi4py must be imported before torch (on some machines the other order fails), so `world()`
+comes first in every verb.
 """
 
 import numpy as np
@@ -115,7 +116,8 @@ class MPIChannel(Channel):
     def post(self, text, rank):
         data = text.encode()
         self._sent = [(kept, request) for kept, request in self._sent if not request.Test()]
-        self._sent.append((data, self._mpi.Isend([data, MPI.BYTE], dest=rank)))  # the bytes must stay until they are gone
+        # the bytes must stay until they are gone
+        self._sent.append((data, self._mpi.Isend([data, MPI.BYTE], dest=rank)))
 
     def received(self):
         texts, status = {}, MPI.Status()

@@ -1,7 +1,7 @@
 """Threads that play ranks: the whole distributed logic in one process, without MPI.
 
-It proves logic, not MPI's progress. A collective that the ranks do not agree on is an error that names who called what,
-where MPI would hang.
+It proves logic, not MPI's progress. A collective that the ranks do not agree on is an error that names who
+called what, where MPI would hang.
 """
 
 import threading
@@ -83,7 +83,8 @@ class _Room:
 def run(size, function, *arguments, timeout=60):
     """Call function(comm, *arguments) on `size` simulated ranks. Returns their results in rank order.
 
-    The first rank's own exception is raised again here; a rank that waits longer than `timeout` seconds for the others raises.
+    The first rank's own exception is raised again here; a rank that waits longer than `timeout`
+    seconds for the others raises.
     """
     room = _Room(size, timeout)
     results, errors = [None] * size, [None] * size

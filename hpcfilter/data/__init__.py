@@ -2,7 +2,8 @@
 
 import os
 
-os.environ.setdefault("HDF5_PLUGIN_PRELOAD", "::")  # before h5py is imported: no filter plug-in is ever loaded on behalf of a file
+# before h5py is imported: no filter plug-in is ever loaded on behalf of a file
+os.environ.setdefault("HDF5_PLUGIN_PRELOAD", "::")
 
 from hpcfilter.base.shard import begin, edges, shard
 from hpcfilter.data.augment import augmentation
@@ -13,6 +14,6 @@ from hpcfilter.data.selection import read_given
 from hpcfilter.data.table import read_table, write_table
 
 __all__ = [
-    "Dataset", "Probe", "Split", "augmentation", "begin", "edges", "is_packed", "open_packed", "read_batches", "read_given", "read_probe",
-    "read_table", "shard", "write_probe", "write_table",
+    "Dataset", "Probe", "Split", "augmentation", "begin", "edges", "is_packed", "open_packed", "read_batches",
+    "read_given", "read_probe", "read_table", "shard", "write_probe", "write_table",
 ]

@@ -1,6 +1,7 @@
 """Augmentation as a function of (seed, epoch, index): the same sample looks the same on any number of ranks.
 
-Each function takes (images (b, H, W[, C]), labels, index int64 (b,), seed, epoch) and returns images and labels of the same shapes.
+Each function takes (images (b, H, W[, C]), labels, index int64 (b,), seed, epoch) and returns images and
+labels of the same shapes.
 """
 
 from functools import partial
@@ -38,7 +39,8 @@ FORM = "(images, labels, index, seed, epoch), which returns images and labels of
 
 
 def _own(function, classes):
-    """An augmentation of the user's own, whose mistakes become an OwnCode. classes: how many the labels have, 0 for other targets."""
+    """An augmentation of the user's own, whose mistakes become an OwnCode. classes: how many the labels
+    have, 0 for other targets."""
     check_call("data.augment", FORM, function, *[None] * 5)
 
     def augment(images, labels, index, seed, epoch):
@@ -46,30 +48,37 @@ def _own(function, classes):
         with code("data.augment", True, function):
             pair = function(images, labels, index, seed, epoch)
         if not isinstance(pair, (tuple, list)) or len(pair) != 2:
-            raise OwnCode(f"data.augment: {name_of(function)} returned {a(pair)}, expected two, images and labels{place(function)}")
-        return tuple(_array(function, *part, classes) for part in zip(("images", "labels"), pair, shapes, strict=True))
+            raise OwnCode(f"data.augment: {name_of(function)} returned {a(pair)}, expected two, "
+                          f"images and labels{place(function)}")
+        return tuple(_array(function, *part, classes)
+                     for part in zip(("images", "labels"), pair, shapes, strict=True))
 
     return augment
 
 
 def _array(function, what, given, shape, classes):
-    """What an augmentation has returned, as an array that torch can take, of the shape of what it was given."""
+    """What an augmentation has returned, as an array that torch can take, of the shape of
+    what it was given."""
     with code("data.augment", True, function):
         array = np.ascontiguousarray(given)  # torch cannot step backwards
     if array.shape != shape or array.dtype.kind not in "biuf":
         got = f"of shape {array.shape}" if array.shape != shape else f"of type {array.dtype}"
-        raise OwnCode(f"data.augment: {name_of(function)} returned {what} {got}, expected numbers of shape {shape}{place(function)}")
-    if what == "labels" and classes and array.size and not (array.dtype.kind in "iu" and 0 <= array.min() and array.max() < classes):
-        raise OwnCode(f"data.augment: {name_of(function)} returned labels of type {array.dtype} from {array.min()} to {array.max()}, expected whole "
-                      f"numbers from 0 to {classes - 1}{place(function)}")
+        raise OwnCode(f"data.augment: {name_of(function)} returned {what} {got}, expected numbers of shape "
+                      f"{shape}{place(function)}")
+    if (what == "labels" and classes and array.size
+            and not (array.dtype.kind in "iu" and 0 <= array.min() and array.max() < classes)):
+        raise OwnCode(f"data.augment: {name_of(function)} returned labels of type {array.dtype} from "
+                      f"{array.min()} to {array.max()}, expected whole numbers from 0 to "
+                      f"{classes - 1}{place(function)}")
     return array
 
 
 def augmentation(name, dataset, pad=None):
-    """The function that `data.augment` names, or None for "none", and where there is no `dataset` yet. pad: pixels to shift by, default an eighth of
-    the height.
+    """The function that `data.augment` names, or None for "none", and where there is no `dataset` yet.
+    pad: pixels to shift by, default an eighth of the height.
 
-    Raises InputError for an unknown name, and for one of ours on rows that are not images or whose targets would have to move along.
+    Raises InputError for an unknown name, and for one of ours on rows that are not images or whose targets
+    would have to move along.
     """
     if name == "none":
         return None
@@ -79,9 +88,11 @@ def augmentation(name, dataset, pad=None):
     if dataset is None:
         return None
     if not dataset.layout or not dataset.classes:
-        raise InputError(f"data.augment: '{name}' is for images with class labels; {dataset.path} has rows of shape "
-                         f"{dataset.train.images.shape[1:]} and {dataset.target}; give none or package.module:function")
+        raise InputError(f"data.augment: '{name}' is for images with class labels; {dataset.path} has rows "
+                         f"of shape {dataset.train.images.shape[1:]} and {dataset.target}; "
+                         "give none or package.module:function")
     height = dataset.train.images.shape[1] if dataset else None
     if height and pad is not None and pad >= height:
-        raise InputError(f"data.shift: got {pad} pixels for images of height {height}, expected fewer than that")
+        raise InputError(f"data.shift: got {pad} pixels for images of height {height}, "
+                         "expected fewer than that")
     return partial(function, pad=dataset.train.images.shape[1] // 8 if pad is None else pad)

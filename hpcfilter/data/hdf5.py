@@ -1,7 +1,8 @@
 """HDF5 files, of which nothing is believed: what is checked before anything is read.
 
-Left to itself, the library follows links and storage into other files, allocates whatever size a file declares, and reads texts of variable length
-without end when they are damaged (HDF5 2.0). What we write has none of these, and the library's own checksums over all that it must interpret.
+Left to itself, the library follows links and storage into other files, allocates whatever size a file
+declares, and reads texts of variable length without end when they are damaged (HDF5 2.0). What we write has
+none of these, and the library's own checksums over all that it must interpret.
 """
 
 import math
@@ -14,22 +15,26 @@ import numpy as np
 from hpcfilter.base.errors import InputError
 from hpcfilter.data.distrust import FREE, check_declared, check_kind, damage, one_line
 
-FILTERS = {h5py.h5z.FILTER_DEFLATE: "gzip", h5py.h5z.FILTER_SHUFFLE: "shuffle", h5py.h5z.FILTER_FLETCHER32: "fletcher32", h5py.h5z.FILTER_LZF: "lzf"}
+FILTERS = {h5py.h5z.FILTER_DEFLATE: "gzip", h5py.h5z.FILTER_SHUFFLE: "shuffle",
+           h5py.h5z.FILTER_FLETCHER32: "fletcher32", h5py.h5z.FILTER_LZF: "lzf"}
 _NUMBERS = (h5py.h5t.INTEGER, h5py.h5t.FLOAT, h5py.h5t.ENUM)  # h5py stores booleans as an enumeration
 _LAYOUTS = {h5py.h5d.COMPACT: "compact", h5py.h5d.CONTIGUOUS: "contiguous", h5py.h5d.CHUNKED: "chunked"}
 
 
 def create_hdf5(path, mode="w"):
-    """Open a file to write. Returns h5py.File: arrays begin at multiples of 64 bytes, metadata carry checksums (the format of HDF5 1.10)."""
-    return h5py.File(path, mode, locking=False, libver=("v110", "v110"), alignment_threshold=1, alignment_interval=64)
+    """Open a file to write. Returns h5py.File: arrays begin at multiples of 64 bytes, metadata carry
+    checksums (the format of HDF5 1.10)."""
+    return h5py.File(path, mode, locking=False, libver=("v110", "v110"), alignment_threshold=1,
+                     alignment_interval=64)
 
 
 def lay_out(path, arrays, about):
-    """Make a file whose arrays are contiguous and still to be filled. Returns name -> the byte at which each begins.
+    """Make a file whose arrays are contiguous and still to be filled. Returns name -> the
+    byte at which each begins.
 
     arrays: name, with its groups -> (shape, dtype). about: name -> number or text, attributes of the root.
-    Raises OSError when there is no room: the whole space is taken here, so that a full disk is no SIGBUS of a memory map, nor an error within the
-    library, which can crash when it is closed after one.
+    Raises OSError when there is no room: the whole space is taken here, so that a full disk is no SIGBUS of a
+    memory map, nor an error within the library, which can crash when it is closed after one.
     """
     early = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
     early.set_layout(h5py.h5d.CONTIGUOUS)
@@ -39,7 +44,8 @@ def lay_out(path, arrays, about):
             write_attribute(file, name, value)
         for name, (shape, dtype) in arrays.items():
             group, _, last = name.rpartition("/")
-            kind, space = h5py.h5t.py_create(np.dtype(dtype)), h5py.h5s.create_simple(tuple(int(side) for side in shape))
+            kind, space = (h5py.h5t.py_create(np.dtype(dtype)),
+                           h5py.h5s.create_simple(tuple(int(side) for side in shape)))
             h5py.h5d.create(file.require_group(group or "/").id, last.encode(), kind, space, dcpl=early)
         offsets = {name: file[name].id.get_offset() for name in arrays}
     with open(path, "r+b") as file:
@@ -59,19 +65,22 @@ def hold_hdf5(path):
 
 @contextmanager
 def open_hdf5(path, wanted="an HDF5 file"):
-    """Open a file to read, as h5py.File. Whatever damage makes h5py raise within the block becomes an InputError.
+    """Open a file to read, as h5py.File. Whatever damage makes h5py raise within the block
+    becomes an InputError.
 
     wanted: what was expected, and how to get it, for the refusal of another kind of file.
     """
     check_kind(path, wanted)
     if not h5py.is_hdf5(path):
-        raise InputError(f"{path}: cannot read: it does not begin as an HDF5 file does: it is damaged or of another kind; expected {wanted}")
+        raise InputError(f"{path}: cannot read: it does not begin as an HDF5 file does: "
+                         f"it is damaged or of another kind; expected {wanted}")
     with damage(path), hold_hdf5(path) as file:
         yield file
 
 
 def array_names(file, most=1000, depth=4):
-    """The names of all that is no group in an open file, with their groups; links too, which are not followed. Returns a list of at most `most`."""
+    """The names of all that is no group in an open file, with their groups; links too, which are not
+    followed. Returns a list of at most `most`."""
     names, groups = [], [("", file)]
     while groups and len(names) < most:
         prefix, group = groups.pop(0)
@@ -86,7 +95,8 @@ def array_names(file, most=1000, depth=4):
 
 
 def find_texts(file, name):
-    """An array (n,) or (n, 1) of texts in the file itself, not yet read, as h5py.Dataset; None for anything else."""
+    """An array (n,) or (n, 1) of texts in the file itself, not yet read, as h5py.Dataset;
+    None for anything else."""
     found = file
     for step in name.split("/"):
         link = found.get(step, getlink=True) if isinstance(found, h5py.Group) else None
@@ -101,12 +111,13 @@ def find_texts(file, name):
 
 
 def find_array(file, name, links_only=False):
-    """An array of numbers in an open file, checked and not yet read. Returns h5py.Dataset, or None where nothing stands.
+    """An array of numbers in an open file, checked and not yet read. Returns h5py.Dataset, or
+    None where nothing stands.
 
     links_only: check no more than that no link is on the way to it.
 
-    Raises InputError for what is not in the file itself, is no array of numbers, was never written in full, has another filter than those of
-    FILTERS, or declares more bytes than it can honestly hold.
+    Raises InputError for what is not in the file itself, is no array of numbers, was never written in full,
+    has another filter than those of FILTERS, or declares more bytes than it can honestly hold.
     """
     where, found = _where(file, name), file
     for step in name.split("/"):
@@ -121,11 +132,13 @@ def find_array(file, name, links_only=False):
     if not isinstance(found, h5py.Dataset):
         raise InputError(f"{where}: expected an array, got a group or a type")
     creation = found.id.get_create_plist()
-    if creation.get_layout() not in _LAYOUTS or creation.get_external_count():  # asked first: the shape of a virtual one is read from other files
+    # asked first: the shape of a virtual one is read from other files
+    if creation.get_layout() not in _LAYOUTS or creation.get_external_count():
         raise InputError(f"{where}: expected an array in the file itself, got a virtual or external one")
     kind = found.id.get_type()
     if kind.get_class() not in _NUMBERS or kind != h5py.h5t.py_create(found.dtype, logical=True):
-        raise InputError(f"{where}: expected numbers of a common type, got texts, records, references or an odd type")
+        raise InputError(f"{where}: expected numbers of a common type, got texts, records, references or an "
+                         "odd type")
     if not found.shape or 0 in found.shape:
         raise InputError(f"{where}: expected an array of at least one row, got shape {found.shape}")
     _check_size(found, where, creation)
@@ -133,16 +146,19 @@ def find_array(file, name, links_only=False):
 
 
 def _check_size(data, where, creation):
-    """Whether the declared sizes of a data set can be true. Sizes are ints of Python, as products of what a file declares overflow others."""
+    """Whether the declared sizes of a data set can be true. Sizes are ints of Python, as products of what a
+    file declares overflow others."""
     item, length = data.dtype.itemsize, os.path.getsize(data.file.filename)
     if data.chunks:
-        names = [FILTERS.get(code, f"{code} ({one_line(name.decode(errors='replace'))})") for code, _, _, name in
-                 map(creation.get_filter, range(creation.get_nfilters()))]
+        names = [FILTERS.get(code, f"{code} ({one_line(name.decode(errors='replace'))})")
+                 for code, _, _, name in map(creation.get_filter, range(creation.get_nfilters()))]
         if not set(names) <= set(FILTERS.values()) or len(set(names)) < len(names):
-            raise InputError(f"{where}: got the filters {', '.join(names)}, expected none but {', '.join(FILTERS.values())}, each once")
+            raise InputError(f"{where}: got the filters {', '.join(names)}, expected none but "
+                             f"{', '.join(FILTERS.values())}, each once")
         chunks = math.prod(-(-side // chunk) for side, chunk in zip(data.shape, data.chunks, strict=True))
         if chunks > length or data.id.get_num_chunks() != chunks:
-            raise InputError(f"{where}: expected {chunks} chunks in a file of {length} bytes, which holds fewer; it was never written in full")
+            raise InputError(f"{where}: expected {chunks} chunks in a file of {length} bytes, "
+                             "which holds fewer; it was never written in full")
     stored = min(data.id.get_storage_size(), length)
     if not stored:
         raise InputError(f"{where}: was never written")
@@ -151,13 +167,17 @@ def _check_size(data, where, creation):
 
 
 def map_array(data):
-    """Memory-map what `find_array` has found, read-only. Raises InputError unless it is contiguous and inside the file."""
+    """Memory-map what `find_array` has found, read-only. Raises InputError unless it is
+    contiguous and inside the file."""
     where, layout = _where(data.file, data.name[1:]), data.id.get_create_plist().get_layout()
     if layout != h5py.h5d.CONTIGUOUS:
-        raise InputError(f"{where}: expected one contiguous array, got a {_LAYOUTS[layout]} one; pack it first")
-    offset, size, length = data.id.get_offset(), math.prod(data.shape) * data.dtype.itemsize, os.path.getsize(data.file.filename)
+        raise InputError(f"{where}: expected one contiguous array, got a {_LAYOUTS[layout]} one; "
+                         "pack it first")
+    offset, size, length = (data.id.get_offset(), math.prod(data.shape) * data.dtype.itemsize,
+                            os.path.getsize(data.file.filename))
     if offset + size > length:
-        raise InputError(f"{where}: its {size} bytes at {offset} do not lie within the file's {length} bytes; it is truncated")
+        raise InputError(f"{where}: its {size} bytes at {offset} do not lie within the file's {length} "
+                         "bytes; it is truncated")
     return np.memmap(data.file.filename, data.dtype, "r", offset, data.shape)
 
 
@@ -168,7 +188,8 @@ def own_array(file, name):
         raise InputError(f"{_where(file, name)}: missing")
     array = map_array(data)
     if not (array.dtype.isnative and array.flags.aligned):
-        raise InputError(f"{_where(file, name)}: expected native and aligned numbers, got {array.dtype} at byte {array.offset}; make it anew")
+        raise InputError(f"{_where(file, name)}: expected native and aligned numbers, got {array.dtype} at "
+                         f"byte {array.offset}; make it anew")
     return array
 
 
@@ -186,22 +207,28 @@ def read_attribute(file, name):
         return None
     attribute = file.attrs.get_id(name)
     kind = attribute.get_type()
-    plain = kind.get_class() in _NUMBERS[:2] or (kind.get_class() == h5py.h5t.STRING and not kind.is_variable_str())
+    plain = (kind.get_class() in _NUMBERS[:2]
+             or (kind.get_class() == h5py.h5t.STRING and not kind.is_variable_str()))
     if attribute.shape != () or not plain or attribute.get_storage_size() > FREE:
-        raise InputError(f"{file.filename}: attribute {one_line(name)}: expected a number or a text of fixed length; made by another program")
+        raise InputError(f"{file.filename}: attribute {one_line(name)}: expected a number or a text of fixed "
+                         "length; made by another program")
     value = file.attrs[name]
     return value.decode(errors="surrogateescape") if isinstance(value, bytes) else value.item()
 
 
 def read_texts(file, name):
-    """An attribute of a file from elsewhere: a text, a list of texts, or None where nothing stands. Raises InputError for anything else."""
+    """An attribute of a file from elsewhere: a text, a list of texts, or None where nothing stands. Raises
+    InputError for anything else."""
     if name not in file.attrs:
         return None
     attribute = file.attrs.get_id(name)
-    if attribute.get_type().get_class() != h5py.h5t.STRING or len(attribute.shape) > 1 or attribute.get_storage_size() > FREE:
-        raise InputError(f"{file.filename}: cannot read: attribute {one_line(name)}: expected a text or a list of texts, of {FREE >> 20} MiB at most")
+    if (attribute.get_type().get_class() != h5py.h5t.STRING or len(attribute.shape) > 1
+            or attribute.get_storage_size() > FREE):
+        raise InputError(f"{file.filename}: cannot read: attribute {one_line(name)}: "
+                         f"expected a text or a list of texts, of {FREE >> 20} MiB at most")
     value = file.attrs[name]
-    texts = [text.decode(errors="backslashreplace") if isinstance(text, bytes) else text for text in (value.tolist() if attribute.shape else [value])]
+    texts = [text.decode(errors="backslashreplace") if isinstance(text, bytes) else text
+             for text in (value.tolist() if attribute.shape else [value])]
     return texts if attribute.shape else texts[0]
 
 

@@ -1,6 +1,7 @@
 """One read-ahead thread per rank: the next batches are gathered and augmented while the network computes.
 
-A thread and no processes: forked workers break MPI over InfiniBand, and the memory map needs no copy of itself.
+A thread and no processes: forked workers break MPI over InfiniBand, and the memory map needs
+no copy of itself.
 """
 
 import queue
@@ -60,10 +61,12 @@ def _cut(tree, start, end):
 
 
 def read_batches(rows, batches, augment, seed, epoch):
-    """Read each batch of an epoch ahead; small ones several at once, since every turn of the thread holds up the training.
+    """Read each batch of an epoch ahead; small ones several at once, since every turn of the
+    thread holds up the training.
 
-    rows: data.rows.Rows. batches: iterable of objects with `index`, int64 (b,). augment: function (inputs, targets, index, seed, epoch) ->
-    (inputs, targets), or None. Yields (batch, inputs, targets), trees as the rows have them.
+    rows: data.rows.Rows. batches: iterable of objects with `index`, int64 (b,). augment: function
+    (inputs, targets, index, seed, epoch) -> (inputs, targets), or None. Yields (batch, inputs, targets),
+    trees as the rows have them.
     """
     def read():
         left, size = iter(batches), 1
@@ -75,7 +78,8 @@ def read_batches(rows, batches, augment, seed, epoch):
             ends = np.cumsum([len(batch.index) for batch in group]).tolist()
             yield [(batch, _cut(inputs, start, end), _cut(targets, start, end))
                    for batch, start, end in zip(group, [0, *ends], ends, strict=False)]
-            size = min(max(1, GROUP_BYTES * len(group) // max(1, sum(part.nbytes for part in leaves(inputs)))), MOST)
+            size = min(
+                max(1, GROUP_BYTES * len(group) // max(1, sum(part.nbytes for part in leaves(inputs)))), MOST)
 
     for group in prefetch(read()):
         yield from group

@@ -1,4 +1,5 @@
-"""Training rows that stay on the device: no reading, no copy per step. For data sets that fit beside the network."""
+"""Training rows that stay on the device: no reading, no copy per step. For data sets that
+fit beside the network."""
 
 import numpy as np
 import torch
@@ -9,13 +10,16 @@ SHARE = 0.8  # of the free memory of a GPU that rows may take; the network has i
 
 
 class ResidentRows:
-    """All rows of a split, on a device. Rows are what `data.Split.rows` gives, as tensors there; their bytes are the same."""
+    """All rows of a split, on a device. Rows are what `data.Split.rows` gives, as tensors there;
+    their bytes are the same."""
 
     def __init__(self, split, device):
-        """split: data.Split. device: torch.device. Raises InputError when the rows do not fit, or are of a kind that torch does not know."""
+        """split: data.Split. device: torch.device. Raises InputError when the rows do not fit, or are of a
+        kind that torch does not know."""
         size = split.images.nbytes + split.labels.nbytes
         if device.type == "cuda" and size > SHARE * (free := torch.cuda.mem_get_info(device)[0]):
-            raise InputError(f"data.resident: the training rows take {size / 2**30:.2f} GiB, of which {SHARE * free / 2**30:.2f} GiB fit on {device}")
+            raise InputError(f"data.resident: the training rows take {size / 2**30:.2f} GiB, "
+                             f"of which {SHARE * free / 2**30:.2f} GiB fit on {device}")
         try:
             self._images, self._labels = (torch.from_numpy(part).to(device) for part in split.whole())
         except TypeError as error:
@@ -31,7 +35,9 @@ class ResidentRows:
 
     def rows(self, index):
         """Rows in the order given. index: int64 (b,). Returns (images (b, ...), labels (b, ...)), tensors."""
-        if self._images.device.type == "cpu":  # torch, asked from the read-ahead thread, would start a second team of threads
-            return tuple(torch.from_numpy(np.take(part.numpy(), index, axis=0)) for part in (self._images, self._labels))
+        # torch, asked from the read-ahead thread, would start a second team of threads
+        if self._images.device.type == "cpu":
+            return tuple(torch.from_numpy(np.take(part.numpy(), index, axis=0))
+                         for part in (self._images, self._labels))
         where = torch.from_numpy(np.asarray(index)).to(self._images.device)
         return self._images[where], self._labels[where]

@@ -9,7 +9,8 @@ class Rows(Protocol):
     """A data set, or one split of it, read by index.
 
     Inputs and targets are arrays or tensors (b, ...), or trees of them: dicts, tuples and lists.
-    digest: hex digest of the content, which a checkpoint must match. row_bytes: bytes of one sample, without its target.
+    digest: hex digest of the content, which a checkpoint must match. row_bytes: bytes of one
+    sample, without its target.
     """
 
     digest: str

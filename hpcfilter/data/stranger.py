@@ -1,5 +1,5 @@
-"""What a file is that hpcfilter has not made. Ours are HDF5, end with a seal, and say something of themselves: a file that has none of these was
-never one of them, and one that has any is damaged.
+"""What a file is that hpcfilter has not made. Ours are HDF5, end with a seal, and say something of
+themselves: a file that has none of these was never one of them, and one that has any is damaged.
 """
 
 from hpcfilter.base.errors import InputError
@@ -13,7 +13,8 @@ OURS = {"hpcfilter", "data", "epoch", "options"}  # attributes, of which each fi
 
 
 def stranger(path):
-    """What a file is that hpcfilter has never made, in words; "" for any other, also when it is damaged, empty or not there."""
+    """What a file is that hpcfilter has never made, in words; "" for any other, also when it is
+    damaged, empty or not there."""
     try:
         read_seal(path)
         return ""

@@ -20,9 +20,11 @@ def hdf5_build():
 
 
 def try_folder(folder, name):
-    """Write a small table in a folder, lock it and read it back, and leave nothing behind. name: of the file, which no other process uses.
+    """Write a small table in a folder, lock it and read it back, and leave nothing behind. name: of the file,
+    which no other process uses.
 
-    Returns {"free": bytes or None, "write": why it cannot be written and read, "lock": why HDF5 cannot lock it}, "" where it can.
+    Returns {"free": bytes or None, "write": why it cannot be written and read, "lock": why HDF5 cannot
+    lock it}, "" where it can.
     """
     found = {"free": None, "write": "", "lock": ""}
     path = Path(folder) / name
@@ -42,7 +44,8 @@ def try_folder(folder, name):
 
 
 def lock_problem(path):
-    """Why an HDF5 file cannot be locked, in words; "" when it can, or when HDF5_USE_FILE_LOCKING forgoes it."""
+    """Why an HDF5 file cannot be locked, in words; "" when it can, or when
+    HDF5_USE_FILE_LOCKING forgoes it."""
     try:
         with h5py.File(path, "r+", locking=True):  # the variable has precedence
             return ""

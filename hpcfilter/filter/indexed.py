@@ -16,4 +16,5 @@ class Indexed:
         return index, self.dataset[index - self.first]
 
     def _batch(self, indices):
-        return list(zip(indices, self.dataset.__getitems__([index - self.first for index in indices]), strict=True))
+        return list(zip(indices, self.dataset.__getitems__([index - self.first for index in indices]),
+                        strict=True))

@@ -5,7 +5,8 @@ from hpcfilter.select.seen import Seen
 
 
 class Observed:
-    """trained, looked: select.seen.Seen. columns: what is kept of each sample. step: batches of the epoch so far."""
+    """trained, looked: select.seen.Seen. columns: what is kept of each sample. step: batches
+    of the epoch so far."""
 
     def __init__(self, columns):
         self.columns = tuple(columns)
@@ -27,10 +28,12 @@ class Observed:
     def state(self):
         """Everything as name -> array (m,), "trained.NAME" and "looked.NAME"."""
         kinds = {"trained": self.trained, "looked": self.looked}
-        return {f"{kind}.{name}": array for kind, seen in kinds.items() for name, array in seen.rows().items()}
+        return {f"{kind}.{name}": array for kind, seen in kinds.items()
+                for name, array in seen.rows().items()}
 
     def restore(self, state, shards, comm):
-        """Put back what all ranks' `state` gave, cut anywhere; each row goes to the rank that owns its sample. All ranks must call."""
+        """Put back what all ranks' `state` gave, cut anywhere; each row goes to the rank that owns its
+        sample. All ranks must call."""
         kinds = []
         for kind in ("trained.", "looked."):
             rows = {name.removeprefix(kind): array for name, array in state.items() if name.startswith(kind)}

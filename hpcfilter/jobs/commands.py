@@ -14,11 +14,13 @@ FLAGS = ("machine", "walltime", "account", "queue")  # of the command line, whic
 
 
 def plans(words, repeats=1, **more):
-    """The plans of the words of a command line: one per number of nodes, and per repetition where the scheduler has no arrays. Returns a list.
+    """The plans of the words of a command line: one per number of nodes, and per repetition where the
+    scheduler has no arrays. Returns a list.
 
     Repetition k has the seed of the run config plus k - 1, in an array too.
     """
-    own = [f"job.{flag}={json.dumps(value, ensure_ascii=False)}" for flag in FLAGS if (value := getattr(words, flag)) is not None]
+    own = [f"job.{flag}={json.dumps(value, ensure_ascii=False)}"
+           for flag in FLAGS if (value := getattr(words, flag)) is not None]
     own += [f"job.{name}={json.dumps(value)}" for name, value in more.items()]
     sizes = words.nodes or [None]
     found = []
@@ -32,8 +34,8 @@ def plans(words, repeats=1, **more):
         if array or repeats == 1:
             found.append(plan(words.config, folder, settings, repeats))
         else:
-            found += [plan(words.config, f"{folder}/repeat-{number + 1}", [*settings, f"seed={first.config.seed + number}"])
-                      for number in range(repeats)]
+            found += [plan(words.config, f"{folder}/repeat-{number + 1}",
+                           [*settings, f"seed={first.config.seed + number}"]) for number in range(repeats)]
     return found
 
 
@@ -44,13 +46,15 @@ def render_script(words):
 
 
 def _checked(found):
-    """What the ranks of some plans would refuse is refused; of several, with the size of the job. Returns a list of lines for each plan."""
+    """What the ranks of some plans would refuse is refused; of several, with the size of the job. Returns a
+    list of lines for each plan."""
     lines = []
     for each in found:
         try:
             lines.append(check_training(each))
         except InputError as error:
-            raise type(error)(f"--nodes {each.layout.nodes}: {error}" if len(found) > 1 else str(error)) from error
+            raise type(error)(f"--nodes {each.layout.nodes}: {error}" if len(found) > 1
+                              else str(error)) from error
     return lines
 
 
@@ -69,7 +73,8 @@ def check_layout(words):
         render(each)
         print("\n".join([describe(each), *left]))
     if len(found) > 1:
-        print(f"all {len(found)} jobs: {sum(each.node_hours for each in found):.6g} node-hours at most, without requeues")
+        print(f"all {len(found)} jobs: {sum(each.node_hours for each in found):.6g} node-hours at most, "
+              "without requeues")
 
 
 def submit_jobs(words):
@@ -79,7 +84,8 @@ def submit_jobs(words):
         check_chain(each, words.chain)
         render(each)  # all of them before the first is submitted
         hours = f"{each.node_hours * each.repeats * words.chain:.6g} node-hours at most"
-        about = describe(each, words.chain) if len(found) == 1 else f"{each.run_dir}: {each.layout.nodes} nodes, {hours}"
+        about = (describe(each, words.chain) if len(found) == 1
+                 else f"{each.run_dir}: {each.layout.nodes} nodes, {hours}")
         print("\n".join([about, *left]))
     if words.dry_run:
         return _show_submission(found, words.chain)
@@ -90,10 +96,12 @@ def submit_jobs(words):
                 print(f"submitted: {job}" if job else f"{each.run_dir}: the job has ended", flush=True)
                 submitted += [job] if job else []
     except InputError as error:
-        raise InputError(f"{error}; submitted before: {', '.join(submitted)}" if submitted else str(error)) from None
+        raise InputError(f"{error}; submitted before: {', '.join(submitted)}" if submitted
+                         else str(error)) from None
     except KeyboardInterrupt:
         before = f"; submitted before: {', '.join(submitted)}" if submitted else ""
-        raise Interrupted(f"interrupted{before}; look at the queue for one that was just being submitted") from None
+        raise Interrupted(f"interrupted{before}; look at the queue for one that was just "
+                          "being submitted") from None
     return None
 
 

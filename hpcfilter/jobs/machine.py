@@ -1,7 +1,8 @@
-"""Site profiles: what one node is, what a job may ask for, and what the launcher wants to be told. One TOML file per machine.
+"""Site profiles: what one node is, what a job may ask for, and what the launcher wants to be told.
+One TOML file per machine.
 
-A profile is found by its name in the folders of $HPCFILTER_MACHINES, then in ~/.config/hpcfilter/machines, then among those that come with
-hpcfilter. Nothing is believed that was not checked on load.
+A profile is found by its name in the folders of $HPCFILTER_MACHINES, then in ~/.config/hpcfilter/machines,
+then among those that come with hpcfilter. Nothing is believed that was not checked on load.
 """
 
 import datetime
@@ -19,7 +20,8 @@ from hpcfilter.base.settings import Settings, Table, form
 from hpcfilter.jobs.schema import Expanded, Job, Name, Option, Positive, Text, There, Walltime, Word
 
 SCHEDULERS = ("local", "slurm", "lsf", "pbs", "flux")
-NUMBERS = ("nodes", "ranks", "ranks_per_node", "cpus_per_rank", "gpus_per_node", "cpus_per_node")  # what an option may name in braces
+# what an option may name in braces
+NUMBERS = ("nodes", "ranks", "ranks_per_node", "cpus_per_rank", "gpus_per_node", "cpus_per_node")
 
 
 def _only_numbers(option):
@@ -42,7 +44,8 @@ TemplateFile = Annotated[str, form(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", "the name of 
 class Node(Table):
     """[node]: one compute node, as the scheduler counts."""
 
-    cpus: Positive = Field(default_factory=lambda: len(os.sched_getaffinity(0)))  # that a job can use; default: those of this machine
+    # that a job can use; default: those of this machine
+    cpus: Positive = Field(default_factory=lambda: len(os.sched_getaffinity(0)))
     threads_per_core: Positive = 1  # how many of these share a core
     gpus: Annotated[int, Field(ge=0, le=64)] = 0
     gpu: Literal["", "nvidia", "amd"] = ""
@@ -51,7 +54,8 @@ class Node(Table):
 
 
 class Options(Table):
-    """Words for a command line or directives: always, with GPUs, with staging. {nodes} and the like become numbers."""
+    """Words for a command line or directives: always, with GPUs, with staging. {nodes} and
+    the like become numbers."""
 
     always: list[Template] = Field([])
     gpus: list[Template] = Field([])
@@ -67,7 +71,8 @@ class Limit(Table):
 
 
 class Links(Table):
-    """[links]: what a message costs, for forecasts. Of the makers' papers unless `source` says that it was measured."""
+    """[links]: what a message costs, for forecasts. Of the makers' papers unless `source` says
+    that it was measured."""
 
     source: Text
     latency: Annotated[float, Field(gt=0, lt=1)]  # seconds
@@ -90,7 +95,8 @@ class Machine(Table):
     submit_by: Literal["file", "input"] = "file"  # LSF: `bsub job.sh` or `bsub < job.sh`
     constraints: list[Word] = Field([])  # Slurm: features; LSF: flags of the allocation
     stage_constraints: list[Word] = Field([])  # further ones when the data is staged
-    gpu_visibility: Visibility | None = None  # where the launcher does not bind GPUs: HPCFILTER_GPU of the ranks
+    # where the launcher does not bind GPUs: HPCFILTER_GPU of the ranks
+    gpu_visibility: Visibility | None = None
     node: Node
     directives: Options = Options()
     launch: Options = Options()
@@ -120,15 +126,18 @@ class Machine(Table):
 
 
 def files():
-    """The folder jobs/ with what comes with hpcfilter: inside an installed package, or beside it in a checkout. Returns Path."""
+    """The folder jobs/ with what comes with hpcfilter: inside an installed package, or beside it in a
+    checkout. Returns Path."""
     inside = Path(__file__).parent / "files"
     return inside if inside.exists() else Path(__file__).parents[2] / "jobs"
 
 
 def folders():
-    """Where profiles are looked for, the user's own first. Returns a list of Path. Raises InputError for a variable that is not set."""
+    """Where profiles are looked for, the user's own first. Returns a list of Path. Raises InputError for a
+    variable that is not set."""
     try:
-        own = [Path(expanded(folder)) for folder in os.environ.get("HPCFILTER_MACHINES", "").split(os.pathsep) if folder]
+        own = [Path(expanded(folder))
+               for folder in os.environ.get("HPCFILTER_MACHINES", "").split(os.pathsep) if folder]
     except ValueError as error:
         raise InputError(f"HPCFILTER_MACHINES: {error}") from None
     home = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
@@ -145,10 +154,12 @@ def profiles():
 
 
 def load_machine(name):
-    """The profile `name`. Returns Machine. Raises InputError for an unknown name, with those that are known, and for a profile that is wrong."""
+    """The profile `name`. Returns Machine. Raises InputError for an unknown name, with those that are known,
+    and for a profile that is wrong."""
     found = profiles()
     if name not in found:
-        raise InputError(f"job.machine: {unknown(name, found)}" if name else f"job.machine: missing (--machine); known: {', '.join(found)}")
+        raise InputError(f"job.machine: {unknown(name, found)}" if name
+                         else f"job.machine: missing (--machine); known: {', '.join(found)}")
     machine = Settings(found[name], what="machine").validated(Machine)
     machine._path = found[name]
     return machine

@@ -1,4 +1,5 @@
-"""All that is to be known of a job before it is submitted: the run config, the machine, the layout, and that they fit each other."""
+"""All that is to be known of a job before it is submitted: the run config, the machine, the layout, and
+that they fit each other."""
 
 import os
 import sys
@@ -46,20 +47,25 @@ class JobPlan:
 
 
 def plan(config_path, run_dir=None, settings=(), repeats=1):
-    """JobPlan one job. config_path: run config. run_dir: default runs/NAME. settings: "a.b=value" strings, those of the job too. Returns JobPlan.
+    """JobPlan one job. config_path: run config. run_dir: default runs/NAME. settings: "a.b=value" strings,
+    those of the job too. Returns JobPlan.
 
-    Raises InputError, with the valid choices, for everything that would go wrong on the machine and can be seen from here.
+    Raises InputError, with the valid choices, for everything that would go wrong on the machine
+    and can be seen from here.
     """
-    _check_words({"run config": config_path, "--run-dir": run_dir or "runs", **{f"--set {number}": word for number, word in enumerate(settings, 1)}})
+    _check_words({"run config": config_path, "--run-dir": run_dir or "runs",
+                  **{f"--set {number}": word for number, word in enumerate(settings, 1)}})
     config = load(config_path, settings)
     machine = load_machine(config.job.machine)
-    job = machine.job.model_copy(update={name: getattr(config.job, name) for name in config.job.model_fields_set})
+    job = machine.job.model_copy(update={name: getattr(config.job, name)
+                                         for name in config.job.model_fields_set})
     with config.places():
         layout = lay_out(job, machine)
         check_limits(job, machine)
         _check_signal(job, config)
         _check_data(job, machine, config)
-    own = tuple(setting for setting in settings if setting.partition("=")[0].partition(".")[0].strip() != "job")
+    own = tuple(setting
+                for setting in settings if setting.partition("=")[0].partition(".")[0].strip() != "job")
     paths = (config_path, run_dir or f"runs/{job.name}")
     if job.workdir:  # the script works there, and what is relative means the folder of the submission
         if not Path(job.workdir).is_dir():
@@ -73,43 +79,51 @@ def _check_words(words):
     """Raise InputError unless these can stand in a script as they are. words: where it was said -> text."""
     for where, word in words.items():
         if not str(word).isprintable() or str(word).startswith("-"):
-            raise InputError(f"{where}: got {str(word)[:200]!r}, expected one printable line that does not begin with -")
+            raise InputError(f"{where}: got {str(word)[:200]!r}, expected one printable line that does not "
+                             "begin with -")
 
 
 def _check_signal(job, config):
     if job.signal not in config.stop.signals:
-        raise InputError(f"job.signal: got {job.signal}, which the ranks do not listen to; expected one of stop.signals: "
-                         f"{', '.join(config.stop.signals)}")
+        raise InputError(f"job.signal: got {job.signal}, which the ranks do not listen to; "
+                         f"expected one of stop.signals: {', '.join(config.stop.signals)}")
 
 
 def _check_data(job, machine, config):
     stage = job.stage
     source = Path(stage.source) if stage.source else config.data_file()
     if not source.is_file():
-        raise InputError(f"{'job.stage.source' if stage.source else 'data.path'}: no file {source}; make one with: hpcfilter pack SOURCE -o {source}")
+        raise InputError(f"{'job.stage.source' if stage.source else 'data.path'}: no file {source}; "
+                         f"make one with: hpcfilter pack SOURCE -o {source}")
     if stage.method == "none":
         if stage.part:
-            raise InputError('job.stage.part: got true with job.stage.method = "none"; expected the method copy')
+            raise InputError('job.stage.part: got true with job.stage.method = "none"; '
+                             'expected the method copy')
         return
     if "$" in config.data.path.name:
-        raise InputError(f"data.path: got {config.data.path}; a file that is staged may have no $ in its name")
+        raise InputError(f"data.path: got {config.data.path}; a file that is staged may have no $ in "
+                         "its name")
     if not (stage.folder or machine.node.storage):
         raise InputError(f"job.stage.folder: missing; {machine.name} names no node-local storage")
     if stage.method == "sbcast" and machine.scheduler != "slurm":
-        raise InputError(f"job.stage.method: got sbcast, which is Slurm's, on {machine.name} with {machine.scheduler}; expected none, copy or tar")
+        raise InputError(f"job.stage.method: got sbcast, which is Slurm's, on {machine.name} with "
+                         f"{machine.scheduler}; expected none, copy or tar")
     if bool(stage.source) != (stage.method == "tar"):
         raise InputError("job.stage.source: the archive that method = tar unpacks, and no other; "
                          f"got {stage.source!r} with method {stage.method}")
     if stage.part and (stage.method != "copy" or config.data.order != "shard"):
-        raise InputError(f"job.stage.part: got the method {stage.method} and data.order = {config.data.order}; expected copy and shard, "
-                         "the order in which a rank reads its own rows only")
+        raise InputError("job.stage.part: "
+                         f"got the method {stage.method} and data.order = {config.data.order}; "
+                         "expected copy and shard, the order in which a rank reads its own rows only")
 
 
 def environment(plan):
-    """The variables that the script exports, name -> text in which ${NAME} is expanded: ours, the machine's, the user's, later ones win."""
+    """The variables that the script exports, name -> text in which ${NAME} is expanded: ours, the machine's,
+    the user's, later ones win."""
     job, machine, gpus = plan.job, plan.machine, plan.layout.gpus_per_rank
-    ours = {"OMP_NUM_THREADS": str(plan.layout.threads), "PYTHONUNBUFFERED": "1", "PYTHONFAULTHANDLER": "1", "HDF5_USE_FILE_LOCKING": "FALSE",
-            "HOROVOD_STALL_CHECK_TIME_SECONDS": str(HORIZON[0]), "HOROVOD_STALL_SHUTDOWN_TIME_SECONDS": str(HORIZON[1])}
+    ours = {"OMP_NUM_THREADS": str(plan.layout.threads), "PYTHONUNBUFFERED": "1", "PYTHONFAULTHANDLER": "1",
+            "HDF5_USE_FILE_LOCKING": "FALSE", "HOROVOD_STALL_CHECK_TIME_SECONDS": str(HORIZON[0]),
+            "HOROVOD_STALL_SHUTDOWN_TIME_SECONDS": str(HORIZON[1])}
     if not gpus:
         ours["CUDA_VISIBLE_DEVICES"] = ""
     if gpus and machine.gpu_visibility:
@@ -123,21 +137,28 @@ def python(plan):
 
 
 def describe(plan, chain=1):
-    """What the job will be, for a person: its ranks on the node, its time, what it costs. chain: jobs that follow each other. Returns text."""
+    """What the job will be, for a person: its ranks on the node, its time, what it costs. chain: jobs that
+    follow each other. Returns text."""
     job, machine, layout = plan.job, plan.machine, plan.layout
-    each = f"{layout.cpus_per_rank} cores, {'1 GPU' if layout.gpus_per_rank else 'no GPU'}, OMP_NUM_THREADS={layout.threads}"
+    each = (f"{layout.cpus_per_rank} cores, {'1 GPU' if layout.gpus_per_rank else 'no GPU'}, "
+            f"OMP_NUM_THREADS={layout.threads}")
     notice = "the deadline" if machine.scheduler in SILENT else f"{job.signal} and by the deadline"
     lines = [f"{machine.name} ({machine.scheduler}): {machine.about}",
-             f"{layout.nodes} nodes x {layout.ranks_per_node} ranks = {layout.ranks} ranks, each {each}", draw(layout, machine),
-             f"walltime {clock(job.walltime)}; told to leave {job.grace_seconds} s before its end, by {notice}"]
+             f"{layout.nodes} nodes x {layout.ranks_per_node} ranks = {layout.ranks} ranks, each {each}",
+             draw(layout, machine), f"walltime {clock(job.walltime)}; told to leave {job.grace_seconds} s "
+             f"before its end, by {notice}"]
     count = plan.repeats * chain
-    jobs = f"{plan.node_hours * count:.6g} node-hours at most" + (f", {count} jobs of {plan.node_hours:.6g}" if count > 1 else "")
-    lines.append(f"{jobs}, and as much in each of up to {job.max_requeues} requeues" if job.requeue else f"{jobs}; not requeued")
+    jobs = (f"{plan.node_hours * count:.6g} node-hours at most"
+            + (f", {count} jobs of {plan.node_hours:.6g}" if count > 1 else ""))
+    lines.append(f"{jobs}, and as much in each of up to {job.max_requeues} requeues" if job.requeue
+                 else f"{jobs}; not requeued")
     batch = global_batch(plan.config, layout.ranks)
     idle = f" ({layout.ranks - batch} of the ranks have none)" if batch < layout.ranks else ""
-    lines.append(f"global batch {batch}, {batch / layout.ranks:.6g} samples per rank and step{idle}, policy {plan.config.policy}")
+    lines.append(f"global batch {batch}, {batch / layout.ranks:.6g} samples per rank and step{idle}, "
+                 f"policy {plan.config.policy}")
     size = os.path.getsize(job.stage.source or plan.config.data.path)
-    lines.append(f"data {job.stage.source or plan.config.data.path}: {size / 2**30:.3g} GiB, " + _staging(plan))
+    lines.append(f"data {job.stage.source or plan.config.data.path}: {size / 2**30:.3g} GiB, "
+                 + _staging(plan))
     return "\n".join(lines)
 
 
@@ -145,4 +166,5 @@ def _staging(plan):
     stage = plan.job.stage
     if stage.method == "none":
         return "read from where it lies"
-    return f"{'each part' if stage.part else 'all'} of it brought to {stage.folder or plan.machine.node.storage} of every node by {stage.method}"
+    return (f"{'each part' if stage.part else 'all'} of it brought to "
+            f"{stage.folder or plan.machine.node.storage} of every node by {stage.method}")

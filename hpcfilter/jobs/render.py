@@ -1,4 +1,5 @@
-"""A plan becomes a job script. Nothing that came from a config or a profile reaches the script but quoted, or as a word that was checked."""
+"""A plan becomes a job script. Nothing that came from a config or a profile reaches the script but quoted, or
+as a word that was checked."""
 
 import functools
 import re
@@ -24,35 +25,45 @@ class _Done(str):
 
 
 def render(plan):
-    """The job script of a plan. Returns text. Raises InputError when the machine is local and has no mpirun."""
+    """The job script of a plan. Returns text. Raises InputError when the machine is local
+    and has no mpirun."""
     job, machine, layout = plan.job, plan.machine, plan.layout
-    numbers = {"nodes": layout.nodes, "ranks": layout.ranks, "ranks_per_node": layout.ranks_per_node, "cpus_per_rank": layout.cpus_per_rank,
-               "gpus_per_node": layout.gpus_per_node, "cpus_per_node": layout.cpus_per_node}
+    numbers = {"nodes": layout.nodes, "ranks": layout.ranks, "ranks_per_node": layout.ranks_per_node,
+               "cpus_per_rank": layout.cpus_per_rank, "gpus_per_node": layout.gpus_per_node,
+               "cpus_per_node": layout.cpus_per_node}
     staged = job.stage.method != "none"
 
     def options(table):
         chosen = table.always + (table.gpus if layout.gpus_per_rank else []) + (table.stage if staged else [])
         return [option.format_map(numbers) for option in chosen]
 
-    directives, launch = [*options(machine.directives), *job.directives], [*options(machine.launch), *job.launch]
+    directives, launch = [*options(machine.directives),
+                          *job.directives], [*options(machine.launch), *job.launch]
     values = dict(
-        version=versions()["hpcfilter"], job=job, machine=machine, layout=layout, workdir=plan.workdir, run_dir=plan.run_dir, script=plan.script,
-        config=plan.config_path, settings=[word for setting in plan.settings for word in ("--set", setting)], repeats=plan.repeats,
-        seed=plan.config.seed, python=python(plan), environment=environment(plan), staged=_staged(plan) if staged else None,
-        directives=[*_resources(plan, [*directives, *launch]), *directives],
-        launch=[word for option in launch for word in option.split(" ", 1)], constraints=_constraints(plan, staged),
-        hours_minutes=f"{-(-job.walltime // 60) // 60}:{-(-job.walltime // 60) % 60:02d}", grace_minutes=-(-job.grace_seconds // 60),
-        signal_number=int(signal.Signals[f"SIG{job.signal}"]), mpirun=mpirun(layout.ranks) if machine.scheduler == "local" else None)
+        version=versions()["hpcfilter"], job=job, machine=machine, layout=layout, workdir=plan.workdir,
+        run_dir=plan.run_dir, script=plan.script, config=plan.config_path,
+        settings=[word for setting in plan.settings for word in ("--set", setting)], repeats=plan.repeats,
+        seed=plan.config.seed, python=python(plan), environment=environment(plan), staged=_staged(plan)
+        if staged else None, directives=[*_resources(plan, [*directives, *launch]), *directives],
+        launch=[word for option in launch for word in option.split(" ", 1)],
+        constraints=_constraints(plan, staged),
+        hours_minutes=f"{-(-job.walltime // 60) // 60}:{-(-job.walltime // 60) % 60:02d}",
+        grace_minutes=-(-job.grace_seconds // 60), signal_number=int(signal.Signals[f"SIG{job.signal}"]),
+        mpirun=mpirun(layout.ranks) if machine.scheduler == "local" else None)
     try:
-        return _templates(machine.folder if machine.template else None).get_template(machine.template or f"{machine.scheduler}.sh.j2").render(values)
+        return (_templates(machine.folder if machine.template else None)
+                .get_template(machine.template or f"{machine.scheduler}.sh.j2").render(values))
     except jinja2.TemplateError as error:
-        raise InputError(f"{machine.folder / (machine.template or '')}: template: {type(error).__name__}: {' '.join(str(error).split())}") from None
+        raise InputError(f"{machine.folder / (machine.template or '')}: template: {type(error).__name__}: "
+                         f"{' '.join(str(error).split())}") from None
 
 
 def _resources(plan, said):
-    """The directives that ask for nodes and GPUs where the profile says none. said: the options of the profile and the job."""
+    """The directives that ask for nodes and GPUs where the profile says none. said: the options of
+    the profile and the job."""
     layout, node = plan.layout, plan.machine.node
-    if plan.machine.scheduler == "slurm" and layout.gpus_per_node and not any("gpu" in option or "gres" in option for option in said):
+    if (plan.machine.scheduler == "slurm" and layout.gpus_per_node
+            and not any("gpu" in option or "gres" in option for option in said)):
         return [f"--gpus-per-node={layout.gpus_per_node}"]
     if plan.machine.scheduler == "pbs" and not any(option.startswith("-l select") for option in said):
         gpus = f":ngpus={layout.gpus_per_node}" if layout.gpus_per_node else ""
@@ -61,7 +72,8 @@ def _resources(plan, said):
 
 
 def _constraints(plan, staged):
-    """What the nodes must be, or the allocation: the user's, else the machine's, and what staging needs. On LSF "gpumps&smt1" is two words."""
+    """What the nodes must be, or the allocation: the user's, else the machine's, and what staging needs. On
+    LSF "gpumps&smt1" is two words."""
     own, also = plan.job.constraint, plan.machine.stage_constraints if staged else []
     if own and plan.machine.scheduler == "lsf":
         return [*own.split("&"), *also]
@@ -71,16 +83,20 @@ def _constraints(plan, staged):
 def _staged(plan):
     """What the script needs to know of the staging."""
     stage, data = plan.job.stage, plan.config.data.path
-    return {"folder": stage.folder or plan.machine.node.storage, "source": str(Path(stage.source or data).absolute()), "name": data.name,
+    return {"folder": stage.folder or plan.machine.node.storage,
+            "source": str(Path(stage.source or data).absolute()), "name": data.name,
             "method": {"sbcast": "check"}.get(stage.method, stage.method)}
 
 
 @functools.cache
 def _templates(folder):
-    """Our templates, then those in a folder, or None. What they put out is quoted, unless a filter has made it safe; they can call no Python."""
+    """Our templates, then those in a folder, or None. What they put out is quoted, unless a filter has made
+    it safe; they can call no Python."""
     places = [files() / "templates", *([folder] if folder else [])]
-    environment = jinja2.sandbox.SandboxedEnvironment(loader=jinja2.FileSystemLoader(places), undefined=jinja2.StrictUndefined,
-                                                      trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True, finalize=_quoted)
+    environment = jinja2.sandbox.SandboxedEnvironment(loader=jinja2.FileSystemLoader(places),
+                                                      undefined=jinja2.StrictUndefined, trim_blocks=True,
+                                                      lstrip_blocks=True, keep_trailing_newline=True,
+                                                      finalize=_quoted)
     environment.filters.update(bare=_bare, file=_file, expand=_expand, words=_words, clock=clock)
     return environment
 
@@ -116,9 +132,11 @@ def _words(values):
 
 
 def _expand(text):
-    """One word of the shell in which ${NAME} becomes the value of that variable, or nothing, and nothing else means anything."""
+    """One word of the shell in which ${NAME} becomes the value of that variable, or nothing, and
+    nothing else means anything."""
     plain = _quoted(text)  # refuses what is not one printable line
     parts = VARIABLE.split(text)  # literal, name, literal, name, ..., literal
     if len(parts) == 1:
         return _Done(plain)
-    return _Done('"' + "".join(f"${{{part}-}}" if number % 2 else re.sub(r'([\\"$`])', r"\\\1", part) for number, part in enumerate(parts)) + '"')
+    return _Done('"' + "".join(f"${{{part}-}}" if number % 2 else re.sub(r'([\\"$`])', r"\\\1", part)
+                               for number, part in enumerate(parts)) + '"')

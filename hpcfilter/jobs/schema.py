@@ -1,8 +1,9 @@
 """The table [job] of a run config: what is asked of a scheduler, in words that hold for all of them.
 
-What may stand in a directive or a shell is decided here. A `Word` goes into a directive as it is; a `Text` is one printable line and is quoted
-wherever a shell sees it; in an `Expanded`, ${NAME} becomes the value of the variable on the machine, and everything else is quoted.
-A path that is `Here` means this machine, and is expanded when the job is planned; one that is `There` is expanded by the script.
+What may stand in a directive or a shell is decided here. A `Word` goes into a directive as it is; a `Text` is
+one printable line and is quoted wherever a shell sees it; in an `Expanded`, ${NAME} becomes the value of the
+variable on the machine, and everything else is quoted. A path that is `Here` means this machine, and is
+expanded when the job is planned; one that is `There` is expanded by the script.
 """
 
 import datetime
@@ -23,7 +24,8 @@ SHORT_VARIABLE = re.compile(r"\$([A-Za-z_][A-Za-z0-9_]*)")  # $NAME, which is ${
 
 
 def printable(text):
-    """`text`, when it is one line that a terminal shows as it is. Raises ValueError for control characters, line ends and invisible ones."""
+    """`text`, when it is one line that a terminal shows as it is. Raises ValueError for control characters,
+    line ends and invisible ones."""
     if not text.isprintable():
         at = next(number for number, letter in enumerate(text) if not letter.isprintable())
         raise ValueError(f"expected one line of printable characters, but character {at + 1} is {text[at]!r}")
@@ -34,8 +36,10 @@ def _seconds(value):
     """Seconds of a walltime: "HH:MM:SS", "D-HH:MM:SS", or a TOML time."""
     if isinstance(value, datetime.time):
         value = value.isoformat()
-    match = re.fullmatch(r"(?:(\d{1,3})-)?(\d{1,4}):([0-5]\d):([0-5]\d)", value) if isinstance(value, str) and value.isascii() else None
-    seconds = sum(int(part or 0) * unit for part, unit in zip(match.groups(), (86400, 3600, 60, 1), strict=True)) if match else 0
+    match = (re.fullmatch(r"(?:(\d{1,3})-)?(\d{1,4}):([0-5]\d):([0-5]\d)", value)
+             if isinstance(value, str) and value.isascii() else None)
+    seconds = sum(int(part or 0) * unit
+                  for part, unit in zip(match.groups(), (86400, 3600, 60, 1), strict=True)) if match else 0
     if not seconds:
         raise ValueError('expected hours, minutes and seconds, such as "02:00:00", or "1-12:00:00" with days')
     return seconds
@@ -56,12 +60,14 @@ def seconds_of(walltime):
 
 def _signal(name):
     if not notice.can_be_caught(name):
-        raise ValueError(f"expected a signal that can be caught, such as {', '.join(notice.SIGNALS)}{notice.likely(name)}")
+        raise ValueError("expected a signal that can be caught, "
+                         f"such as {', '.join(notice.SIGNALS)}{notice.likely(name)}")
     return name
 
 
 def _not_the_scripts_own(name):
-    if name in ("run", "stage", "told", "again", "pid", "status", "began", "count", "launcher", "program", "per_node", "next"):
+    if name in ("run", "stage", "told", "again", "pid", "status", "began", "count", "launcher", "program",
+                "per_node", "next"):
         raise ValueError("the job script has a variable of that name")
     return name
 
@@ -88,33 +94,45 @@ def _one_of(more):
 
 Text = Annotated[str, StringConstraints(min_length=1, max_length=LONGEST), AfterValidator(printable)]
 Expanded = Annotated[str, StringConstraints(max_length=LONGEST), AfterValidator(printable)]
-Here = Annotated[Text, AfterValidator(expanded), Field(description="path")]  # a path that is expanded when the job is planned
-There = Annotated[Expanded, AfterValidator(_on_the_machine), Field(description="path on the machine")]  # a path that is expanded on the machine
+# a path that is expanded when the job is planned
+Here = Annotated[Text, AfterValidator(expanded), Field(description="path")]
+# a path that is expanded on the machine
+There = Annotated[Expanded, AfterValidator(_on_the_machine), Field(description="path on the machine")]
 _Short = StringConstraints(max_length=255)
-Word = Annotated[str, _Short, form(_one_of(".,:+@/=~-"), "one word of letters, digits and _ . , : + @ / = ~ - that begins with a letter or a digit")]
+Word = Annotated[str, _Short, form(_one_of(".,:+@/=~-"), "one word of letters, digits and _ . , : "
+                                   "+ @ / = ~ - that begins with a letter or a digit")]
 Option = Annotated[str, _Short, form(r"--?[A-Za-z][A-Za-z0-9_-]*([ =][A-Za-z0-9_.,:+@/=~^&|*()\[\]{}-]+)?",
-                                     "an option as the scheduler or the launcher takes it, such as --gres=gpu:2, without quotes and $")]
-Name = Annotated[str, _Short, form(r"[A-Za-z_][A-Za-z0-9_]*", "the name of a variable: letters, digits and _")]
+                                     "an option as the scheduler or the launcher takes it, "
+                                     "such as --gres=gpu:2, without quotes and $")]
+Name = Annotated[str, _Short, form(r"[A-Za-z_][A-Za-z0-9_]*",
+                                   "the name of a variable: letters, digits and _")]
 Feature = Annotated[str, _Short, form(_one_of(r".&|*()\[\]-"), "names of features, joined by & or |")]
-Dependency = Annotated[str, _Short, form(_one_of(r".,:+@?()\[\]ƒ-"), "a dependency as the scheduler writes it, such as afterok:1234")]
-JobName = Annotated[str, StringConstraints(max_length=64), form(_one_of(".+-"), "one word of letters, digits and _ . + -")]
+Dependency = Annotated[str, _Short, form(_one_of(r".,:+@?()\[\]ƒ-"),
+                                         "a dependency as the scheduler writes it, such as afterok:1234")]
+JobName = Annotated[str, StringConstraints(max_length=64), form(_one_of(".+-"),
+                                                                "one word of letters, digits and _ . + -")]
 LogFolder = Annotated[Here, AfterValidator(_folder), form(r"""[^-"'\\$`#;:%^{}][^"'\\$`#;:%^{}]*""",
-                                          "a folder without quotes, semicolons and \\ $ ` # : % ^ { } (they mean something to schedulers)")]
-Walltime = Annotated[int, BeforeValidator(_seconds), PlainSerializer(clock, when_used="json"), Field(description='"[D-]HH:MM:SS"')]  # seconds
+                                                          "a folder without quotes, semicolons and \\ $ ` # "
+                                                          ": % ^ { } (they mean something to schedulers)")]
+# seconds
+Walltime = Annotated[int, BeforeValidator(_seconds), PlainSerializer(clock, when_used="json"),
+                     Field(description='"[D-]HH:MM:SS"')]
 Positive = Annotated[int, Field(ge=1, le=1_000_000)]
 
 
 class Stage(Table):
     """[job.stage]: the data on the nodes' own storage."""
 
-    method: Literal["none", "copy", "sbcast", "tar"] = "none"  # copy: once per node, by the machine's launcher (srun, jsrun, mpiexec, flux run)
+    # copy: once per node, by the machine's launcher (srun, jsrun, mpiexec, flux run)
+    method: Literal["none", "copy", "sbcast", "tar"] = "none"
     folder: There | None = None  # on the node; default: the machine's own
     source: Here | None = None  # of method = tar: the archive that holds a file named like data.path
     part: bool = False  # in shard order: each node takes only the rows that its ranks own
 
 
 class Job(Table):
-    """[job]: what is asked of the scheduler. What is left out the machine's profile says, or it is left out of the script."""
+    """[job]: what is asked of the scheduler. What is left out the machine's profile says, or it is
+    left out of the script."""
 
     machine: Text | None = None  # see: hpcfilter explain machines
     name: JobName = "hpcfilter"  # of the job, as the queue shows it
@@ -124,7 +142,8 @@ class Job(Table):
     queue: Word | None = None  # Slurm: the partition
     qos: Word | None = None  # Slurm: the quality of service
     reservation: Word | None = None  # nodes that are set aside
-    constraint: Feature | None = None  # Slurm: features that the nodes must have; LSF: flags of the allocation
+    # Slurm: features that the nodes must have; LSF: flags of the allocation
+    constraint: Feature | None = None
     dependency: Dependency | None = None  # other jobs that must end first, in the scheduler's own words
     mail_user: Word | None = None  # who gets mail from the scheduler
     mail_type: Word | None = None  # when, in the scheduler's own words
@@ -139,7 +158,8 @@ class Job(Table):
     omp_num_threads: Positive | None = None  # default: the rank's cores, half of them beside a GPU
 
     signal: Annotated[str, AfterValidator(_signal)] = "USR1"  # the scheduler's notice
-    grace_seconds: Annotated[int, Field(ge=1, le=65535)] = 120  # between the notice and the end of the walltime: what leaving may take
+    # between the notice and the end of the walltime: what leaving may take
+    grace_seconds: Annotated[int, Field(ge=1, le=65535)] = 120
     requeue: bool = True  # go on in another job when the walltime has ended this one
     max_requeues: Annotated[int, Field(ge=0)] = 10  # at most so many times
 
@@ -149,7 +169,9 @@ class Job(Table):
     source: There | None = None  # a file of shell commands, read before the environment is made
     venv: There | None = None  # virtual environment that the script activates
     conda_env: Text | None = None  # conda environment that the script activates
-    python: Here | None = None  # default: that of the venv or the conda environment, else the one that writes the script
-    env: dict[Annotated[Name, AfterValidator(_not_the_scripts_own)], Expanded] = Field({})  # variables of the ranks; ${NAME} is expanded in the job
+    # default: that of the venv or the conda environment, else the one that writes the script
+    python: Here | None = None
+    # variables of the ranks; ${NAME} is expanded in the job
+    env: dict[Annotated[Name, AfterValidator(_not_the_scripts_own)], Expanded] = Field({})
     stage: Stage = Stage()
     doctor: bool = False  # check the machine by `hpcfilter doctor` before the training

@@ -11,7 +11,8 @@ from hpcfilter.jobs.render import render
 from hpcfilter.jobs.training import check_folder
 
 PATIENCE = 120  # seconds that a scheduler may take to answer
-_COMMANDS = {  # scheduler -> (words that submit, words that wait for job {}, what stands around the id in the answer)
+# scheduler -> (words that submit, words that wait for job {}, what stands around the id in the answer)
+_COMMANDS = {
     "slurm": (["sbatch", "--parsable"], ["--dependency=afterany:{}"], r"\s*([\w.-]+)"),
     "lsf": (["bsub"], ["-w", "ended({})"], r".*?Job <(\d+)>"),
     "pbs": (["qsub"], ["-W", "depend=afterany:{}"], r"\s*(\S+)"),
@@ -21,10 +22,12 @@ _COMMANDS = {  # scheduler -> (words that submit, words that wait for job {}, wh
 
 
 def submit(plan, chain=1):
-    """Write the script of a plan into its run folder and submit it. chain: how many times; each job waits for the end of the one before, and
-    leaves at once when the run is done. Yields the id of each job as it is submitted; a local job has run to its end, and none.
+    """Write the script of a plan into its run folder and submit it. chain: how many times; each job waits for
+    the end of the one before, and leaves at once when the run is done. Yields the id of each job as it is
+    submitted; a local job has run to its end, and none.
 
-    Raises InputError when the run is finished already, the folders cannot be made, or the scheduler refuses the script.
+    Raises InputError when the run is finished already, the folders cannot be made, or the
+    scheduler refuses the script.
     """
     check_chain(plan, chain)
     check_folder(plan)
@@ -43,7 +46,8 @@ def check_chain(plan, chain):
 
 
 def command(plan, after=None):
-    """The words that submit the script of a plan. after: id of a job to wait for. A script that is to come on the input is not among them."""
+    """The words that submit the script of a plan. after: id of a job to wait for. A script that is to come on
+    the input is not among them."""
     words, wait, _ = _COMMANDS[plan.machine.scheduler]
     waiting = [word.format(after) for word in wait] if after else []
     return [*words, *waiting, *([] if plan.machine.submit_by == "input" else [plan.script])]
@@ -51,7 +55,8 @@ def command(plan, after=None):
 
 def shown(plan, after=None):
     """The same as a line for a person."""
-    return shlex.join(command(plan, after)) + (f" < {shlex.quote(plan.script)}" if plan.machine.submit_by == "input" else "")
+    return (shlex.join(command(plan, after))
+            + (f" < {shlex.quote(plan.script)}" if plan.machine.submit_by == "input" else ""))
 
 
 def _prepare(plan, script):
@@ -69,7 +74,8 @@ def _prepare(plan, script):
     try:
         logs.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InputError(f"job.log_dir: {logs}: cannot be the folder of the logs: {error.strerror} ({error.filename})") from None
+        raise InputError(f"job.log_dir: {logs}: cannot be the folder of the logs: "
+                         f"{error.strerror} ({error.filename})") from None
 
 
 def _hand_over(plan, after):
@@ -78,27 +84,33 @@ def _hand_over(plan, after):
     words = command(plan, after)
     try:
         with open(Path(plan.workdir, plan.script)) as script:
-            done = subprocess.run(words, cwd=plan.workdir, stdin=script if plan.machine.submit_by == "input" else subprocess.DEVNULL,
+            done = subprocess.run(words, cwd=plan.workdir,
+                                  stdin=script if plan.machine.submit_by == "input" else subprocess.DEVNULL,
                                   capture_output=True, text=True, timeout=PATIENCE, check=False)
     except FileNotFoundError:
-        raise InputError(f"{words[0]}: not found on PATH; {plan.machine.name} is a machine with {plan.machine.scheduler}, submit from its login "
-                         "node (hpcfilter jobs render needs no scheduler)") from None
+        raise InputError(f"{words[0]}: not found on PATH; {plan.machine.name} is a machine with "
+                         f"{plan.machine.scheduler}, submit from its login node (hpcfilter jobs render needs "
+                         "no scheduler)") from None
     except subprocess.TimeoutExpired:
-        raise Failure(f"{words[0]}: no answer within {PATIENCE} s; look at the queue before you submit again") from None
+        raise Failure(f"{words[0]}: no answer within {PATIENCE} s; "
+                      "look at the queue before you submit again") from None
     found = re.match(_COMMANDS[plan.machine.scheduler][2], done.stdout, re.DOTALL)
     if done.returncode or not found:
-        answer = " | ".join(line.strip() for line in f"{done.stderr}\n{done.stdout}".splitlines() if line.strip())
+        answer = " | ".join(line.strip() for line in f"{done.stderr}\n{done.stdout}".splitlines()
+                            if line.strip())
         raise InputError(f"{words[0]} has refused {plan.script}: {answer or f'exit code {done.returncode}'}")
     return found[1]
 
 
 def _run_here(plan):
-    """Run the script to its end. Ctrl-C reaches it too, and it tells its ranks to leave, which save what there is."""
+    """Run the script to its end. Ctrl-C reaches it too, and it tells its ranks to leave,
+    which save what there is."""
     with subprocess.Popen(command(plan), cwd=plan.workdir, stdin=subprocess.DEVNULL) as job:
         try:
             code = job.wait()
         except KeyboardInterrupt:
             job.wait()
-            raise Interrupted(f"interrupted: {plan.run_dir}: the same command goes on from what its ranks have saved") from None
+            raise Interrupted(f"interrupted: {plan.run_dir}: the same command goes on from what its ranks "
+                              "have saved") from None
     if code:
         raise Failure(f"{plan.script}: ended with exit code {code}")

@@ -1,4 +1,5 @@
-"""What the ranks of a job would refuse, refused before the wait in the queue: the list of `checks`, and what layout and run folder add to it."""
+"""What the ranks of a job would refuse, refused before the wait in the queue: the list of `checks`, and what
+layout and run folder add to it."""
 
 import errno
 import os
@@ -15,7 +16,8 @@ SITES_OWN = "torch", "mpi4py", "horovod"  # modules that a login node may lack
 
 
 def check_training(plan):
-    """Raise InputError for what would end the job of a plan at its beginning, in the words of `train`. No row is read, nothing is made.
+    """Raise InputError for what would end the job of a plan at its beginning, in the words of `train`. No row
+    is read, nothing is made.
 
     Returns lines that say what cannot be checked here.
     """
@@ -30,8 +32,8 @@ def check_folder(plan):
     """Raise InputError when the run of a plan is finished, or its folder cannot be made or written to."""
     folder = Path(plan.workdir, plan.run_dir)
     if is_finished(plan):
-        raise InputError(f"{folder}: the run is finished; to train it further, raise train.epochs and remove {folder / 'DONE'}, "
-                         "or take another --run-dir")
+        raise InputError(f"{folder}: the run is finished; to train it further, raise train.epochs and remove "
+                         f"{folder / 'DONE'}, or take another --run-dir")
     there = next(place for place in (folder, *folder.parents) if os.path.lexists(place))
     if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
         problem = errno.EACCES if there.is_dir() else errno.ENOTDIR
@@ -48,8 +50,10 @@ def _check_layout(plan):
     train, layout = plan.config.train, plan.layout
     named = any("CUDA_VISIBLE_DEVICES" in env for env in (plan.machine.env, plan.job.env))
     if train.device == "cuda" and not (layout.gpus_per_rank or named):
-        raise InputError('train.device: got cuda, but the ranks of this job see no GPU; expected job.gpus_per_rank = 1, or the device "auto"')
-    if plan.config.exchange.kind == "adasum":  # with GPUs it may bring the nodes together, not the ranks; what fits the ranks fits the nodes too
+        raise InputError('train.device: got cuda, but the ranks of this job see no GPU; '
+                         'expected job.gpus_per_rank = 1, or the device "auto"')
+    # with GPUs it may bring the nodes together, not the ranks; what fits the ranks fits the nodes too
+    if plan.config.exchange.kind == "adasum":
         check_adasum(*(layout.nodes, "nodes") if layout.gpus_per_rank else (layout.ranks, "ranks"))
 
 
@@ -80,14 +84,19 @@ def _check_run(plan):
 
 
 def _check_starts(config):
-    """Raise InputError for a run folder without weights to begin with. Whether they fit is known where torch is."""
+    """Raise InputError for a run folder without weights to begin with. Whether they fit is
+    known where torch is."""
     for key, folder in config.starts().items():
-        if not any(checkpoint.ends_epoch(path) for path in checkpoint.generations(Path(folder, "checkpoints"))):
-            raise InputError(f"{key}: {folder}: no checkpoints there of a finished epoch; expected a run folder that `hpcfilter train` has written")
+        if not any(checkpoint.ends_epoch(path)
+                   for path in checkpoint.generations(Path(folder, "checkpoints"))):
+            raise InputError(f"{key}: {folder}: no checkpoints there of a finished epoch; "
+                             "expected a run folder that `hpcfilter train` has written")
 
 
 def _may_succeed_there(job, reason):
-    """Whether an import that fails here may succeed where the ranks run: the job brings modules of its own, or the fault may be this machine's."""
+    """Whether an import that fails here may succeed where the ranks run: the job brings modules of its own,
+    or the fault may be this machine's."""
     if isinstance(reason, ModuleNotFoundError):
-        return bool(job.workdir or job.modules or job.source or job.venv or job.conda_env or job.python) or reason.name in SITES_OWN
+        return (bool(job.workdir or job.modules or job.source or job.venv or job.conda_env or job.python)
+                or reason.name in SITES_OWN)
     return isinstance(reason, (ImportError, OSError, RuntimeError, AssertionError))

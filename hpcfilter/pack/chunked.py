@@ -1,6 +1,7 @@
 """Chunked arrays of an HDF5 file, decoded here: the library is asked only for a chunk's stored bytes.
 
-Its own filters inflate a stream to whatever size that has, and where a chunk comes out too short it reads on behind its end (HDF5 2.0).
+Its own filters inflate a stream to whatever size that has, and where a chunk comes out too short it reads on
+behind its end (HDF5 2.0).
 """
 
 import itertools
@@ -14,13 +15,16 @@ from hpcfilter.data.hdf5 import FILTERS
 
 
 class Chunked:
-    """Array-like with shape, dtype and slices along the first axis. data: chunked, found by `find_array`. Damaged chunks are InputErrors."""
+    """Array-like with shape, dtype and slices along the first axis. data: chunked, found by `find_array`.
+    Damaged chunks are InputErrors."""
 
     def __init__(self, data):
         creation = data.id.get_create_plist()
         self.shape, self.dtype, self.chunk_rows = data.shape, data.dtype, data.chunks[0]
         self._data, self._sides, self._where = data.id, data.chunks, f"{data.file.filename}: {data.name[1:]}"
-        self._last = None, None  # corner and array of the chunk that was decoded last: a chunk of labels is wanted by many slices in a row
+        # corner and array of the chunk that was decoded last: a chunk of labels is wanted by
+        # many slices in a row
+        self._last = None, None
         self._filters = [FILTERS[creation.get_filter(number)[0]] for number in range(creation.get_nfilters())]
 
     def __getitem__(self, rows):
@@ -32,7 +36,8 @@ class Chunked:
             chunk = self._chunk(corner)[max(0, start - corner[0]) :]
             place = (max(0, corner[0] - start), *corner[1:])
             target = array[tuple(slice(at, at + side) for at, side in zip(place, chunk.shape, strict=True))]
-            target[...] = chunk[tuple(slice(side) for side in target.shape)]  # a chunk may reach beyond the array
+            # a chunk may reach beyond the array
+            target[...] = chunk[tuple(slice(side) for side in target.shape)]
         return array
 
     def _chunk(self, corner):
@@ -42,7 +47,8 @@ class Chunked:
                 self._last = corner, self._decode(corner)
             except (ValueError, IndexError, zlib.error) as error:
                 said = str(error) if type(error) is ValueError else "a damaged stream"
-                raise InputError(f"{self._where}: the chunk at {corner}: {said}; the file is damaged") from error
+                raise InputError(f"{self._where}: the chunk at {corner}: {said}; "
+                                 "the file is damaged") from error
         return self._last[1]
 
     def _decode(self, corner):
@@ -50,8 +56,10 @@ class Chunked:
         skipped, data = self._data.read_direct_chunk(corner)
         expected = math.prod(self._sides) * self.dtype.itemsize
         for number, name in reversed(list(enumerate(self._filters))):
-            if not skipped >> number & 1:  # a filter may have been left out of this chunk, as one that would not shrink it
-                data = _DECODERS[name](data, expected + 4, self.dtype.itemsize)  # 4: perhaps with the sum of fletcher32
+            # a filter may have been left out of this chunk, as one that would not shrink it
+            if not skipped >> number & 1:
+                # 4: perhaps with the sum of fletcher32
+                data = _DECODERS[name](data, expected + 4, self.dtype.itemsize)
         if len(data) != expected:
             raise ValueError(f"holds {len(data)} bytes, expected {expected}")
         return np.frombuffer(data, self.dtype).reshape(self._sides)
@@ -68,13 +76,15 @@ def _inflate(data, limit, item):
 
 
 def _unshuffle(data, limit, item):
-    """All first bytes of the numbers stand together, then all second ones...; what is no whole number stays at the end."""
+    """All first bytes of the numbers stand together, then all second ones...; what is no whole
+    number stays at the end."""
     whole = len(data) // item * item
     return np.frombuffer(data, np.uint8, whole).reshape(item, -1).T.tobytes() + data[whole:]
 
 
 def _check_fletcher32(data, limit, item):
-    """Two sums, modulo 65535, of the big-endian words: of the words, and of all sums so far; the last byte may be half a word."""
+    """Two sums, modulo 65535, of the big-endian words: of the words, and of all sums so far; the last
+    byte may be half a word."""
     data, stored = data[:-4], int.from_bytes(data[-4:], "little")
     words = np.frombuffer(data + b"\0" * (len(data) % 2), ">u2").astype(np.uint64)
     weights = np.arange(len(words), 0, -1, dtype=np.uint64) % np.uint64(65535)

@@ -1,6 +1,8 @@
-"""The batches of CIFAR-10 and CIFAR-100, as their authors give them out: Python's (pickled) and the binary ones.
+"""The batches of CIFAR-10 and CIFAR-100, as their authors give them out: Python's (pickled)
+and the binary ones.
 
-Rows of both are 3,072 bytes, channel by channel. A pickle can run programs, so only what these files need is unpickled.
+Rows of both are 3,072 bytes, channel by channel. A pickle can run programs, so only what these
+files need is unpickled.
 """
 
 import os
@@ -17,8 +19,9 @@ PIXELS, SIDE = 3072, 32
 FIVE = [f"data_batch_{number}" for number in range(1, 6)]
 LABEL_NAMES = "fine_label_names.txt", "coarse_label_names.txt"
 LABELS = ("fine_labels", "labels")  # of CIFAR-100, of CIFAR-10
-_ALLOWED = {("numpy.core.multiarray", "_reconstruct"), ("numpy._core.multiarray", "_reconstruct"), ("numpy", "ndarray"), ("numpy", "dtype"),
-            ("_codecs", "encode"), ("numpy.core.multiarray", "scalar"), ("numpy._core.multiarray", "scalar")}
+_ALLOWED = {("numpy.core.multiarray", "_reconstruct"), ("numpy._core.multiarray", "_reconstruct"),
+            ("numpy", "ndarray"), ("numpy", "dtype"), ("_codecs", "encode"),
+            ("numpy.core.multiarray", "scalar"), ("numpy._core.multiarray", "scalar")}
 
 
 def cifar_batches(folder):
@@ -30,18 +33,21 @@ def cifar_batches(folder):
     batches = plain or batches  # both forms beside each other hold the same rows
     if batches or ("meta" not in names and "fine_label_names.txt" not in names):
         return batches
-    return {name: split_of(name.removesuffix(".bin")) for name in names if name.removesuffix(".bin") in ("train", "test")}
+    return {name: split_of(name.removesuffix(".bin"))
+            for name in names if name.removesuffix(".bin") in ("train", "test")}
 
 
 def read_cifar(folder, labels=None):
-    """The batches in a folder. labels: the kind of labels (--labels), such as coarse_labels; default fine_labels or labels. Returns Source."""
+    """The batches in a folder. labels: the kind of labels (--labels), such as coarse_labels; default
+    fine_labels or labels. Returns Source."""
     source, found = Source(folder.name, {}), {}
     for name, split in cifar_batches(folder).items():
         read = _binary if name.endswith(".bin") else _pickled
         found.setdefault(split, []).append(read(folder / name, labels, source.notes))
     source.parts = {split: join(parts) for split, parts in found.items()}
     source.classes, source.layout = _class_names(folder, labels), "HWC"
-    missing = [name for name in FIVE if not (folder / name).exists() and not (folder / f"{name}.bin").exists()]
+    missing = [name
+               for name in FIVE if not (folder / name).exists() and not (folder / f"{name}.bin").exists()]
     if "train" in found and 0 < len(missing) < 5:
         source.notes.said.append(f"of the five training batches these are missing: {listed(missing)}")
     return source
@@ -63,7 +69,8 @@ def _unpickle(path):
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
     except Exception:  # a damaged pickle can raise anything
-        raise InputError(f"{path}: cannot be read as a batch of CIFAR: it is truncated, damaged or another kind of file") from None
+        raise InputError(f"{path}: cannot be read as a batch of CIFAR: it is truncated, damaged or another "
+                         "kind of file") from None
 
 
 def _pickled(path, labels, notes):
@@ -74,7 +81,8 @@ def _pickled(path, labels, notes):
     data, label = np.asarray(batch["data"]), np.asarray(batch[name])
     others = [key for key in batch if key.endswith("labels") and key not in (name, "batch_label")]
     if others and path.name != "test":
-        notes.left_out.append(f"other labels of the same rows: {listed(others)}; --labels NAME takes them instead")
+        notes.left_out.append(f"other labels of the same rows: {listed(others)}; "
+                              "--labels NAME takes them instead")
     return _part(path, data, label)
 
 
@@ -83,15 +91,16 @@ def _binary(path, labels, notes):
     marks = 2 if path.name in ("train.bin", "test.bin") else 1
     size = os.path.getsize(path)
     if not size or size % (marks + PIXELS):
-        raise InputError(f"{path}: got {size} bytes, expected a multiple of {marks + PIXELS}; the file is truncated")
+        raise InputError(f"{path}: got {size} bytes, expected a multiple of {marks + PIXELS}; "
+                         "the file is truncated")
     records = np.memmap(path, np.uint8, "r").reshape(-1, marks + PIXELS)
     return _part(path, records[:, marks:], records[:, 0 if labels == "coarse_labels" else marks - 1])
 
 
 def _part(path, data, labels):
     if data.dtype != np.uint8 or data.ndim != 2 or data.shape[1] != PIXELS or labels.shape != (len(data),):
-        raise InputError(f"{path}: got {data.dtype} rows of shape {data.shape} and labels of shape {labels.shape}, "
-                         f"expected uint8 (n, {PIXELS}) and (n,)")
+        raise InputError(f"{path}: got {data.dtype} rows of shape {data.shape} and labels of shape "
+                         f"{labels.shape}, expected uint8 (n, {PIXELS}) and (n,)")
     images = np.ascontiguousarray(data.reshape(-1, 3, SIDE, SIDE).transpose(0, 2, 3, 1))
     return Part(images, labels.astype(np.int64), path.name)
 
@@ -103,7 +112,8 @@ def _class_names(folder, labels):
         if (folder / name).is_file():
             found = _unpickle(folder / name)
             names = found.get("label_names", found.get(kind))
-            return names and [name.decode(errors="backslashreplace") if isinstance(name, bytes) else str(name) for name in names]
+            return names and [name.decode(errors="backslashreplace") if isinstance(name, bytes) else str(name)
+                              for name in names]
     for name in ("batches.meta.txt", f"{kind}.txt"):
         if (folder / name).is_file():
             return (folder / name).read_text(errors="backslashreplace").split()

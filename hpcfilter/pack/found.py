@@ -21,13 +21,15 @@ def describe(opened, parts, plan, values, options):
     images = _range([found["images"] for found in values.values()])
     array = parts["train"].images
     if array.dtype.kind in "ui" and max(abs(images["lowest"]), abs(images["highest"])) > EXACT:
-        opened.notes.said.append(f"images: whole numbers up to {images['highest']}; training is in float32, which has them exactly up to {EXACT}")
+        opened.notes.said.append(f"images: whole numbers up to {images['highest']}; training is in float32, "
+                                 f"which has them exactly up to {EXACT}")
     for part in parts.values():
         opened.notes.said += getattr(part.images, "notes", list)()
     return {"splits": {split: _origin(parts, plan, split, options) for split in plan.place},
-            "images": {"type": str(array.dtype.newbyteorder("=")), "shape": list(array.shape[1:]), **images, "layout": plan.layout or "none"},
-            "labels": _labels(plan, counts, values),
-            "left_out": [plain_text(note) for note in opened.notes.left_out], "said": [plain_text(note) for note in opened.notes.said]}
+            "images": {"type": str(array.dtype.newbyteorder("=")), "shape": list(array.shape[1:]), **images,
+                       "layout": plan.layout or "none"}, "labels": _labels(plan, counts, values),
+            "left_out": [plain_text(note) for note in opened.notes.left_out],
+            "said": [plain_text(note) for note in opened.notes.said]}
 
 
 def _origin(parts, plan, split, options):
@@ -42,8 +44,10 @@ def _origin(parts, plan, split, options):
 
 
 def _range(found):
-    lowest, highest = [one.lowest for one in found if one.lowest is not None], [one.highest for one in found if one.highest is not None]
-    return {"lowest": min(lowest, default=0), "highest": max(highest, default=0), "not_finite": max(one.share_not_finite for one in found)}
+    lowest, highest = ([one.lowest for one in found if one.lowest is not None],
+                       [one.highest for one in found if one.highest is not None])
+    return {"lowest": min(lowest, default=0), "highest": max(highest, default=0),
+            "not_finite": max(one.share_not_finite for one in found)}
 
 
 def _counts(plan):
@@ -60,8 +64,10 @@ def _labels(plan, counts, values):
     total, trained = sum(counts.values()), counts["train"]
     there = np.flatnonzero(total)
     least, most = there[total[there].argmin()], there[total[there].argmax()]
-    return {"classes": len(plan.classes), "empty": int(np.count_nonzero(total == 0)), "without_training_rows": int(np.count_nonzero(trained == 0)),
-            "smallest": [plain_text(plan.classes[least]), int(total[least])], "largest": [plain_text(plan.classes[most]), int(total[most])]}
+    return {"classes": len(plan.classes), "empty": int(np.count_nonzero(total == 0)),
+            "without_training_rows": int(np.count_nonzero(trained == 0)),
+            "smallest": [plain_text(plan.classes[least]), int(total[least])],
+            "largest": [plain_text(plan.classes[most]), int(total[most])]}
 
 
 def table(about):
@@ -70,13 +76,15 @@ def table(about):
     for split, where in found["splits"].items():
         lines.append((split, f"{about['rows'][split]:,} rows, from {where}"))
     images, labels = found["images"], found["labels"]
-    lines.append(("images", f"{images['type']} {_shape(images['shape'])}, {_span(images)}, layout {images['layout']}"))
+    lines.append(("images",
+                  f"{images['type']} {_shape(images['shape'])}, {_span(images)}, layout {images['layout']}"))
     if labels["classes"]:
         (least, few), (most, many) = labels["smallest"], labels["largest"]
         rows = f"of {few:,} rows each" if few == many else f"{few:,} rows ('{least}') to {many:,} ('{most}')"
         lines.append(("labels", f"{labels['classes']} classes, {rows}; {labels['empty'] or 'none'} empty"))
     else:
-        lines.append(("labels", "none" if about.get("targets") == "none" else f"{labels['type']} {_shape(labels['shape'])}, {_span(labels)}"))
+        lines.append(("labels", "none" if about.get("targets") == "none"
+                      else f"{labels['type']} {_shape(labels['shape'])}, {_span(labels)}"))
     lines += [("left out", note) for note in found["left_out"]] or [("left out", "nothing")]
     lines += [("note", note) for note in found["said"]]
     return "\n".join(f"  {head:9} {text}" for head, text in lines)
@@ -91,7 +99,8 @@ def _span(found):
 
 
 def warnings_of(about):
-    """What a person should look at: what was left out beside hidden files and documents, and what was guessed, changed or is odd. Yields str."""
+    """What a person should look at: what was left out beside hidden files and documents, and what was
+    guessed, changed or is odd. Yields str."""
     for note in about["found"]["left_out"]:
         if not re.match(r"[0-9]+ (hidden or system files|documents)", note):
             yield f"left out: {note}"

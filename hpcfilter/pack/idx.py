@@ -1,4 +1,5 @@
-"""idx files, as MNIST and its kin come: [PREFIX-]train-images-idx3-ubyte, t10k- or test- beside it, labels beside each, .gz or not."""
+"""idx files, as MNIST and its kin come: [PREFIX-]train-images-idx3-ubyte, t10k- or test- beside it, labels
+beside each, .gz or not."""
 
 import gzip
 import math
@@ -31,7 +32,8 @@ def idx_files(folder):
 def read_idx(path, notes):
     """The splits of one set: split -> Part. path: a file of it, or the folder of all.
 
-    Raises InputError for several sets in one folder, two files of one kind, rows without labels, and damaged files.
+    Raises InputError for several sets in one folder, two files of one kind, rows without
+    labels, and damaged files.
     """
     beside = idx_files(path if path.is_dir() else path.parent)
     sets = {}
@@ -42,7 +44,8 @@ def read_idx(path, notes):
     chosen = meaning(path.name).rest if path.is_file() else None
     if chosen is None and len(named) > 1:
         some = next(file for kinds in named.values() for files in kinds.values() for file in files)
-        raise InputError(f"{path}: holds {len(named)} sets of idx files: {listed(name or 'one without a name' for name in named)}; "
+        raise InputError(f"{path}: holds {len(named)} sets of idx files: "
+                         f"{listed(name or 'one without a name' for name in named)}; "
                          f"give a file of the one that is meant, such as {some}")
     files = sets.get(chosen) if chosen is not None else next(iter(named.values()), {})
     parts = {}
@@ -51,16 +54,19 @@ def read_idx(path, notes):
         if len(plain) == 1 and {file.name.removesuffix(".gz") for file in found} == {plain[0].name}:
             found[:] = plain  # unpacked beside its .gz
         if len(found) > 1:
-            raise InputError(f"{found[0]}: and {found[1].name} may both be the {role}{split and ' of ' + split}; leave one of them here")
+            raise InputError(f"{found[0]}: and {found[1].name} may both be the "
+                             f"{role}{split and ' of ' + split}; leave one of them here")
         if role == "images":
             labels = files.get((split, "labels"), [None])[0]
             if labels is None:
-                raise InputError(f"{found[0]}: expected its labels beside it, in {found[0].name.replace('images', 'labels').replace('idx3', 'idx1')}")
+                raise InputError(f"{found[0]}: expected its labels beside it, "
+                                 f"in {found[0].name.replace('images', 'labels').replace('idx3', 'idx1')}")
             parts[split] = Part(_idx(found[0]), _idx(labels), f"{found[0].name}, {labels.name}")
     if not parts:
-        raise InputError(f"{path}: found no idx files with rows, expected such as train-images-idx3-ubyte; there are "
-                         f"{listed(file.name for file in beside)}")
-    if others := [file.name for kinds in sets.values() if kinds is not files for found in kinds.values() for file in found]:
+        raise InputError(f"{path}: found no idx files with rows, expected such as train-images-idx3-ubyte; "
+                         f"there are {listed(file.name for file in beside)}")
+    if others := [file.name for kinds in sets.values() if kinds is not files for found in kinds.values()
+                  for file in found]:
         notes.left_out.append(f"{len(others)} idx files of other sets: {listed(others)}")
     return parts
 
@@ -78,6 +84,6 @@ def _idx(path):
         check_declared(path, size, stored)
         data = file.read(size + 1 if packed else min(size + 1, stored))
     if len(data) != size:
-        raise InputError(f"{path}: got {begin + len(data)} bytes{' or more' * (len(data) > size)}, expected {begin + size} for shape {shape}; "
-                         "the file is truncated or damaged")
+        raise InputError(f"{path}: got {begin + len(data)} bytes{' or more' * (len(data) > size)}, "
+                         f"expected {begin + size} for shape {shape}; the file is truncated or damaged")
     return np.frombuffer(data, dtype).reshape(shape)

@@ -10,16 +10,18 @@ from hpcfilter.base.errors import InputError
 from hpcfilter.pack.names import listed
 from hpcfilter.pack.pictures import KINDS, read_picture
 
-MIXABLE = ("L", "RGB", "RGBA")  # kinds that can stand beside each other: grey becomes colour, and what has no transparency is opaque
+# kinds that can stand beside each other: grey becomes colour, and what has no transparency is opaque
+MIXABLE = ("L", "RGB", "RGBA")
 TRIED = 100  # files of which one must be readable, so that the form can be guessed
 
 
 class ImageFiles:
     """Image files as rows (height, width) of one band, or (height, width, 3 or 4) of colours.
 
-    files: names of the images, for a person. size: (height, width) that all are brought to, or None: all must be of one size. first_frame: take the
-    first picture of a file that holds several. read: (number) -> the bytes of an image, default those of the file of that name.
-    damaged: row -> why it cannot be read, of the rows that were read so far; such a row is zeros.
+    files: names of the images, for a person. size: (height, width) that all are brought to, or None: all must
+    be of one size. first_frame: take the first picture of a file that holds several. read: (number) -> the
+    bytes of an image, default those of the file of that name. damaged: row -> why it cannot be read, of the
+    rows that were read so far; such a row is zeros.
     """
 
     def __init__(self, files, size=None, first_frame=False, read=None):
@@ -34,7 +36,8 @@ class ImageFiles:
         """Rows are of this kind and size from now on; what was seen before is forgotten."""
         dtype, bands, _ = KINDS[kind]
         self.dtype, self.shape = np.dtype(dtype), (len(self.files), *size, *([bands] if bands > 1 else []))
-        self._kind, self._seen, self._changes, self.damaged = kind, {}, Counter(), {}  # seen: (kind, size) -> [how many, the first one]
+        # seen: (kind, size) -> [how many, the first one]
+        self._kind, self._seen, self._changes, self.damaged = kind, {}, Counter(), {}
 
     @property
     def layout(self):
@@ -43,7 +46,8 @@ class ImageFiles:
 
     @staticmethod
     def agree(several):
-        """Have several ImageFiles, such as those of two splits, give rows of one kind, where their kinds can stand beside each other."""
+        """Have several ImageFiles, such as those of two splits, give rows of one kind, where their kinds can
+        stand beside each other."""
         kinds = {one._kind for one in several}
         if len(kinds) > 1 and kinds <= set(MIXABLE):
             widest = max(kinds, key=lambda kind: KINDS[kind][1])
@@ -57,14 +61,16 @@ class ImageFiles:
 
     def subset(self, index):
         """The images of these numbers, int64 (m,), as an ImageFiles of its own."""
-        return ImageFiles([self.files[number] for number in index], *self._how, read=lambda number: self._bytes(index[number]))
+        return ImageFiles([self.files[number] for number in index], *self._how,
+                          read=lambda number: self._bytes(index[number]))
 
     @staticmethod
     def joined(several):
         """The images of several ImageFiles, one behind the other, as one."""
         owner = [(one, number) for one in several for number in range(len(one.files))]
         files = [file for one in several for file in one.files]
-        return ImageFiles(files, *several[0]._how, read=lambda number: owner[number][0]._bytes(owner[number][1]))
+        return ImageFiles(files, *several[0]._how,
+                          read=lambda number: owner[number][0]._bytes(owner[number][1]))
 
     def _file(self, number):
         with open(self.files[number], "rb", opener=_at_once) as file:
@@ -95,16 +101,21 @@ class ImageFiles:
         return array
 
     def settle(self):
-        """After all rows were read: whether they must be read again, since they are of another kind than was guessed. Returns bool.
+        """After all rows were read: whether they must be read again, since they are of another kind than
+        was guessed. Returns bool.
 
         Raises InputError when they are of several sizes, or of kinds that do not go together.
         """
-        where, sizes, kinds = f"{Path(self.files[0]).parent.parent}: got images", self._counted(1), self._counted(0)
+        where, sizes, kinds = (f"{Path(self.files[0]).parent.parent}: got images", self._counted(1),
+                               self._counted(0))
         if len(sizes) > 1:
-            named = (f"{count} of {size[1]} x {size[0]} pixels ({Path(first).name})" for size, (count, first) in sizes.items())
-            raise InputError(f"{where} of {len(sizes)} sizes: {listed(named)}; give --size HEIGHTxWIDTH to bring all to one")
+            named = (f"{count} of {size[1]} x {size[0]} pixels ({Path(first).name})"
+                     for size, (count, first) in sizes.items())
+            raise InputError(f"{where} of {len(sizes)} sizes: {listed(named)}; "
+                             "give --size HEIGHTxWIDTH to bring all to one")
         if len(kinds) > 1 and not set(kinds) <= set(MIXABLE):
-            raise InputError(f"{where} of kinds whose values do not mean the same: {self._listed_kinds()}; bring all to one kind")
+            raise InputError(f"{where} of kinds whose values do not mean the same: {self._listed_kinds()}; "
+                             "bring all to one kind")
         kind = max([self._kind, *kinds], key=lambda kind: KINDS[kind][1])
         again = kind != self._kind
         if again:
@@ -119,7 +130,8 @@ class ImageFiles:
             yield f"{count} images {what}"
 
     def _counted(self, part):
-        """What was seen by kind (part 0) or size (1), the most common first: kind or size -> (how many, the first one)."""
+        """What was seen by kind (part 0) or size (1), the most common first: kind or size ->
+        (how many, the first one)."""
         found = {}
         for key, (count, first) in self._seen.items():
             before = found.get(key[part], (0, first))
@@ -136,7 +148,8 @@ def _at_once(path, flags):
 
 
 def _widened(image, bands):
-    """An image with as many bands: grey three times, no transparency as opaque. Left as it is where that does not help."""
+    """An image with as many bands: grey three times, no transparency as opaque. Left as it is
+    where that does not help."""
     if image.ndim == 2 and bands > 1 and image.dtype == np.uint8:
         image = np.repeat(image[..., None], 3, axis=2)
     if image.ndim == 3 and image.shape[2] == 3 and bands == 4:

@@ -1,4 +1,5 @@
-"""The layout of a row: HW (grey images), HWC (colour images, channels last), or "" (rows go to the model as they are)."""
+"""The layout of a row: HW (grey images), HWC (colour images, channels last), or "" (rows go to
+the model as they are)."""
 
 import numpy as np
 
@@ -8,9 +9,11 @@ BANDS = (1, 3, 4)  # sizes of an axis that are surely channels, where no other a
 
 
 def layout_of(images, wanted, certain, notes):
-    """The layout of the rows of an array-like. wanted: as the user says, or None. certain: as the source says, or None. Returns str.
+    """The layout of the rows of an array-like. wanted: as the user says, or None. certain: as the source
+    says, or None. Returns str.
 
-    Guessed where it is certain, which is said for all but bytes. Raises InputError for a layout of another number of axes.
+    Guessed where it is certain, which is said for all but bytes. Raises InputError for a layout
+    of another number of axes.
     """
     shape = tuple(images.shape[1:])
     if wanted is not None:
@@ -21,7 +24,8 @@ def layout_of(images, wanted, certain, notes):
         return certain
     found = _guess(shape, images.dtype)
     if len(shape) in (2, 3) and images.dtype != np.uint8:
-        notes.said.append(f"layout: rows of shape {shape} and type {images.dtype} {_WORDS[found]}; --layout HW, HWC or none says otherwise")
+        notes.said.append(f"layout: rows of shape {shape} and type {images.dtype} {_WORDS[found]}; "
+                          "--layout HW, HWC or none says otherwise")
     elif len(shape) == 3 and not found and not _channels_first(shape):
         notes.said.append(f"layout: rows of shape {shape} {_WORDS[found]}; --layout HWC says otherwise")
     return found

@@ -1,4 +1,5 @@
-"""What the name of an array, a file or a folder says: of which split it is, and whether it holds rows or labels.
+"""What the name of an array, a file or a folder says: of which split it is, and whether it
+holds rows or labels.
 
     x_train, trainX, train/images, valid_labels, emnist-letters-train-images-idx3-ubyte, y.npy
 """
@@ -11,19 +12,24 @@ from hpcfilter.base.errors import InputError
 SPLITS = {"train": ("train", "training", "tr", "trn"),
           "val": ("val", "valid", "validation", "validate", "dev", "eval", "evaluation"),
           "test": ("test", "testing", "te", "tst", "t10k", "holdout")}
-ROLES = {"images": ("x", "image", "images", "img", "imgs", "input", "inputs", "feature", "features", "sample", "samples", "pixels", "rows"),
+ROLES = {"images": ("x", "image", "images", "img", "imgs", "input", "inputs", "feature", "features", "sample",
+                    "samples", "pixels", "rows"),
          "labels": ("y", "label", "labels", "target", "targets", "class")}
-FILLERS = {"data", "dataset", "set", "array", "idx1", "idx2", "idx3", "idx4", "ubyte", "int", "gz", "npy", "npz", "h5", "hdf5"}
+FILLERS = {"data", "dataset", "set", "array", "idx1", "idx2", "idx3", "idx4", "ubyte", "int", "gz", "npy",
+           "npz", "h5", "hdf5"}
 
 _SPLIT = {word: split for split, words in SPLITS.items() for word in words}
 _ROLE = {word: role for role, words in ROLES.items() for word in words}
-_SET = re.compile(f"({'|'.join(sorted(_SPLIT, key=len, reverse=True))})(set|data)?[0-9]*")  # trainset, val2017
-_GLUED = {glued: (role, split) for role in "xy" for split in _SPLIT for glued in (f"{role}{split}", f"{split}{role}")}
+# trainset, val2017
+_SET = re.compile(f"({'|'.join(sorted(_SPLIT, key=len, reverse=True))})(set|data)?[0-9]*")
+_GLUED = {glued: (role, split) for role in "xy" for split in _SPLIT
+          for glued in (f"{role}{split}", f"{split}{role}")}
 
 
 @dataclass(frozen=True)
 class Meaning:
-    """What a name says. split: train, val, test, or "" when it names none. role: images, labels or "". rest: the words that say neither."""
+    """What a name says. split: train, val, test, or "" when it names none. role: images, labels or "".
+    rest: the words that say neither."""
 
     split: str
     role: str
@@ -31,14 +37,17 @@ class Meaning:
 
 
 def words(name):
-    """The words of a name, in lower case: at each change from small to capital letters, and at everything that is no letter or digit."""
+    """The words of a name, in lower case: at each change from small to capital letters, and at everything
+    that is no letter or digit."""
     apart = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", str(name)).lower()
     found = [word for word in re.split(r"[^a-z0-9]+", apart) if word]
-    return [part for word in found for part in (_SET.fullmatch(word).groups() if _SET.fullmatch(word) else [word]) if part]
+    return [part for word in found
+            for part in (_SET.fullmatch(word).groups() if _SET.fullmatch(word) else [word]) if part]
 
 
 def meaning(name):
-    """Read a name. Returns Meaning. The word `data` means the rows where nothing else does, as in train_data beside train_labels."""
+    """Read a name. Returns Meaning. The word `data` means the rows where nothing else does, as in
+    train_data beside train_labels."""
     split, role, rest, filled = "", "", [], False
     for word in words(name):
         if word in _GLUED:
@@ -56,7 +65,8 @@ def meaning(name):
 
 
 def split_of(name):
-    """The split that a folder or file is named after, and by nothing else: "train", "val", "test", or "". Two letters are no name of a folder."""
+    """The split that a folder or file is named after, and by nothing else: "train", "val", "test", or "". Two
+    letters are no name of a folder."""
     found = meaning(name) if not {"tr", "te"} & set(words(name)) else Meaning("", "", ())
     return found.split if found.split and not found.rest and found.role in ("", "images") else ""
 
@@ -64,9 +74,10 @@ def split_of(name):
 def pairs(names, where, images=None, labels=None):
     """Which names are the rows and the labels of which split.
 
-    names: iterable of str. where: the source, for errors. images, labels: what the user calls them (--images, --labels), instead of the usual words.
-    Returns (split -> {role: name}, names that are not used). The split is "" where the names tell none.
-    Raises InputError when two names mean the same, or nothing is named as the user says.
+    names: iterable of str. where: the source, for errors. images, labels: what the user calls them
+    (--images, --labels), instead of the usual words. Returns (split -> {role: name}, names that are not
+    used). The split is "" where the names tell none. Raises InputError when two names mean the same, or
+    nothing is named as the user says.
     """
     wanted = {"images": images, "labels": labels}
     found, unused = {}, []
@@ -75,10 +86,12 @@ def pairs(names, where, images=None, labels=None):
         if not role:
             unused.append(name)
         elif (other := found.setdefault(split, {}).setdefault(role, name)) != name:
-            raise InputError(f"{where}: both '{other}' and '{name}' may be the {role}{split and ' of ' + split}; say which: --{role} NAME")
+            raise InputError(f"{where}: both '{other}' and '{name}' may be the "
+                             f"{role}{split and ' of ' + split}; say which: --{role} NAME")
     for role, name in wanted.items():
         if name and not any(role in split for split in found.values()):
-            raise InputError(f"{where}: --{role}: found no array named {name}; there are {listed(unused) or 'none'}")
+            raise InputError(f"{where}: --{role}: found no array named {name}; "
+                             f"there are {listed(unused) or 'none'}")
     return found, unused
 
 
@@ -107,4 +120,5 @@ def _short(name, most=80):
 
 def in_order(names):
     """Names in the order in which a person numbers them: part2 before part10."""
-    return sorted(names, key=lambda name: [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", str(name)) if part])
+    return sorted(names, key=lambda name: [(int(part), "") if part.isdigit() else (-1, part)
+                                           for part in re.split(r"(\d+)", str(name)) if part])

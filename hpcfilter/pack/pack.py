@@ -1,8 +1,10 @@
 """`hpcfilter pack`: any source becomes one packed file, shuffled once.
 
-Each source row is read once, in the source's own order, and written to its place in the shuffled file through a memory map, so that no more rows than
-those of one slice are in memory, whatever the size. The shuffle is what makes contiguous blocks of the file fair shares of the data. When reading
-shows that the rows are not what they were taken for (other kinds of images, damaged ones that are to be left out), the file is filled once more.
+Each source row is read once, in the source's own order, and written to its place in the shuffled file
+through a memory map, so that no more rows than those of one slice are in memory, whatever the size. The
+shuffle is what makes contiguous blocks of the file fair shares of the data. When reading shows that the
+rows are not what they were taken for (other kinds of images, damaged ones that are to be left out), the
+file is filled once more.
 """
 
 import os
@@ -36,18 +38,22 @@ class Options:
     layout: str | None
 
 
-def pack(source, target, seed=0, test_fraction=None, size=None, regression=False, layout=None, replace=False, *, kind=None, renumber=False,
-         by_class=None, test_split=None, images=None, labels=None, first_frame=False, skip_damaged=0, allow_compression=None):
-    """Pack a source. Returns the file's own description (dict: name, classes, layout, mean, std, rows, found, ...).
+def pack(source, target, seed=0, test_fraction=None, size=None, regression=False, layout=None, replace=False,
+         *, kind=None, renumber=False, by_class=None, test_split=None, images=None, labels=None,
+         first_frame=False, skip_damaged=0, allow_compression=None):
+    """Pack a source. Returns the file's own description (dict: name, classes, layout, mean,
+    std, rows, found, ...).
 
-    source: path, pattern or list of paths; see pack/sources.py. target: path of the .h5 file. seed: of the shuffle.
-    test_fraction: share split off when the source has no test rows (default 0.2); by_class: from each class alike (default). test_split: "test" or
-    "val", the rows to test with where the source has both; default test. size: (height, width) for image files.
-    regression: keep integer targets as numbers; or kind: "classes", "numbers" or "one-hot". renumber: number the classes anew.
-    layout: "HW", "HWC" or "" (default: guessed where it is certain). images, labels: names of arrays or columns that are not the usual ones.
-    first_frame: take the first picture of files that hold several. skip_damaged: most rows that may be left out since they are damaged or not finite.
-    allow_compression: how many times its stored bytes a file may become. replace: overwrite the target.
-    Raises InputError for a source that cannot be packed; the target is written under a temporary name and renamed, or not there at all.
+    source: path, pattern or list of paths; see pack/sources.py. target: path of the .h5 file. seed: of the
+    shuffle. test_fraction: share split off when the source has no test rows (default 0.2); by_class: from
+    each class alike (default). test_split: "test" or "val", the rows to test with where the source has both;
+    default test. size: (height, width) for image files. regression: keep integer targets as numbers; or
+    kind: "classes", "numbers" or "one-hot". renumber: number the classes anew. layout: "HW", "HWC" or ""
+    (default: guessed where it is certain). images, labels: names of arrays or columns that are not the usual
+    ones. first_frame: take the first picture of files that hold several. skip_damaged: most rows that may be
+    left out since they are damaged or not finite. allow_compression: how many times its stored bytes a file
+    may become. replace: overwrite the target. Raises InputError for a source that cannot be packed; the
+    target is written under a temporary name and renamed, or not there at all.
     """
     _check_target(target, source, replace)
     target = Path(target)
@@ -57,7 +63,8 @@ def pack(source, target, seed=0, test_fraction=None, size=None, regression=False
             warnings.simplefilter("ignore")  # of Pillow, on images that it reads all the same
             opened = open_source(source, Reading(size, images, labels, first_frame))
             parts = _chosen(opened, test_split)
-            _refuse_idle(opened, parts, {"--size": size, "--first-frame": first_frame}, {"--test-fraction": test_fraction, "--split": by_class})
+            _refuse_idle(opened, parts, {"--size": size, "--first-frame": first_frame},
+                         {"--test-fraction": test_fraction, "--split": by_class})
             options = Options(seed, 0.2 if test_fraction is None else test_fraction, by_class is not False,
                               "numbers" if regression else kind or opened.kind, renumber, layout)
             about = _pack(opened, parts, temporary, options, skip_damaged, source)
@@ -76,9 +83,11 @@ def _check_target(target, source, replace):
     target = Path(target)
     if target.exists() and not replace:
         raise InputError(f"{target}: is there already; give --replace to overwrite it")
-    inside = [folder for folder in sources if folder.is_dir() and folder.resolve() in target.resolve().parents]
+    inside = [folder
+              for folder in sources if folder.is_dir() and folder.resolve() in target.resolve().parents]
     if target.exists() and inside and not is_packed(target):
-        raise InputError(f"{target}: the output would overwrite what lies in its source {inside[0]}; give another --output")
+        raise InputError(f"{target}: the output would overwrite what lies in its source {inside[0]}; "
+                         "give another --output")
 
 
 def _chosen(opened, test_split):
@@ -86,12 +95,14 @@ def _chosen(opened, test_split):
     parts, notes = opened.parts, opened.notes
     others = [split for split in ("test", "val") if split in parts]
     if test_split and test_split not in others:
-        raise InputError(f"{opened.name}: --test-split: got {test_split}, but the source has {' and '.join(parts)}")
+        raise InputError(f"{opened.name}: --test-split: got {test_split}, but the source has "
+                         f"{' and '.join(parts)}")
     chosen = test_split or (others[0] if others else None)
     for split in others:
         if split != chosen:
-            notes.left_out.append(f"the {parts[split].images.shape[0]} rows of the split {split} ({parts[split].where}); "
-                                  f"a packed file has one split to test with, here {chosen}: --test-split {split} takes the other")
+            notes.left_out.append(f"the {parts[split].images.shape[0]} rows of the split {split} "
+                                  f"({parts[split].where}); a packed file has one split to test with, "
+                                  f"here {chosen}: --test-split {split} takes the other")
     return {"train": parts["train"], **({"test": parts[chosen]} if chosen else {})}
 
 
@@ -103,7 +114,8 @@ def _refuse_idle(opened, parts, of_images, of_split):
             raise InputError(f"{option}: is for image files, and {opened.name} holds arrays; leave it out")
     for option, value in of_split.items():
         if value is not None and "test" in parts:
-            raise InputError(f"{option}: is for a source without test rows, and {opened.name} has some ({parts['test'].where}); leave it out")
+            raise InputError(f"{option}: is for a source without test rows, and {opened.name} has some "
+                             f"({parts['test'].where}); leave it out")
 
 
 def _pack(opened, parts, path, options, skip_damaged, source):
@@ -115,13 +127,15 @@ def _pack(opened, parts, path, options, skip_damaged, source):
         create(path, plan)
         moments, values = fill(path, plan, opened)
         wrong = drop_damaged(parts, values, dropped, skip_damaged, opened)
-        if not wrong and not any([part.images.settle() for part in parts.values() if hasattr(part.images, "settle")]):
+        if not wrong and not any([part.images.settle()
+                                  for part in parts.values() if hasattr(part.images, "settle")]):
             break
     mean, std = moments.mean_std(each=plan.layout == "HWC" or len(parts["train"].images.shape) == 2)
     rows = {split: plan.rows(split) for split in plan.place}
     say_precision(moments, values["train"]["labels"], opened.notes)
-    about = {"name": plain_text(opened.name), "classes": [plain_text(name) for name in plan.classes], "layout": plan.layout, "mean": mean, "std": std,
-             "seed": options.seed, "source": plain_text(_named(source)), "rows": rows, **({"targets": "none"} if plan.none else {}),
+    about = {"name": plain_text(opened.name), "classes": [plain_text(name) for name in plan.classes],
+             "layout": plan.layout, "mean": mean, "std": std, "seed": options.seed,
+             "source": plain_text(_named(source)), "rows": rows, **({"targets": "none"} if plan.none else {}),
              "found": describe(opened, parts, plan, values, options)}
     write_description(path, about)
     return about

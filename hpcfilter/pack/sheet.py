@@ -20,10 +20,12 @@ def read_sheet(path):
             return _checked(path, pyarrow.parquet.read_table(path))
         delimiter, header = _form(path)
         reading = pyarrow.csv.ReadOptions(autogenerate_column_names=not header)
-        return _checked(path, pyarrow.csv.read_csv(path, reading, pyarrow.csv.ParseOptions(delimiter=delimiter)))
+        return _checked(path,
+                        pyarrow.csv.read_csv(path, reading, pyarrow.csv.ParseOptions(delimiter=delimiter)))
     except pyarrow.ArrowException as error:
         kind = "Parquet" if path.suffix.lower() == ".parquet" else "CSV"
-        uneven = "; its lines have unequal numbers of columns" if "columns, got" in str(error) else "; it is truncated, damaged or of another kind"
+        uneven = ("; its lines have unequal numbers of columns" if "columns, got" in str(error)
+                  else "; it is truncated, damaged or of another kind")
         raise InputError(f"{path}: cannot be read as {kind}{uneven}") from None
 
 
@@ -34,7 +36,8 @@ def _checked(path, table):
     names = table.column_names
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise InputError(f"{path}: has several columns of the name {listed(twice)}, expected a name for each")
-    if path.suffix.lower() != ".parquet" and (odd := [name for name in names if types.is_binary(table[name].type)]):
+    if (path.suffix.lower() != ".parquet"
+            and (odd := [name for name in names if types.is_binary(table[name].type)])):
         raise InputError(f"{path}: column {odd[0]}: holds text that is not UTF-8; convert the file")
     return table
 
@@ -44,13 +47,15 @@ def _form(path):
     with open(path, encoding="utf-8-sig", errors="replace", newline="") as file:
         lines = [line for line in file.read(SNIFFED).splitlines() if line.strip()]
     first = next(iter(lines), "")
-    delimiter = max("\t;,|", key=first.count) if any(mark in first for mark in "\t;,|") else " " if " " in first.strip() else ","
+    delimiter = (max("\t;,|", key=first.count) if any(mark in first for mark in "\t;,|")
+                 else " " if " " in first.strip() else ",")
     names, cells = [*csv.reader(lines[:2], delimiter=delimiter), [], []][:2]
     return delimiter, _is_head(names, cells, path.parent)
 
 
 def _is_head(names, cells, folder):
-    """Whether a first line has names: a word above a number, numbers that only count the columns, or words alone that are no files."""
+    """Whether a first line has names: a word above a number, numbers that only count the columns, or words
+    alone that are no files."""
     above = [(name, cell) for name, cell in zip(names, cells, strict=False) if name]
     if any(is_number(cell) and not is_number(name) for name, cell in above):
         return True

@@ -1,15 +1,19 @@
-"""What the values of an array are, gathered slice by slice: their range, their mean and deviation, and rows that cannot be trained on."""
+"""What the values of an array are, gathered slice by slice: their range, their mean and deviation, and rows
+that cannot be trained on."""
 
 import numpy as np
 
 LARGEST = float(np.finfo(np.float32).max)  # training is in float32
 BLOCK = 2**17  # values that are looked at together, few enough for a processor's cache
-FEW = 2**17  # times its spread that a value may be, so that float32 tells at least a hundred values within the spread apart
+# times its spread that a value may be, so that float32 tells at least a hundred values
+# within the spread apart
+FEW = 2**17
 EXACT = 2**24  # up to which float32 has every whole number
 
 
 class Values:
-    """The range of an array, and its rows with values that are not finite, or not in float32. wrong: row -> why."""
+    """The range of an array, and its rows with values that are not finite, or not in
+    float32. wrong: row -> why."""
 
     def __init__(self):
         self.lowest, self.highest, self.count, self.not_finite, self.wrong = None, None, 0, 0, {}
@@ -20,7 +24,8 @@ class Values:
             return
         self.count += values.size
         low, high = values.min(), values.max()
-        if values.dtype.kind == "f" and not (np.isfinite(low) and np.isfinite(high) and -LARGEST <= low and high <= LARGEST):
+        if (values.dtype.kind == "f"
+                and not (np.isfinite(low) and np.isfinite(high) and -LARGEST <= low and high <= LARGEST)):
             low, high = self._look(values, number)
         if low is not None:
             self.lowest = low.item() if self.lowest is None else min(self.lowest, low.item())
@@ -49,7 +54,8 @@ def _called(values):
 
 
 class Moments:
-    """Mean and squared deviation per last axis, gathered slice by slice (Chan, Golub, LeVeque 1979, the pairwise update)."""
+    """Mean and squared deviation per last axis, gathered slice by slice (Chan, Golub, LeVeque 1979,
+    the pairwise update)."""
 
     count, mean, squares = 0, 0.0, 0.0
 
@@ -62,11 +68,13 @@ class Moments:
     def _add(self, values):
         count, mean = len(values), values.mean(axis=0)
         total, away = self.count + count, mean - self.mean
-        self.squares = self.squares + ((values - mean) ** 2).sum(axis=0) + away**2 * (self.count * count / total)
+        self.squares = (self.squares + ((values - mean) ** 2).sum(axis=0)
+                        + away**2 * (self.count * count / total))
         self.mean, self.count = self.mean + away * (count / total), total
 
     def mean_std(self, each):
-        """Mean and standard deviation, as lists: of each channel or feature, else over everything. A constant has standard deviation 1."""
+        """Mean and standard deviation, as lists: of each channel or feature, else over everything. A constant
+        has standard deviation 1."""
         mean, variance = self.mean, self.squares / self.count
         if not each:
             mean, variance = mean.mean(keepdims=True), variance.mean(keepdims=True) + mean.var(keepdims=True)
@@ -74,14 +82,16 @@ class Moments:
 
 
 def say_precision(moments, labels, notes):
-    """A word on numbers so large, beside their spread, that float32 tells few of them apart. moments: Moments of the rows. labels: Values."""
+    """A word on numbers so large, beside their spread, that float32 tells few of them apart. moments: Moments
+    of the rows. labels: Values."""
     mean, std = (np.array(part) for part in moments.mean_std(each=True))
     lost = np.flatnonzero((np.abs(mean) > std * FEW) & (moments.squares > 0))
     if lost.size:
-        notes.said.append(f"images: values around {mean[lost[0]]:.6g} that differ by {std[lost[0]]:.3g}, in column {lost[0]} of the last axis"
-                          f"{f' and {lost.size - 1} more' * (lost.size > 1)}: training is in float32, which tells few of them apart; subtract a "
-                          "constant first")
+        notes.said.append("images: "
+                          f"values around {mean[lost[0]]:.6g} that differ by {std[lost[0]]:.3g}, in column "
+                          f"{lost[0]} of the last axis{f' and {lost.size - 1} more' * (lost.size > 1)}: "
+                          "training is in float32, which tells few of them apart; subtract a constant first")
     spread = 0 if labels.lowest is None else labels.highest - labels.lowest
     if spread and max(abs(labels.lowest), abs(labels.highest)) > FEW * spread:
-        notes.said.append(f"labels: values of {labels.lowest:.10g} to {labels.highest:.10g}: training is in float32, which tells few of them apart; "
-                          "subtract a constant first")
+        notes.said.append(f"labels: values of {labels.lowest:.10g} to {labels.highest:.10g}: "
+                          "training is in float32, which tells few of them apart; subtract a constant first")

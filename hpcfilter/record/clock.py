@@ -5,7 +5,8 @@ from contextlib import contextmanager
 
 
 class Stopwatch:
-    """Seconds by phase: `with watch("train"): ...`; `seconds` is name -> float. A phase inside another one is not counted twice."""
+    """Seconds by phase: `with watch("train"): ...`; `seconds` is name -> float. A phase inside another one
+    is not counted twice."""
 
     def __init__(self, *phases, spent=None):
         """spent: name -> seconds that have been spent before, by a part of the same work."""
@@ -27,7 +28,8 @@ class Stopwatch:
     def so_far(self):
         """The seconds by phase, with those of the outermost phase that is still open."""
         spent = sum(self.seconds.values())
-        return {**self.seconds, **{phase: self.seconds[phase] + self.total() - spent for phase in list(self._open)[:1]}}
+        return {**self.seconds,
+                **{phase: self.seconds[phase] + self.total() - spent for phase in list(self._open)[:1]}}
 
     def total(self):
         """Seconds since the watch was made, and those spent before."""
@@ -35,10 +37,12 @@ class Stopwatch:
 
 
 class Laps:
-    """What the parts of a training step take: `lap("forward")` is the time since the last call. Cheap enough for every step."""
+    """What the parts of a training step take: `lap("forward")` is the time since the last call. Cheap
+    enough for every step."""
 
     def __init__(self, *parts, wait=None):
-        """wait: function that returns when the device has done what it was told to; without it, times on a GPU are those of the telling."""
+        """wait: function that returns when the device has done what it was told to; without it, times on a
+        GPU are those of the telling."""
         self._parts, self._wait = parts, wait
         self.reset()
 

@@ -1,15 +1,20 @@
-"""Joules, where a node counts them: Cray's counter of the whole node, or the RAPL counters of the processors. No counter, no number."""
+"""Joules, where a node counts them: Cray's counter of the whole node, or the RAPL counters of the processors.
+No counter, no number."""
 
 import time
 from pathlib import Path
 
 CRAY = Path("/sys/cray/pm_counters/energy")  # "123456 J 1700000000 us", of the whole node with its GPUs
-RAPL = Path("/sys/class/powercap")  # intel-rapl:0/energy_uj and so on, one per processor; begin again at max_energy_range_uj
-PATIENCE = 60  # seconds between two looks: RAPL begins again after some minutes, and a counter that has gone round twice is not seen
+# intel-rapl:0/energy_uj and so on, one per processor; begin again at max_energy_range_uj
+RAPL = Path("/sys/class/powercap")
+# seconds between two looks: RAPL begins again after some minutes, and a counter that has
+# gone round twice is not seen
+PATIENCE = 60
 
 
 class Joules:
-    """The energy of this node. `source`: "node", "processors" (without GPUs and memory), or None where nothing counts it."""
+    """The energy of this node. `source`: "node", "processors" (without GPUs and memory), or None
+    where nothing counts it."""
 
     def __init__(self, cray=CRAY, rapl=RAPL):
         """cray, rapl: where the counters are; others in tests."""
@@ -47,7 +52,8 @@ class Joules:
         for zone in sorted(self._rapl.glob("intel-rapl:?")):  # the packages; their parts are zones below them
             try:
                 if (zone / "name").read_text().startswith("package"):  # not psys, which has all of them in it
-                    found[zone.name] = tuple(int((zone / name).read_text()) / 1e6 for name in ("energy_uj", "max_energy_range_uj"))
+                    found[zone.name] = tuple(int((zone / name).read_text()) / 1e6
+                                             for name in ("energy_uj", "max_energy_range_uj"))
             except (OSError, ValueError):
                 continue  # only root may read them on many systems
         return found or None

@@ -24,7 +24,8 @@ LET_GO = 10  # seconds that a job waits for the end of another one in its run fo
 class Record:
     """The metrics.jsonl of one run folder and the console line beside each row.
 
-    Only rank 0 (`speaks`) writes. Rows are brought to the disk as they come, so a killed run keeps what it had.
+    Only rank 0 (`speaks`) writes. Rows are brought to the disk as they come, so a killed run
+    keeps what it had.
     """
 
     def __init__(self, run_dir, speaks):
@@ -34,9 +35,11 @@ class Record:
 
     @contextmanager
     def alone(self):
-        """Make the run folder and hold it against other jobs while the block runs. Raises InputError on rank 0 when another one works there.
+        """Make the run folder and hold it against other jobs while the block runs. Raises InputError on rank
+        0 when another one works there.
 
-        A job that has just been ended may take a moment to let go. Where the file system knows no locks, nobody is kept out.
+        A job that has just been ended may take a moment to let go. Where the file system knows no
+        locks, nobody is kept out.
         """
         if not self.speaks:
             yield
@@ -51,26 +54,30 @@ class Record:
             end = time.monotonic() + LET_GO
             while not _locked(file):
                 if time.monotonic() > end:
-                    raise InputError(f"{folder}: another job works in this run folder; wait for its end, or give another --run-dir")
+                    raise InputError(f"{folder}: another job works in this run folder; wait for its end, "
+                                     "or give another --run-dir")
                 time.sleep(0.1)
             yield
 
     def restart(self, epoch, row=None):
-        """Forget the rows of `epoch` and later, which a resumed run writes again. Earlier rows stay as they are.
+        """Forget the rows of `epoch` and later, which a resumed run writes again. Earlier
+        rows stay as they are.
 
-        row: that of the last finished epoch, for the case that the run was killed between its checkpoint and its row.
+        row: that of the last finished epoch, for the case that the run was killed between
+        its checkpoint and its row.
         """
         if not self.speaks or not self.path.exists():
             return
         kept = []
-        for number, text in enumerate(self.path.read_bytes().split(b"\n")[:-1], 1):  # behind the last line end: what a killed run did not finish
+        # behind the last line end: what a killed run did not finish
+        for number, text in enumerate(self.path.read_bytes().split(b"\n")[:-1], 1):
             try:
                 line = text.decode()
                 there = json.loads(line)
                 there["kind"]
             except (ValueError, KeyError, TypeError):
-                raise InputError(f"{self.path}, line {number}: is no row of a run, the file is damaged; take the line out, or move the file "
-                                 "away") from None
+                raise InputError(f"{self.path}, line {number}: is no row of a run, the file is damaged; "
+                                 "take the line out, or move the file away") from None
             if there["kind"] in ("run", "stop") or there.get("epoch", epoch) < epoch:
                 kept.append(line)
                 row = None if there["kind"] == "epoch" and there["epoch"] == epoch - 1 else row
@@ -88,9 +95,10 @@ class Record:
 
     def run(self, config, comm, **values):
         """The row of provenance that opens a run and each resumption."""
-        self.row("run", versions=versions(), commit=commit(), config=config.digest(), machine=socket.gethostname(),
-                 system=platform.platform(), cores=os.cpu_count(), ranks=comm.size, ranks_per_node=comm.local_size,
-                 backend=comm.backend, started=time.strftime("%Y-%m-%dT%H:%M:%S%z"), **values)
+        self.row("run", versions=versions(), commit=commit(), config=config.digest(),
+                 machine=socket.gethostname(), system=platform.platform(),
+                 cores=os.cpu_count(), ranks=comm.size, ranks_per_node=comm.local_size, backend=comm.backend,
+                 started=time.strftime("%Y-%m-%dT%H:%M:%S%z"), **values)
 
     def say(self, text):
         """One line on the console."""
@@ -110,7 +118,8 @@ class Record:
 
 
 def _locked(file):
-    """Take the lock of an open file, which ends with the process. Returns False when another process has it."""
+    """Take the lock of an open file, which ends with the process. Returns False when another
+    process has it."""
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -122,5 +131,5 @@ def _locked(file):
 
 def finite(values):
     """Numbers that JSON does not know (NaN, infinities) become null."""
-    return {key: finite(value) if isinstance(value, dict) else None if isinstance(value, float) and not math.isfinite(value) else value
-            for key, value in values.items()}
+    return {key: finite(value) if isinstance(value, dict) else None if isinstance(value, float)
+            and not math.isfinite(value) else value for key, value in values.items()}

@@ -8,7 +8,8 @@ from tqdm import tqdm
 
 @contextmanager
 def progress(total, what):
-    """Show the progress of `total` steps: a bar on a terminal, a plain line per tenth in a log. Yields advance(steps=1)."""
+    """Show the progress of `total` steps: a bar on a terminal, a plain line per tenth in a log.
+    Yields advance(steps=1)."""
     if sys.stderr.isatty():
         with tqdm(total=total, desc=what, unit_scale=True, leave=False) as bar:
             yield bar.update

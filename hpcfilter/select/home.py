@@ -8,9 +8,10 @@ from hpcfilter.base.errors import BrokenInvariant
 def batch_means(values, step, steps, comm):
     """The mean over each global batch of a value per trained sample. All ranks must call.
 
-    values: float32 (m,). step: int (m,), in which batch each was trained, in [0, steps). steps: as many on all ranks.
-    Returns float32 (m,): each sample's batch mean over the finite values, NaN for a sample whose own value is not. Summed as integers of 2^-20,
-    with values beyond 2^20 cut off, so that the order of the ranks does not matter. Payload: 16 B per step.
+    values: float32 (m,). step: int (m,), in which batch each was trained, in [0, steps). steps: as many on
+    all ranks. Returns float32 (m,): each sample's batch mean over the finite values, NaN for a sample whose
+    own value is not. Summed as integers of 2^-20, with values beyond 2^20 cut off, so that the order of the
+    ranks does not matter. Payload: 16 B per step.
     """
     finite = np.isfinite(values)
     units = np.rint(np.clip(np.where(finite, values, 0), -(2.0**20), 2.0**20) * 2**20).astype(np.int64)
@@ -25,10 +26,12 @@ def batch_means(values, step, steps, comm):
 def deliver(index, columns, shards, comm):
     """Send observations to the owners of their samples, in one alltoallv.
 
-    index: int64 (m,), the samples this rank has trained; columns: name -> array (m,). All ranks must call, with the same names.
-    Returns (index, columns) of the observations of samples this rank owns. Raises BrokenInvariant when some were lost or doubled.
+    index: int64 (m,), the samples this rank has trained; columns: name -> array (m,). All ranks must call,
+    with the same names. Returns (index, columns) of the observations of samples this rank owns. Raises
+    BrokenInvariant when some were lost or doubled.
     """
-    record = np.dtype([("index", np.int64), *((name, np.asarray(values).dtype) for name, values in sorted(columns.items()))])
+    record = np.dtype([("index", np.int64),
+                       *((name, np.asarray(values).dtype) for name, values in sorted(columns.items()))])
     rows = np.empty(len(index), record)
     rows["index"] = index
     for name, values in columns.items():
@@ -41,7 +44,8 @@ def deliver(index, columns, shards, comm):
 
 
 def fetch(index, values, shards, comm):
-    """Ask the owners of samples for a value each. index: int64 (m,); values: array (n_local,) of this rank's own. Returns array (m,).
+    """Ask the owners of samples for a value each. index: int64 (m,); values: array (n_local,) of this rank's
+    own. Returns array (m,).
 
     Two alltoallv: the questions and the answers. All ranks must call.
     """

@@ -4,20 +4,24 @@ import numpy as np
 
 
 class KeptSet:
-    """The kept samples of all ranks in global order: one bit per sample, and an index that is 64 times smaller.
+    """The kept samples of all ranks in global order: one bit per sample, and an index that
+    is 64 times smaller.
 
-    `select(k)` finds the k-th kept sample by counting bits: blocks of 64 bytes first, then words, then halves of a word.
+    `select(k)` finds the k-th kept sample by counting bits: blocks of 64 bytes first, then
+    words, then halves of a word.
     """
 
     BLOCK = 64  # bytes
 
     def __init__(self, keep, comm):
         packed = np.packbits(keep, bitorder="little")
-        packed = np.pad(packed, (0, -len(packed) % self.BLOCK))  # a rank's bits end at a block, the rest are zeros
+        # a rank's bits end at a block, the rest are zeros
+        packed = np.pad(packed, (0, -len(packed) % self.BLOCK))
         parts = comm.allgather(packed)
         lengths = comm.allgather(np.array([len(keep)], np.int64))
         self.blocks = np.concatenate(parts).reshape(-1, self.BLOCK)
-        self.before = np.concatenate([[0], np.cumsum(np.bitwise_count(self.blocks.view(np.uint64)).sum(axis=1, dtype=np.int64))])
+        self.before = np.concatenate(
+            [[0], np.cumsum(np.bitwise_count(self.blocks.view(np.uint64)).sum(axis=1, dtype=np.int64))])
         self.count = int(self.before[-1])
         # A rank's first bit stands at `bit` in the padded bits and is sample `first` of all.
         self.bit = np.cumsum([0, *(8 * len(part) for part in parts)])

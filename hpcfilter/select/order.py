@@ -1,9 +1,10 @@
 """From a selection to the batches of an epoch.
 
-Two orders. `global`: the epoch is one permutation of all kept samples, cut into global batches and then among the ranks, so that the
-same samples meet in the same global batch on any number of ranks. `shard`: a rank trains only what it owns, and ranks with fewer
-kept samples go round theirs again, at a weight that keeps the gradient unbiased over the epochs. In both, all ranks take the same number of steps,
-and the batches of an epoch differ by at most one sample: no rank is ever left with a tiny last batch.
+Two orders. `global`: the epoch is one permutation of all kept samples, cut into global batches and then among
+the ranks, so that the same samples meet in the same global batch on any number of ranks. `shard`: a rank
+trains only what it owns, and ranks with fewer kept samples go round theirs again, at a weight that keeps the
+gradient unbiased over the epochs. In both, all ranks take the same number of steps, and the batches of an
+epoch differ by at most one sample: no rank is ever left with a tiny last batch.
 """
 
 import zlib
@@ -49,12 +50,15 @@ class Plan:
             yield Batch(self.index[mine], self.weight[mine], float(self.totals[step]))
 
     def trained(self, first, last):
-        """Which samples this rank trains in the steps first to last - 1. Returns name -> int64 (m,): index, and the step of each."""
+        """Which samples this rank trains in the steps first to last - 1. Returns name -> int64 (m,): index,
+        and the step of each."""
         steps = np.arange(first, last)
-        return {"index": self.index[self.cuts[first] : self.cuts[last]], "step": np.repeat(steps, np.diff(self.cuts[first : last + 1]))}
+        return {"index": self.index[self.cuts[first] : self.cuts[last]],
+                "step": np.repeat(steps, np.diff(self.cuts[first : last + 1]))}
 
     def digest(self, comm):
-        """Hex digest of which samples meet in which global batch, the same on any number of ranks. All ranks must call."""
+        """Hex digest of which samples meet in which global batch, the same on any number of
+        ranks. All ranks must call."""
         whole = self.trained(0, self.steps)
         return hexdigest(comm.sum(digest(whole["index"], whole["step"] + 1)))
 
@@ -70,7 +74,8 @@ def selection_digest(selection, owned, comm):
 
 
 def table_digest(columns, owned, comm):
-    """Hex digest of per-sample columns, name -> (n_local,), the same on any number of ranks; "" without any. All ranks must call."""
+    """Hex digest of per-sample columns, name -> (n_local,), the same on any number of ranks; "" without
+    any. All ranks must call."""
     lanes = np.zeros(2, np.uint64)
     for name in sorted(columns):
         bits = np.asarray(columns[name], np.float32).view(np.uint32)
@@ -82,13 +87,15 @@ def table_digest(columns, owned, comm):
 def global_plan(selection, shards, comm, seed, epoch, global_batch):
     """Plan an epoch over the kept samples of all ranks.
 
-    selection: of this rank's own samples. shards: int64 (size + 1,), where the ranks' blocks of indices begin and end.
-    global_batch: samples per step over all ranks, at most. Returns Plan. Memory: N/8 bytes for the kept set, and this rank's indices.
+    selection: of this rank's own samples. shards: int64 (size + 1,), where the ranks' blocks of indices begin
+    and end. global_batch: samples per step over all ranks, at most. Returns Plan. Memory: N/8 bytes for the
+    kept set, and this rank's indices.
     """
     kept = KeptSet(selection.keep, comm)
     cuts = edges(kept.count, -(-kept.count // global_batch))
     totals = np.diff(cuts)
-    first = begin(totals, comm.size, comm.rank)  # (steps,): where this rank's part of each global batch begins
+    # (steps,): where this rank's part of each global batch begins
+    first = begin(totals, comm.size, comm.rank)
     lengths = begin(totals, comm.size, comm.rank + 1) - first
     own_cuts = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
     position = np.repeat(cuts[:-1] + first - own_cuts[:-1], lengths) + np.arange(own_cuts[-1])
@@ -100,9 +107,10 @@ def global_plan(selection, shards, comm, seed, epoch, global_batch):
 def shard_plan(selection, shards, comm, seed, epoch, global_batch):
     """Plan an epoch in which this rank trains only its own samples. Arguments and result as `global_plan`.
 
-    All ranks train as many samples as the fullest one keeps; a rank of k kept samples out of K goes round them, each at the weight
-    k * ranks / K, so that the rank counts for its share of the kept samples. In the last round some of its samples come once more than
-    others, by a draw that is new in each epoch: every kept sample weighs the same in expectation. A rank without any has empty batches.
+    All ranks train as many samples as the fullest one keeps; a rank of k kept samples out of K goes round
+    them, each at the weight k * ranks / K, so that the rank counts for its share of the kept samples. In the
+    last round some of its samples come once more than others, by a draw that is new in each epoch: every kept
+    sample weighs the same in expectation. A rank without any has empty batches.
     """
     own = np.flatnonzero(selection.keep)
     most, kept = int(comm.max(len(own))), int(comm.sum(len(own)))
@@ -110,7 +118,8 @@ def shard_plan(selection, shards, comm, seed, epoch, global_batch):
     cuts = edges(most, -(-most // per_rank))
     totals = np.diff(cuts) * comm.size
     if len(own) == 0:
-        return Plan(np.zeros(0, np.int64), np.zeros(0, np.float32), np.zeros_like(cuts), totals, _imbalance(selection, comm))
+        return Plan(np.zeros(0, np.int64), np.zeros(0, np.float32), np.zeros_like(cuts), totals,
+                    _imbalance(selection, comm))
     shuffled = own[Permutation(len(own), seed, epoch, f"shard {shards[comm.rank]}")(np.arange(len(own)))]
     chosen = np.resize(shuffled, most)
     weight = selection.weight[chosen] * np.float32(len(own) * comm.size / kept)
@@ -118,7 +127,8 @@ def shard_plan(selection, shards, comm, seed, epoch, global_batch):
 
 
 def smallest_part(order, samples, rank, size, global_batch, micro_batch=None):
-    """How many samples of a rank go forward at once, at least, in an epoch in which all samples are kept. Steps without any do not count.
+    """How many samples of a rank go forward at once, at least, in an epoch in which all samples are kept.
+    Steps without any do not count.
 
     micro_batch: most that go forward at once, or None. Returns int.
     """
@@ -138,10 +148,12 @@ ORDERS = {"global": global_plan, "shard": shard_plan}
 
 
 def check_steps(plan, comm):
-    """Raise on all ranks unless all plan the same steps, and some: uneven steps would hang the allreduce of the gradients."""
+    """Raise on all ranks unless all plan the same steps, and some: uneven steps would hang the
+    allreduce of the gradients."""
     steps = [int(part[0]) for part in comm.allgather(np.array([plan.steps], np.int64))]
     if len(set(steps)) > 1:
-        raise BrokenInvariant(f"order: the ranks planned different numbers of steps: {by_value(dict(enumerate(steps)))}")
+        raise BrokenInvariant("order: the ranks planned different numbers of steps: "
+                              f"{by_value(dict(enumerate(steps)))}")
     with comm.together():
         if plan.steps == 0:
             raise InputError("filter: the policy keeps no sample in this epoch")

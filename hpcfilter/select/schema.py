@@ -4,7 +4,8 @@ from hpcfilter.base.settings import NamedTable
 
 
 class FilterTable(NamedTable):
-    """[filter]: the policy that says who trains. The other keys are the policy's own, and those of the guards around it."""
+    """[filter]: the policy that says who trains. The other keys are the policy's own, and those of
+    the guards around it."""
 
     policy: str = "none"  # a name, or package.module:function
 

@@ -3,11 +3,13 @@
 import numpy as np
 
 # name -> (type, what stands for: not observed)
-COLUMNS = {"value": (np.float32, np.nan), "loss": (np.float32, np.nan), "confidence": (np.float32, np.nan), "correct": (np.bool_, False)}
+COLUMNS = {"value": (np.float32, np.nan), "loss": (np.float32, np.nan), "confidence": (np.float32, np.nan),
+           "correct": (np.bool_, False)}
 
 
 class Seen:
-    """Observations of many batches, kept on the device until they are wanted: no wait for the device in every step."""
+    """Observations of many batches, kept on the device until they are wanted: no wait for the
+    device in every step."""
 
     def __init__(self, names, before=None):
         """names: of COLUMNS, which every batch has. before: what `rows` gave when it was put away."""
@@ -15,8 +17,8 @@ class Seen:
         self._before = before or {}
 
     def add(self, index, step, columns, real=None):
-        """Take a batch. index: int64 (b,). step: in which batch of the epoch. columns: name -> tensor (b,). real: bool (b,), False for a sample
-        that only stood in and is not observed; None for all."""
+        """Take a batch. index: int64 (b,). step: in which batch of the epoch. columns: name -> tensor (b,).
+        real: bool (b,), False for a sample that only stood in and is not observed; None for all."""
         self._batches.append((index, step, real, [columns[name].detach() for name in self._names]))
 
     def __len__(self):
@@ -24,9 +26,11 @@ class Seen:
         return len(self._batches)
 
     def rows(self):
-        """All that was observed, in the order of the batches. Returns name -> array (m,): index and step int64, and the columns."""
+        """All that was observed, in the order of the batches. Returns name -> array (m,): index and step
+        int64, and the columns."""
         index, steps, columns = self._now()
-        before = {name: np.asarray(self._before.get(name, []), dtype) for name, dtype in self._types().items()}
+        before = {name: np.asarray(self._before.get(name, []), dtype)
+                  for name, dtype in self._types().items()}
         return {name: np.concatenate([before[name], array]).astype(before[name].dtype)
                 for name, array in {"index": index, "step": steps, **columns}.items()}
 
@@ -39,7 +43,8 @@ class Seen:
             return [], [], {name: [] for name in self._names}
         import torch
 
-        real = np.concatenate([np.ones(len(index), bool) if real is None else real for index, _, real, _ in self._batches])
+        real = np.concatenate([np.ones(len(index), bool) if real is None else real
+                               for index, _, real, _ in self._batches])
         index = np.concatenate([index for index, *_ in self._batches])
         steps = np.concatenate([np.full(len(index), step) for index, step, *_ in self._batches])
         columns = {name: torch.cat([tensors[number] for *_, tensors in self._batches]).cpu().numpy()

@@ -15,8 +15,8 @@ OF_TRAINING = "index", "step", "loss"  # columns of a row that are not for its o
 
 @dataclass(frozen=True)
 class Stretch:
-    """Epochs with one policy. begin: the first of them. select: (scores, epoch since begin, seed, comm) -> Selection, the policy inside its
-    guards. policy: its name. parameters: its own."""
+    """Epochs with one policy. begin: the first of them. select: (scores, epoch since begin, seed, comm) ->
+    Selection, the policy inside its guards. policy: its name. parameters: its own."""
 
     begin: int
     policy: str
@@ -25,9 +25,11 @@ class Stretch:
 
 
 class Selector:
-    """Policies, scores, and the way home of observations. All ranks must call `select`, `take` and the digests.
+    """Policies, scores, and the way home of observations. All ranks must call `select`,
+    `take` and the digests.
 
-    scores: select.scores.Scores of this rank's own samples. stretches: of Stretch, by their beginning, the first of which begins at 0.
+    scores: select.scores.Scores of this rank's own samples. stretches: of Stretch, by their beginning, the
+    first of which begins at 0.
     """
 
     def __init__(self, stretches, scores, seed, comm):
@@ -45,10 +47,11 @@ class Selector:
         return here.select(self.scores, epoch - here.begin, self.seed, self.comm)
 
     def take(self, selection, rows, steps):
-        """What was seen of samples in an epoch goes to their owners, in one message; the scores stay as they are when they are frozen.
+        """What was seen of samples in an epoch goes to their owners, in one message; the scores stay as they
+        are when they are frozen.
 
-        rows: name -> array (m,) of what this rank has trained: index, value, perhaps step, confidence, correct. steps: of the epoch, the same
-        on all ranks; a score of batches takes the mean over each.
+        rows: name -> array (m,) of what this rank has trained: index, value, perhaps step, confidence,
+        correct. steps: of the epoch, the same on all ranks; a score of batches takes the mean over each.
         """
         if self.scores.score.needs_batches:
             rows = {**rows, "value": batch_means(rows["value"], rows["step"], steps, self.comm)}
@@ -58,7 +61,8 @@ class Selector:
             self.scores.update(*deliver(rows["index"], columns, self.shards, self.comm))
 
     def wanted(self, selection):
-        """Own samples that want a forward pass at the end of the epoch: bool (n_local,). A loss of batches comes from training alone."""
+        """Own samples that want a forward pass at the end of the epoch: bool (n_local,). A loss of batches
+        comes from training alone."""
         return selection.refresh & (not selection.frozen) & (not self.scores.score.needs_batches)
 
     def hidden(self, selection):
@@ -66,7 +70,8 @@ class Selector:
         return np.asarray(self.scores.owned)[self.wanted(selection)]
 
     def refresh(self, index, columns):
-        """Take over a forward pass over own samples. index: int64 (m,). columns: name -> (m,), with value. No message."""
+        """Take over a forward pass over own samples. index: int64 (m,). columns: name -> (m,),
+        with value. No message."""
         self.scores.update(index, columns)
 
     def digest(self, selection):

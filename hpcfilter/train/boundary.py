@@ -11,7 +11,8 @@ MOST_STEPS = 50  # ... and that steps which become slow are noticed soon
 
 
 class Boundary:
-    """The step boundaries of a run. `reached` is called by all ranks after every step, and gives the same answer on all."""
+    """The step boundaries of a run. `reached` is called by all ranks after every step, and gives
+    the same answer on all."""
 
     def __init__(self, comm, interval):
         """interval: checkpoint.Interval."""
@@ -31,7 +32,8 @@ class Boundary:
         now, interval = time.monotonic(), self.interval.wanted()
         pace = max((now - self._looked) / max(self._steps, 1), 1e-9)  # seconds per step
         ahead = np.clip(min(LOOK_SECONDS, interval / 4) / pace, 1, MOST_STEPS)
-        leave, due, ahead = self.comm.max(np.array([bool(notice.reason()), now - self._saved >= interval, -ahead], np.float64))
+        leave, due, ahead = self.comm.max(np.array([bool(notice.reason()),
+                                                    now - self._saved >= interval, -ahead], np.float64))
         self._ahead, self._steps, self._looked = int(-ahead), 0, now
         return "leave" if leave else "save" if due else ""
 

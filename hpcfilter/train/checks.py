@@ -1,6 +1,8 @@
-"""What a run config asks for, against its data set and the number of ranks: `train` refuses by this list, and so does `jobs check`, on a login node.
+"""What a run config asks for, against its data set and the number of ranks: `train` refuses by this list, and
+so does `jobs check`, on a login node.
 
-No row is read and no model made. What comes with hpcfilter needs no torch for it; code of the user's own is imported, as it would be in the run.
+No row is read and no model made. What comes with hpcfilter needs no torch for it; code of the user's own is
+imported, as it would be in the run.
 """
 
 import math
@@ -28,9 +30,10 @@ UNUSED = {"sgd": ("trust",), "lars": ("options",), "lamb": ("momentum", "trust",
 def check_run(config, dataset, ranks, elsewhere=None):
     """Raise InputError for what `train` refuses and can be known beforehand.
 
-    config: config.Config. dataset: data.Dataset, or None when it cannot be looked at from here: what depends on it is then taken to fit.
-    elsewhere: of a check that is made on another machine than the run: function of the exception of an import that fails here, whether it may
-    succeed there. Returns what was not checked for that reason: key of the config -> reason.
+    config: config.Config. dataset: data.Dataset, or None when it cannot be looked at from here: what depends
+    on it is then taken to fit. elsewhere: of a check that is made on another machine than the run: function
+    of the exception of an import that fails here, whether it may succeed there. Returns what was not checked
+    for that reason: key of the config -> reason.
     """
     left = {}
     for key, check in CHECKS:
@@ -55,7 +58,8 @@ def _check_augmentation(config, dataset, ranks):
 
 def _check_model(config, dataset, ranks):
     model = config.model
-    check_model(model.name, model.factory, model.model_extra, *(shapes_of(config, dataset) if dataset else ()))
+    check_model(model.name, model.factory, model.model_extra,
+                *(shapes_of(config, dataset) if dataset else ()))
 
 
 def _check_loss(config, dataset, ranks):
@@ -63,11 +67,12 @@ def _check_loss(config, dataset, ranks):
     if ":" in name:
         imported(name, "loss.name")
     elif dataset and not dataset.labelled and name != "reconstruction":
-        raise InputError(f'loss.name: got "{config.loss.name}", but {dataset.path} has rows without targets; expected "reconstruction" with a '
+        raise InputError(f'loss.name: got "{config.loss.name}", but {dataset.path} has rows without targets; '
+                         'expected "reconstruction" with a '
                          "model such as autoencoder, or a data set that is packed with its labels")
     elif name == "mse" and classes_of(config, dataset) > 1:
-        raise InputError(f'loss.name: got "mse", which is of numbers, but {dataset.path} has {len(dataset.classes)} classes; '
-                         'expected "cross_entropy"')
+        raise InputError(f'loss.name: got "mse", which is of numbers, but {dataset.path} has '
+                         f'{len(dataset.classes)} classes; expected "cross_entropy"')
     elif dataset and not config.model.factory:
         _check_values(name, config, dataset)
     if config.loss.label_smoothing and name != "cross_entropy":
@@ -80,7 +85,8 @@ def _check_values(loss, config, dataset):
     made = math.prod(inputs) if hasattr(find_model(config.model.name, None), "makes_samples") else outputs
     wanted = math.prod(inputs) if loss == "reconstruction" else outputs
     if made != wanted:
-        raise InputError(f"loss.name: {loss} takes {wanted} values per sample, and the model {config.model.name} gives {made}; "
+        raise InputError(f"loss.name: {loss} takes {wanted} values per sample, "
+                         f"and the model {config.model.name} gives {made}; "
                          "the loss reconstruction and the model autoencoder go together")
 
 
@@ -93,22 +99,25 @@ def _check_policy(config, dataset, ranks):
 def _check_score(config, dataset, ranks):
     score = score_of(config, dataset)
     if score.needs_passes:
-        raise InputError(f"score.name: {score.name} is taken of a finished network, by `hpcfilter score`, not while it trains")
+        raise InputError(f"score.name: {score.name} is taken of a finished network, by `hpcfilter score`, "
+                         "not while it trains")
     for number, stretch in enumerate(stretches_of(config, dataset)):
         with in_phase(config, number):
-            check_score(stretch.policy, stretch.parameters, stretch.select.keywords, score, before=stretch.begin)
+            check_score(stretch.policy, stretch.parameters, stretch.select.keywords, score,
+                        before=stretch.begin)
 
 
 def _check_phases(config, dataset, ranks):
     if (first := config.all_phases()[0].weights) not in ("kept", "fresh"):
-        raise InputError(f'phase.0.weights: got {first}, which would be ignored: the first phase begins with the weights of the run; '
-                         f'expected [model] start = "{first}"')
+        raise InputError(f'phase.0.weights: got {first}, which would be ignored: the first phase begins with '
+                         f'the weights of the run; expected [model] start = "{first}"')
 
 
 def _check_steps(config, dataset, ranks):
     train, batch = config.train, global_batch(config, ranks)
     if train.ramp_batch and train.ramp_batch > batch:
-        raise InputError(f"train.ramp_batch: got {train.ramp_batch}, more than the global batch of {batch} that it is to grow to")
+        raise InputError(f"train.ramp_batch: got {train.ramp_batch}, more than the global batch of {batch} "
+                         "that it is to grow to")
     if config.record.noise_scale and ranks == 1:
         raise InputError("record.noise_scale: is measured between ranks, and needs two or more")
 
@@ -132,14 +141,15 @@ def _check_passes(config, dataset, ranks):
 
 
 CHECKS = (  # key of the config that may name code of the user's own -> its check
-    ("data.path", _check_ranks), ("data.augment", _check_augmentation), ("model.factory", _check_model),
-    ("loss.name", _check_loss), ("phase", _check_phases), ("filter.policy", _check_policy), ("score.name", _check_score),
-    ("train.batch", _check_steps), ("optim.name", _check_optimizer),
-    ("exchange.kind", _check_exchange), ("pass", _check_passes))
+          ("data.path", _check_ranks), ("data.augment", _check_augmentation), ("model.factory", _check_model),
+          ("loss.name", _check_loss), ("phase", _check_phases), ("filter.policy", _check_policy),
+          ("score.name", _check_score), ("train.batch", _check_steps), ("optim.name", _check_optimizer),
+          ("exchange.kind", _check_exchange), ("pass", _check_passes))
 
 
 def classes_of(config, dataset):
-    """How many classes the targets are of, 0 when they are none: a reconstruction has the sample itself for its target. dataset: None for some."""
+    """How many classes the targets are of, 0 when they are none: a reconstruction has the sample itself for
+    its target. dataset: None for some."""
     return 0 if config.loss.name == "reconstruction" else len(dataset.classes) if dataset else 1
 
 
@@ -174,11 +184,14 @@ def stretches_of(config, dataset):
     """The policies of a run config, one Stretch for each phase. Raises InputError."""
     classes, target, found = classes_of(config, dataset), _target(dataset), []
     for number, phase in enumerate(config.all_phases()):
-        table, begin = phase.filter or config.filter, sum(before.epochs for before in config.all_phases()[:number])
+        table, begin = (phase.filter or config.filter,
+                        sum(before.epochs for before in config.all_phases()[:number]))
         with in_phase(config, number):
-            select, values = policy_function(table.policy, table.model_extra, classes, classes, target, epochs=phase.epochs)
+            select, values = policy_function(table.policy, table.model_extra, classes, classes, target,
+                                             epochs=phase.epochs)
         for key, value in values.items():
-            if isinstance(value, Path):  # as data.path is: the run folder's config must mean the same file from anywhere
+            # as data.path is: the run folder's config must mean the same file from anywhere
+            if isinstance(value, Path):
                 values[key] = value.absolute()
                 table.model_extra[key] = str(values[key])
         found.append(Stretch(begin, table.policy, select, values))
@@ -187,7 +200,8 @@ def stretches_of(config, dataset):
 
 @contextmanager
 def in_phase(config, number):
-    """What names a key of [filter] in an error names that of the phase, where the phase has a filter of its own."""
+    """What names a key of [filter] in an error names that of the phase, where the phase has
+    a filter of its own."""
     try:
         yield
     except InputError as error:
@@ -201,22 +215,26 @@ def score_of(config, dataset):
     tables = [phase.filter or config.filter for phase in config.all_phases()]
     ranked = sorted({score for table in tables if (score := facts_of(find_policy(table.policy)).score)})
     if len(ranked) > 1 and config.score.name == "auto":
-        raise InputError(f"score.name: the policies of the phases rank by {' and '.join(ranked)}; give the one that all are to use")
+        raise InputError(f"score.name: the policies of the phases rank by {' and '.join(ranked)}; "
+                         "give the one that all are to use")
     default = ranked[0] if ranked else "loss"
-    return make_score(config.score.name, config.score.model_extra, classes_of(config, dataset), _target(dataset), default)
+    return make_score(config.score.name, config.score.model_extra, classes_of(config, dataset),
+                      _target(dataset), default)
 
 
 def given_rows(config, dataset, part=None):
     """The rows of the files that the policies work with, if they do: name -> array (n,). Raises InputError.
 
-    part: (rank, ranks), for the rows that a rank owns; they check the whole file together. None for no row and no check but of what the file says.
+    part: (rank, ranks), for the rows that a rank owns; they check the whole file together. None for no row
+    and no check but of what the file says.
     """
     total, given, files = len(dataset.train), {}, {}
     for stretch in stretches_of(config, dataset):
         path, columns = given_file(stretch.policy, stretch.parameters)
         for name in columns if path is not None else ():
             if files.setdefault(name, path) != path:
-                raise InputError(f"filter.policy: the phases read the column {name} of {files[name]} and of {path}; expected one file")
+                raise InputError(f"filter.policy: the phases read the column {name} of {files[name]} and of "
+                                 f"{path}; expected one file")
         if path is not None and part is None:
             given |= read_given(path, columns, range(0), total, dataset.digest, blocks=())
         elif path is not None:

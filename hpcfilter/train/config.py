@@ -1,8 +1,9 @@
 """The run config: TOML and `--set a.b=c` become validated values. Order: defaults < file < `--set`.
 
-This file puts the tables together; what may stand in them is said beside the code that reads them. A key that nobody knows is refused with the
-list of those that are known. Named tables ([model], [filter], [score], [exchange], [pass.NAME]) name a function or class each; its keyword-only
-parameters are the schema of the table's other keys (`base.registry.bind`), so that a policy of the user's own is configured like one of ours.
+This file puts the tables together; what may stand in them is said beside the code that reads them. A key that
+nobody knows is refused with the list of those that are known. Named tables ([model], [filter], [score],
+[exchange], [pass.NAME]) name a function or class each; its keyword-only parameters are the schema of the
+table's other keys (`base.registry.bind`), so that a policy of the user's own is configured like one of ours.
 """
 
 import hashlib
@@ -24,7 +25,18 @@ from hpcfilter.jobs.schema import Job
 from hpcfilter.record.schema import Recorded
 from hpcfilter.select.schema import FilterTable, ScoreTable
 from hpcfilter.train.moved import check_moved
-from hpcfilter.train.schema import OWN_WEIGHTS, Checkpoint, Exchange, Loss, Model, Optim, Passes, Phase, Schedule, Train
+from hpcfilter.train.schema import (
+    OWN_WEIGHTS,
+    Checkpoint,
+    Exchange,
+    Loss,
+    Model,
+    Optim,
+    Passes,
+    Phase,
+    Schedule,
+    Train,
+)
 
 
 class Config(Table):
@@ -55,12 +67,15 @@ class Config(Table):
         if self.phases:
             total, train = sum(phase.epochs for phase in self.phases), self.train
             if "epochs" in train.model_fields_set and train.epochs != total:
-                raise ValueError(f"train.epochs: got {train.epochs}, but the phases have {total} epochs in all; leave train.epochs out")
+                raise ValueError(f"train.epochs: got {train.epochs}, but the phases have {total} epochs in "
+                                 "all; leave train.epochs out")
             train.epochs = total
         if self.record.noise_scale:
             if self.exchange.kind != "allreduce":
-                raise ValueError(f'record.noise_scale: needs the sum of the gradients; got exchange.kind = "{self.exchange.kind}"')
-            for name, why in (("micro", "the gradient of a rank's samples at once"), ("extrapolate", "the gradients at the weights")):
+                raise ValueError('record.noise_scale: needs the sum of the gradients; '
+                                 f'got exchange.kind = "{self.exchange.kind}"')
+            for name, why in (("micro", "the gradient of a rank's samples at once"),
+                              ("extrapolate", "the gradients at the weights")):
                 if name in self.passes:
                     raise ValueError(f"record.noise_scale: needs {why}; got [pass.{name}]")
         return self
@@ -73,28 +88,33 @@ class Config(Table):
         except InputError as error:
             key = re.match(r"[a-z]+(\.\w+)+(?=:)", str(error))
             known = key and key[0].partition(".")[0] in tables(type(self))
-            raise type(error)(f"{self._source.place(key[0].split('.'))}{error}" if known else str(error)) from error
+            raise type(error)(f"{self._source.place(key[0].split('.'))}{error}" if known
+                              else str(error)) from error
 
     def idle(self):
-        """The keys that come to nothing beside another one: "table.key" -> why. What is said to be off may keep its settings."""
+        """The keys that come to nothing beside another one: "table.key" -> why. What is said to be off
+        may keep its settings."""
         data, model, schedule = self.data, self.model, self.schedule
         augmented = "augment" in data.model_fields_set
         rules = (("model.name", model.factory, f'the model is of factory = "{model.factory}"'),
                  ("data.shift", ":" in data.augment or not augmented,
                   f'it is of augment = "shift" or "shift_flip", got "{data.augment}"'),
-                 *((f"schedule.{key}", schedule.name != name, f'it is of schedule.name = "{name}", got "{schedule.name}"')
+                 *((f"schedule.{key}", schedule.name != name,
+                    f'it is of schedule.name = "{name}", got "{schedule.name}"')
                    for key, name in (("power", "polynomial"), ("milestones", "step"), ("gamma", "step"))))
         return {key: why for key, applies, why in rules if applies}
 
     def refuse(self, idle):
-        """Raise InputError for the first of these keys that was set: on the command line, or to another value than its default.
-        The run folder's config.toml has every key. idle: "table.key" -> why it comes to nothing."""
+        """Raise InputError for the first of these keys that was set: on the command line, or to
+        another value than its default. The run folder's config.toml has every key. idle: "table.key"
+        -> why it comes to nothing."""
         for key, why in idle.items():
             name, _, field = key.partition(".")
             table = getattr(self, name)
-            if (value := getattr(table, field)) != type(table).model_fields[field].get_default(call_default_factory=True) \
-                    or self._source.commanded(key):
-                raise InputError(f"{self._source.place([name, field])}{key}: got {value!r}, which would be ignored: {why}")
+            if ((value := getattr(table, field)) != type(table).model_fields[field]
+                    .get_default(call_default_factory=True) or self._source.commanded(key)):
+                raise InputError(f"{self._source.place([name, field])}{key}: "
+                                 f"got {value!r}, which would be ignored: {why}")
 
     def all_phases(self):
         """The phases of the run, a list of Phase; without [[phase]] there is one, of all epochs."""
@@ -117,17 +137,20 @@ class Config(Table):
         return ", ".join(dict.fromkeys((phase.filter or self.filter).policy for phase in self.all_phases()))
 
     def data_file(self):
-        """data.path, absolute. Raises InputError when nothing is there, but something of that name beside the run config."""
+        """data.path, absolute. Raises InputError when nothing is there, but something of that name
+        beside the run config."""
         path, beside = self.data.path, self._beside
         if beside and beside.exists() and not path.exists():
-            raise InputError(f"data.path: no file {path}; relative paths are taken from the current folder, and there is one beside the run config: "
+            raise InputError(f"data.path: no file {path}; relative paths are taken from the current folder, "
+                             "and there is one beside the run config: "
                              f'start in {beside.parent}, or write data.path = "{beside}"')
         return path
 
     def fixed(self):
-        """The settings that a resumed run must share with its beginning: flat, "table.key" -> value. The samples per rank may be others, and the
-        last phase may be of other length."""
-        free = {"checkpoint": True, "stop": True, "job": True, "record": True, "data": {"path", "verify", "resident"}, "model": {"start"},
+        """The settings that a resumed run must share with its beginning: flat, "table.key" -> value. The
+        samples per rank may be others, and the last phase may be of other length."""
+        free = {"checkpoint": True, "stop": True, "job": True, "record": True,
+                "data": {"path", "verify", "resident"}, "model": {"start"},
                 "train": {"epochs", "device", "batch", "global_batch"}}
         dumped = self.model_dump(mode="json", by_alias=True, exclude=free)
         dumped["phase"] = {number: phase for number, phase in enumerate(dumped["phase"])}
@@ -137,7 +160,8 @@ class Config(Table):
 
     def toml(self):
         """The resolved config as TOML text, without the job that ran it."""
-        free = {"job": True, **({"train": {"epochs"}} if self.phases else {})}  # phases have epochs of their own
+        # phases have epochs of their own
+        free = {"job": True, **({"train": {"epochs"}} if self.phases else {})}
         return tomli_w.dumps(self.model_dump(mode="json", by_alias=True, exclude_none=True, exclude=free))
 
     def digest(self):
@@ -162,8 +186,8 @@ def _flat(table, before=""):
 def load(path, settings=()):
     """Read a run config. path: TOML file. settings: strings "a.b=value", later ones win. Returns Config.
 
-    Raises InputError naming the file, the line, what stands there and what may stand there. A relative data path
-    is taken from the current folder.
+    Raises InputError naming the file, the line, what stands there and what may stand there. A relative data
+    path is taken from the current folder.
     """
     source = Settings(path, settings)
     check_moved(source)

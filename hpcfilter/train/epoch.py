@@ -1,4 +1,5 @@
-"""One epoch: select, train on what is kept, take the observations home, look at what was hidden, evaluate, save."""
+"""One epoch: select, train on what is kept, take the observations home, look at what was
+hidden, evaluate, save."""
 
 from hpcfilter.base.alive import faults
 from hpcfilter.data import read_batches
@@ -44,7 +45,8 @@ def order(parts, progress, selection):
     before = parts.comm.sent
     with progress.clock("rebalance"):
         batch = parts.updates.batch(progress.epoch - weights_began(parts.config, progress.epoch))
-        plan = parts.plan(selection, parts.selector.shards, parts.comm, parts.config.seed, progress.epoch, batch)
+        plan = parts.plan(selection, parts.selector.shards, parts.comm, parts.config.seed,
+                          progress.epoch, batch)
         check_steps(plan, parts.comm)
         faults.point("after_select")
     progress.notes["sent"] += parts.comm.sent - before
@@ -61,11 +63,13 @@ def begin(parts, progress):
 
 
 def read(parts, progress, plan):
-    """The batches that are left of the epoch. Yields (batch, its rows). What is done with them counts as training."""
+    """The batches that are left of the epoch. Yields (batch, its rows). What is done with
+    them counts as training."""
     parts.laps.reset()
     with progress.clock("train"):
         batches = plan.batches(progress.step)
-        for batch, *rows in read_batches(parts.rows, batches, parts.augment, parts.config.seed, progress.epoch):
+        for batch, *rows in read_batches(parts.rows, batches, parts.augment, parts.config.seed,
+                                         progress.epoch):
             yield batch, rows
             if parts.meter:
                 parts.meter.watch()
@@ -80,7 +84,8 @@ def rate(parts, progress, selection, plan):
 
 
 def settle(parts, progress):
-    """All ranks hold equal weights and buffers from here on. Returns what this rank has seen in the epoch, as Seen.rows."""
+    """All ranks hold equal weights and buffers from here on. Returns what this rank has seen in
+    the epoch, as Seen.rows."""
     with progress.clock("score"):
         faults.point("before_score")
         seen = progress.seen.rows()
@@ -90,7 +95,8 @@ def settle(parts, progress):
 
 
 def take_home(parts, progress, selection, plan, seen):
-    """The observations of the epoch go to the owners of the samples, unless the scores are to stay as they are."""
+    """The observations of the epoch go to the owners of the samples, unless the scores are
+    to stay as they are."""
     before = parts.comm.sent
     with progress.clock("score"):
         parts.selector.take(selection, seen, plan.steps)

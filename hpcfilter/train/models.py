@@ -1,8 +1,9 @@
-"""A few small nets. A factory takes (inputs, outputs) and keyword-only parameters, which are its config schema.
+"""A few small nets. A factory takes (inputs, outputs) and keyword-only parameters, which are
+its config schema.
 
-inputs: shape of one sample as the net sees it, (channels, height, width) for images. outputs: number of classes, or of target
-values. The user's own comes by `model.factory = "package.module:callable"`. torch is imported where a net is made: what may stand in [model] is
-known without it.
+inputs: shape of one sample as the net sees it, (channels, height, width) for images. outputs: number of
+classes, or of target values. The user's own comes by `model.factory = "package.module:callable"`. torch is
+imported where a net is made: what may stand in [model] is known without it.
 """
 
 import functools
@@ -25,14 +26,16 @@ def _convolution(inputs, outputs, stride=1, size=3):
 
 
 def cnn(inputs, outputs, *, width: Count = 16):
-    """Three stages of 3x3 convolution, 2x2 max-pooling, batch normalisation, ReLU, with width, 2 width and 4 width channels."""
+    """Three stages of 3x3 convolution, 2x2 max-pooling, batch normalisation, ReLU, with width, 2 width
+    and 4 width channels."""
     from torch import nn
 
     channels, height, columns = inputs
     stages = []
     for stage in range(3):
         convolution, normalisation = _convolution(channels, width * 2**stage)
-        stages += [convolution, nn.MaxPool2d(2), normalisation, nn.ReLU()]  # pooled first: a quarter of the work for what follows
+        # pooled first: a quarter of the work for what follows
+        stages += [convolution, nn.MaxPool2d(2), normalisation, nn.ReLU()]
         channels = width * 2**stage
     return nn.Sequential(*stages, nn.Flatten(), nn.Linear(channels * (height // 8) * (columns // 8), outputs))
 
@@ -54,9 +57,11 @@ def _block():
     class Block(nn.Module):
         def __init__(self, inputs, outputs, stride):
             super().__init__()
-            self.body = nn.Sequential(*_convolution(inputs, outputs, stride), nn.ReLU(), *_convolution(outputs, outputs))
+            self.body = nn.Sequential(*_convolution(inputs, outputs, stride), nn.ReLU(),
+                                      *_convolution(outputs, outputs))
             same = stride == 1 and inputs == outputs
-            self.skip = nn.Identity() if same else nn.Sequential(*_convolution(inputs, outputs, stride, size=1))
+            self.skip = (nn.Identity() if same
+                         else nn.Sequential(*_convolution(inputs, outputs, stride, size=1)))
 
         def forward(self, x):
             return nn.functional.relu(self.body(x) + self.skip(x))
@@ -65,7 +70,8 @@ def _block():
 
 
 def resnet18(inputs, outputs, *, width: Count = 64):
-    """ResNet-18 for small images: a 3x3 stem without pooling (arXiv 1512.03385, section 4.2), 11.2 million weights at width 64."""
+    """ResNet-18 for small images: a 3x3 stem without pooling (arXiv 1512.03385, section 4.2), 11.2
+    million weights at width 64."""
     from torch import nn
 
     blocks, channels = [], width
@@ -79,21 +85,24 @@ def resnet18(inputs, outputs, *, width: Count = 64):
 
 
 def autoencoder(inputs, outputs, *, width: Count = 16, latent: Count = 64):
-    """A small convolutional autoencoder: two 3x3 convolutions of stride 2, `latent` numbers, and back by upsampling. For loss = "reconstruction"."""
+    """A small convolutional autoencoder: two 3x3 convolutions of stride 2, `latent` numbers, and back by
+    upsampling. For loss = "reconstruction"."""
     from torch import nn
 
     channels, *size = inputs
     half = [-(-side // 2) for side in size]
     quarter = [-(-side // 2) for side in half]
     flat = 2 * width * math.prod(quarter)
-    encoder = [*_convolution(channels, width, 2), nn.ReLU(), *_convolution(width, 2 * width, 2), nn.ReLU(), nn.Flatten(), nn.Linear(flat, latent)]
+    encoder = [*_convolution(channels, width, 2), nn.ReLU(), *_convolution(width, 2 * width, 2), nn.ReLU(),
+               nn.Flatten(), nn.Linear(flat, latent)]
     decoder = [nn.Linear(latent, flat), nn.ReLU(), nn.Unflatten(1, (2 * width, *quarter)),
                nn.Upsample(tuple(half)), *_convolution(2 * width, width), nn.ReLU(),
                nn.Upsample(tuple(size)), nn.Conv2d(width, channels, 3, padding=1)]
     return nn.Sequential(*encoder, *decoder)
 
 
-cnn.smallest, resnet18.smallest, autoencoder.smallest = 8, 1, 4  # pixels of the height and width of the images that they are for
+# pixels of the height and width of the images that they are for
+cnn.smallest, resnet18.smallest, autoencoder.smallest = 8, 1, 4
 autoencoder.makes_samples = True  # its output is as large as its input
 
 MODELS = {"cnn": cnn, "mlp": mlp, "resnet18": resnet18, "autoencoder": autoencoder}
@@ -105,7 +114,8 @@ def find_model(name, factory):
 
 
 def check_model(name, factory, parameters, inputs=None, outputs=None):
-    """What the table [model] names and the values of all its keys: (function, dict). Nothing is made, and ours need no torch for it.
+    """What the table [model] names and the values of all its keys: (function, dict). Nothing is made, and
+    ours need no torch for it.
 
     inputs, outputs: as of a factory; None when nothing is known of the data. Raises InputError.
     """
@@ -114,23 +124,26 @@ def check_model(name, factory, parameters, inputs=None, outputs=None):
         raise OwnCode(f"model.factory: got {a(function)}, expected {FACTORY}")
     values, smallest = bind(function, parameters, "model"), getattr(function, "smallest", None)
     if inputs and smallest and len(inputs) != 3:
-        raise InputError(f"model: {function.__name__} cannot be made for inputs {inputs} and {outputs} outputs: expected images (channels, height, "
-                         "width); if the rows are images, pack them with --layout HW or HWC")
+        raise InputError(f"model: {function.__name__} cannot be made for inputs {inputs} and {outputs} "
+                         "outputs: expected images (channels, height, width); if the rows are images, "
+                         "pack them with --layout HW or HWC")
     if inputs and smallest and min(inputs[1:]) < smallest:
-        raise InputError(f"model: {function.__name__} cannot be made for inputs {inputs} and {outputs} outputs: "
-                         f"expected images of at least {smallest} x {smallest}")
+        raise InputError(f"model: {function.__name__} cannot be made for inputs {inputs} and {outputs} "
+                         f"outputs: expected images of at least {smallest} x {smallest}")
     return function, values
 
 
 def build(name, factory, parameters, inputs, outputs):
-    """Make the model that the table [model] describes. Returns nn.Module, all of whose parameters have a shape. Raises InputError when it cannot
-    be made for these inputs."""
+    """Make the model that the table [model] describes. Returns nn.Module, all of whose parameters have a
+    shape. Raises InputError when it cannot be made for these inputs."""
     from torch import nn
 
     function, values = check_model(name, factory, parameters, inputs, outputs)
-    model = call(f"model: {name_of(function)} cannot be made for inputs {inputs} and {outputs} outputs", FACTORY, function, inputs, outputs, **values)
+    model = call(f"model: {name_of(function)} cannot be made for inputs {inputs} and {outputs} outputs",
+                 FACTORY, function, inputs, outputs, **values)
     if not isinstance(model, nn.Module):
-        raise OwnCode(f"model: {name_of(function)} returned {a(model)}, expected a torch.nn.Module{place(function)}")
+        raise OwnCode(f"model: {name_of(function)} returned {a(model)}, "
+                      f"expected a torch.nn.Module{place(function)}")
     _settle(model, inputs, function)
     return model
 
@@ -141,13 +154,16 @@ def _settle(model, inputs, function):
     from torch.nn.parameter import is_lazy
 
     def lazy():
-        return [name for name, tensor in [*model.named_parameters(), *model.named_buffers()] if is_lazy(tensor)]
+        return [name for name, tensor in [*model.named_parameters(), *model.named_buffers()]
+                if is_lazy(tensor)]
 
     if lazy():
         modes = {module: module.training for module in model.modules()}
-        with code(f"model: {name_of(function)} has lazy layers, which cannot take their shape from inputs {inputs}"), torch.no_grad():
+        with code(f"model: {name_of(function)} has lazy layers, which cannot take their shape from "
+                  f"inputs {inputs}"), torch.no_grad():
             model.eval()(torch.zeros(2, *inputs))
         for module, training in modes.items():
             module.training = training
     if left := lazy():
-        raise OwnCode(f"model: {left[0]} of {name_of(function)} is lazy, and no forward pass in eval mode gives it a shape{place(function)}")
+        raise OwnCode(f"model: {left[0]} of {name_of(function)} is lazy, and no forward pass in eval mode "
+                      f"gives it a shape{place(function)}")

@@ -24,7 +24,8 @@ from hpcfilter.train.optim import batch_size
 from hpcfilter.train.phases import check_phases
 from hpcfilter.train.updates import Updates
 
-STEP = "input", "forward", "backward", "communication", "optimiser"  # parts of a step; of the communication, what was not hidden
+# parts of a step; of the communication, what was not hidden
+STEP = "input", "forward", "backward", "communication", "optimiser"
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,8 @@ class Parts:
 
 
 def make_parts(config, comm, record):
-    """The parts of a run on this rank. Raises InputError for what the config, the data or the machine cannot give."""
+    """The parts of a run on this rank. Raises InputError for what the config, the data or
+    the machine cannot give."""
     dataset = open_packed(config.data_file())
     check_run(config, dataset, comm.size)
     dataset.check(comm.rank, comm.size, config.data.verify, config.data.order)
@@ -66,12 +68,13 @@ def make_parts(config, comm, record):
     laps = Laps(*STEP, wait=network.wait if config.record.breakdown else None)
     test_rows = shard(len(dataset.test), comm.rank, comm.size)
     meter = Joules() if comm.local_rank == 0 else None
-    return Parts(config, comm, record, dataset, rows, test_rows, augment, network, selector, ORDERS[config.data.order], updates,
-                 boundary, laps, meter, wanted)
+    return Parts(config, comm, record, dataset, rows, test_rows, augment, network, selector,
+                 ORDERS[config.data.order], updates, boundary, laps, meter, wanted)
 
 
 def selector_of(config, dataset, network, comm):
-    """The selector of a run before its first epoch: labels, and the rows of the files that its policies work with."""
+    """The selector of a run before its first epoch: labels, and the rows of the files that
+    its policies work with."""
     owned = shard(len(dataset.train), comm.rank, comm.size)
     labels = dataset.train.labels_of(owned) if network.classes else None
     given = given_rows(config, dataset, (comm.rank, comm.size))
@@ -80,7 +83,8 @@ def selector_of(config, dataset, network, comm):
 
 
 def _try_out(config, dataset, network, scores, comm, augment):
-    """Run what the user brings on this rank's own rows, as in its smallest step, so that what does not fit is known before the run."""
+    """Run what the user brings on this rank's own rows, as in its smallest step, so that what does not fit is
+    known before the run."""
     train, owned, ranks = config.train, np.asarray(scores.owned), comm.size
     wanted = global_batch(config, ranks)
     first = batch_size(train, wanted, 0)
@@ -94,5 +98,6 @@ def _try_out(config, dataset, network, scores, comm, augment):
     batch = f"{key}: got {value} for {ranks} rank{'s' * (ranks > 1)} and {scores.total} samples"
     network.try_out(dataset.train, owned[:2])
     if ":" in network.score.name:
-        Scores(range(2), 2, network.score).update(np.arange(2), network.infer(dataset.train, np.resize(owned, 2), 2)[0])
+        Scores(range(2), 2, network.score).update(np.arange(2),
+                                                  network.infer(dataset.train, np.resize(owned, 2), 2)[0])
     try_training(network, dataset.train, np.resize(owned, max(2, part)), part, batch, augment)

@@ -16,7 +16,8 @@ def phase_of(config, epoch):
 
 
 def weights_began(config, epoch):
-    """The epoch at which the weights of an epoch began, and with them the learning-rate schedule: it runs from there to the end of the run."""
+    """The epoch at which the weights of an epoch began, and with them the learning-rate schedule: it runs
+    from there to the end of the run."""
     number, first = phase_of(config, epoch)
     phases = config.all_phases()
     while number and phases[number].weights == "kept":
@@ -26,7 +27,8 @@ def weights_began(config, epoch):
 
 
 def check_phases(updates, config):
-    """Raise InputError for a phase whose parameters are not there, and leave those of the first phase trained."""
+    """Raise InputError for a phase whose parameters are not there, and leave those of the
+    first phase trained."""
     for number, phase in reversed(list(enumerate(config.all_phases()))):
         try:
             updates.select(phase.train)
@@ -35,7 +37,8 @@ def check_phases(updates, config):
 
 
 def check_weights_to_come(parts, epoch):
-    """Raise InputError on all ranks for weights that a phase which begins after this epoch could not take: better now than hours later."""
+    """Raise InputError on all ranks for weights that a phase which begins after this epoch could not
+    take: better now than hours later."""
     first = 0
     for number, phase in enumerate(parts.config.all_phases()):
         if first > epoch and phase.weights not in OWN_WEIGHTS:
@@ -44,7 +47,8 @@ def check_weights_to_come(parts, epoch):
 
 
 def begin_phase(parts, epoch):
-    """At the first step of an epoch: if a phase begins with it, take its weights and train its parameters. All ranks must call."""
+    """At the first step of an epoch: if a phase begins with it, take its weights and train its
+    parameters. All ranks must call."""
     number, first = phase_of(parts.config, epoch)
     if epoch != first or number == 0:
         return

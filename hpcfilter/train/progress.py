@@ -6,7 +6,8 @@ from hpcfilter.record.clock import Stopwatch
 from hpcfilter.select.policies import Selection
 from hpcfilter.select.seen import Seen
 
-CLOCKS = "train", "select", "rebalance", "score", "evaluate", "checkpoint"  # what the seconds of an epoch are divided into
+# what the seconds of an epoch are divided into
+CLOCKS = "train", "select", "rebalance", "score", "evaluate", "checkpoint"
 
 
 @dataclass
@@ -32,8 +33,10 @@ class Progress:
 
     def begin(self, names):
         """Begin the epoch, or go on with it. names: of the columns that are seen."""
-        self.seen, self.clock, self.notes = Seen(names, self.rows), Stopwatch(*CLOCKS, spent=self.seconds), {"first": self.step}
+        self.seen, self.clock, self.notes = (Seen(names, self.rows), Stopwatch(*CLOCKS, spent=self.seconds),
+                                             {"first": self.step})
 
     def next(self):
         """The epoch is over."""
-        self.epoch, self.step, self.selection, self.rate, self.seconds, self.rows = self.epoch + 1, 0, None, 0.0, {}, {}
+        self.epoch, self.step, self.selection, self.rate, self.seconds, self.rows = (self.epoch + 1, 0, None,
+                                                                                     0.0, {}, {})

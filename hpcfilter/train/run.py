@@ -23,10 +23,11 @@ from hpcfilter.train.start import start_from
 def train(config_path, run_dir, comm, settings=(), resume=False):
     """Train as the run config says and leave everything in the run folder. All ranks must call.
 
-    config_path: TOML file. run_dir: folder, new or with a run to `resume`. settings: "a.b=value" strings that override the file.
-    Returns whether the run is finished; if not, it was told to leave, all is saved and the marker REQUEUE stands in the folder.
-    Raises InputError on all ranks for bad input, before anything is written; Failure on rank 0 when the disk refuses a checkpoint; Interrupted
-    after Ctrl-C, when all is saved, on all ranks.
+    config_path: TOML file. run_dir: folder, new or with a run to `resume`. settings: "a.b=value" strings
+    that override the file. Returns whether the run is finished; if not, it was told to leave, all is saved
+    and the marker REQUEUE stands in the folder. Raises InputError on all ranks for bad input, before
+    anything is written; Failure on rank 0 when the disk refuses a checkpoint; Interrupted after Ctrl-C, when
+    all is saved, on all ranks.
     """
     comm.on_first(lambda: check_places(config_path, Path(run_dir)))
     with comm.together():
@@ -48,7 +49,8 @@ def train(config_path, run_dir, comm, settings=(), resume=False):
 
 
 def begin(parts, folder, resume):
-    """Find where to go on, bring all ranks to the same weights, and make the run folder this run's. All ranks must call.
+    """Find where to go on, bring all ranks to the same weights, and make the run folder this
+    run's. All ranks must call.
 
     Returns Progress, or None when the run is finished.
     """
@@ -58,7 +60,8 @@ def begin(parts, folder, resume):
     if path:
         _train_as(parts, stamp["epoch"])
         updates.connect()
-        checkpoint.load(path, network, parts.comm, updates, parts.selector.scores)  # after connect, which makes a new optimiser
+        # after connect, which makes a new optimiser
+        checkpoint.load(path, network, parts.comm, updates, parts.selector.scores)
     else:
         updates.connect()
         if parts.config.model.start:
@@ -90,21 +93,24 @@ def _say_what_begins(parts, progress):
     config, record, dataset, updates = parts.config, parts.record, parts.dataset, parts.updates
     samples = parts.selector.scores.total
     record.restart(progress.epoch, progress.row)
-    record.run(config, parts.comm, data=dataset.digest, samples=samples, global_batch=parts.global_batch, device=str(parts.network.device),
-               threads=torch.get_num_threads(), first_epoch=progress.epoch, first_step=progress.step,
-               **({"start": progress.start} if progress.start else {}))
+    record.run(config, parts.comm, data=dataset.digest, samples=samples, global_batch=parts.global_batch,
+               device=str(parts.network.device), threads=torch.get_num_threads(), first_epoch=progress.epoch,
+               first_step=progress.step, **({"start": progress.start} if progress.start else {}))
     can, still = updates.untrained()
     if still:
-        record.say(f"optim.name: has {can - still} of the {can} parameters that can be trained; the others stay as they are")
+        record.say(f"optim.name: has {can - still} of the {can} parameters that can be trained; "
+                   "the others stay as they are")
     if min(updates.ratios) < 1:
-        record.say(f"learning rate: its parameter groups get {', '.join(f'{ratio:.3g}' for ratio in updates.ratios)} times the scheduled rate")
+        record.say("learning rate: its parameter groups get "
+                   f"{', '.join(f'{ratio:.3g}' for ratio in updates.ratios)} times the scheduled rate")
     place = f"epoch {progress.epoch}" + (f", step {progress.step}" if progress.step else "")
     record.say(f"{dataset.path}: {samples} samples, {parts.comm.size} ranks on {parts.network.device}, "
                f"global batch {parts.global_batch}, policy {config.policy}, from {place}")
 
 
 def to_the_end(parts, progress, folder):
-    """Train all epochs that are left. Returns whether they are done. From here on Ctrl-C has something to save, and a second one ends at once."""
+    """Train all epochs that are left. Returns whether they are done. From here on Ctrl-C has something to
+    save, and a second one ends at once."""
     signals = parts.config.stop.signals
     notice.listen(signals, interrupt=True)
     try:

@@ -1,4 +1,5 @@
-"""The tables of a training: [train], [model], [loss], [optim], [schedule], [exchange], [pass], [[phase]] and [checkpoint]."""
+"""The tables of a training: [train], [model], [loss], [optim], [schedule], [exchange], [pass],
+[[phase]] and [checkpoint]."""
 
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -34,7 +35,8 @@ class Train(Table):
     ramp_epochs: NotNegative = 0.0  # ... over so many epochs
     precision: Literal["float32", "bfloat16"] = "float32"  # of the forward pass (autocast)
     channels_last: bool = False  # images lie pixel by pixel in memory; faster for convolutions, on CPUs too
-    deterministic: bool = False  # equal bits in every run on as many ranks, three and more too; costs a little
+    # equal bits in every run on as many ranks, three and more too; costs a little
+    deterministic: bool = False
     device: Literal["auto", "cpu", "cuda"] = "auto"  # auto: a GPU, where torch sees one
 
     @pydantic.model_validator(mode="after")
@@ -42,7 +44,8 @@ class Train(Table):
         if self.batch is None and self.global_batch is None:
             self.batch = 128
         if self.batch is not None and self.global_batch is not None:
-            raise ValueError("batch (samples per rank) and global_batch (samples over all ranks) exclude each other")
+            raise ValueError("batch (samples per rank) and global_batch (samples over all ranks) exclude "
+                             "each other")
         return self
 
     @pydantic.model_validator(mode="after")
@@ -100,7 +103,8 @@ class Phase(Table):
     """[[phase]]: a stretch of epochs."""
 
     epochs: Count  # how many
-    weights: str = "kept"  # kept, fresh (network, optimiser and schedule begin anew) or a run folder (with its weights)
+    # kept, fresh (network, optimiser and schedule begin anew) or a run folder (with its weights)
+    weights: str = "kept"
     train: str = "all"  # all, or a glob of the names of the parameters that are trained, such as "head.*"
     filter: FilterTable | None = None  # of this phase; default: the table [filter]
 
@@ -122,8 +126,10 @@ class Checkpoint(Table):
     @pydantic.model_validator(mode="after")
     def _auto_needs_mtbf(self):
         if self.seconds == "auto" and self.mtbf_hours is None:
-            raise ValueError('seconds = "auto" needs mtbf_hours, the mean time between failures of the whole job')
+            raise ValueError('seconds = "auto" needs mtbf_hours, the mean time between failures of the '
+                             'whole job')
         return self
 
 
-Passes = dict[str, dict[str, Any]]  # [pass.NAME]: what is wrapped around the plain pass, each with keys of its own
+# [pass.NAME]: what is wrapped around the plain pass, each with keys of its own
+Passes = dict[str, dict[str, Any]]

@@ -1,4 +1,5 @@
-"""One training step: samples become gradients, gradients of all ranks meet, weights move, and what was seen is noted."""
+"""One training step: samples become gradients, gradients of all ranks meet, weights move, and
+what was seen is noted."""
 
 import torch
 
@@ -12,7 +13,8 @@ from hpcfilter.train.optim import set_rate
 class Step:
     """What a pass needs of a step, on this rank.
 
-    network: train.network.Network. rate: learning rate, of which each parameter group gets its part. seed: of what is drawn in the step.
+    network: train.network.Network. rate: learning rate, of which each parameter group gets its part. seed: of
+    what is drawn in the step.
     """
 
     def __init__(self, network, exchange, rate, seed, see, lap):
@@ -51,7 +53,8 @@ def train_step(parts, progress, batch, rows):
     updates.optimizer.zero_grad()
     if len(batch.index):  # a rank without samples still takes part in the exchange
         seen = _InParts(progress, batch)
-        updates.passes(Step(network, updates.exchange, progress.rate, seed, seen, lap), [_weighted(network, updates.exchange, batch, rows)])
+        updates.passes(Step(network, updates.exchange, progress.rate, seed, seen, lap),
+                       [_weighted(network, updates.exchange, batch, rows)])
     updates.exchange.finish(updates.optimizer)
     lap("communication")
     if updates.noise:

@@ -1,36 +1,49 @@
-"""How gradients move weights: the optimiser, the exchange and the passes, of the parameters that are trained at the time."""
+"""How gradients move weights: the optimiser, the exchange and the passes, of the parameters that
+are trained at the time."""
 
 from fnmatch import fnmatchcase
 
 from hpcfilter.base.errors import InputError
 from hpcfilter.train.exchange import make_exchange
-from hpcfilter.train.optim import NoiseScale, batch_size, check_remade, learning_rate, make_optimizer, rate_ratios
+from hpcfilter.train.optim import (
+    NoiseScale,
+    batch_size,
+    check_remade,
+    learning_rate,
+    make_optimizer,
+    rate_ratios,
+)
 from hpcfilter.train.passes import make_passes
 
 
 class Updates:
-    """optimizer, exchange, passes, noise (None unless it is measured), ratios: what each parameter group gets of the learning rate.
+    """optimizer, exchange, passes, noise (None unless it is measured), ratios: what each parameter group
+    gets of the learning rate.
 
     A phase that trains other parameters, or begins with other weights, has `make` called again.
     """
 
     def __init__(self, config, network, comm, global_batch):
         self._config, self._network, self._comm, self._global_batch = config, network, comm, global_batch
-        self._trainable = {name for name, parameter in network.model.named_parameters() if parameter.requires_grad}
+        self._trainable = {name for name, parameter in network.model.named_parameters()
+                           if parameter.requires_grad}
         self.exchange = make_exchange(config.exchange, comm, config.train.deterministic)
         self.optimizer = self.passes = self.noise = None
         self._connected = False
 
     def select(self, wanted):
-        """Have the parameters trained that match. wanted: "all", or a glob of their names. Raises InputError when none does."""
+        """Have the parameters trained that match. wanted: "all", or a glob of their names. Raises
+        InputError when none does."""
         names = {name for name in self._trainable if wanted == "all" or fnmatchcase(name, wanted)}
         if not names:
-            raise InputError(f"got '{wanted}', which no parameter matches; there are: {', '.join(sorted(self._trainable))}")
+            raise InputError(f"got '{wanted}', which no parameter matches; there are: "
+                             f"{', '.join(sorted(self._trainable))}")
         for name, parameter in self._network.model.named_parameters():
             parameter.requires_grad_(name in names)
 
     def make(self):
-        """The optimiser of what is trained, which remembers nothing, and all that hangs on it. Not yet across the ranks."""
+        """The optimiser of what is trained, which remembers nothing, and all that hangs on it. Not
+        yet across the ranks."""
         model = self._network.model
         self.optimizer = make_optimizer(model, self._config.optim)
         if self._comm.size > 1:
@@ -42,7 +55,8 @@ class Updates:
         self.noise = NoiseScale(model, self.exchange.share) if self._config.record.noise_scale else None
 
     def connect(self):
-        """Put the optimiser across the ranks: Horovod makes a new one, without the state of the one it is given. All ranks must call."""
+        """Put the optimiser across the ranks: Horovod makes a new one, without the state of the one it is
+        given. All ranks must call."""
         self.optimizer = self.exchange.prepare(self._network.model, self.optimizer)
         self._connected = True
 
@@ -61,7 +75,8 @@ class Updates:
         return batch_size(self._config.train, self._global_batch, epoch)
 
     def rate(self, lr_scale, progress, epochs):
-        """The learning rate after `progress` of `epochs` epochs since the weights began, a float that counts parts of an epoch.
+        """The learning rate after `progress` of `epochs` epochs since the weights began, a float that
+        counts parts of an epoch.
 
         lr_scale: the policy's factor, which counts after the warm-up: that is the schedule's alone.
         """

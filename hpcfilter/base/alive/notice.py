@@ -1,4 +1,5 @@
-"""Notice to leave: signals and the deadline of the job only set a flag, which the training loop looks at between two steps.
+"""Notice to leave: signals and the deadline of the job only set a flag, which the training loop
+looks at between two steps.
 
 Nothing is ever saved inside a signal handler: half of a step may be done, and MPI may be at work.
 """
@@ -12,7 +13,9 @@ from hpcfilter.base.errors import InputError
 from hpcfilter.base.names import meant
 
 SIGNALS = ("USR1", "USR2", "TERM")
-NAMES = tuple(one.name.removeprefix("SIG") for one in signal.Signals if one not in (signal.SIGKILL, signal.SIGSTOP))  # that can be caught
+# that can be caught
+NAMES = tuple(one.name.removeprefix("SIG")
+              for one in signal.Signals if one not in (signal.SIGKILL, signal.SIGSTOP))
 CTRL_C = "Ctrl-C"  # the reason of a person, where a job has others
 DEADLINE = "HPCFILTER_DEADLINE"  # seconds since 1970, when the ranks are to leave
 
@@ -21,16 +24,20 @@ _received = ""  # the reason to leave, in words
 
 
 def listen(names=SIGNALS, interrupt=False):
-    """Take these signals as notice to leave, in place of those listened to so far. names: such as "USR1"; () ends it and forgets what came.
+    """Take these signals as notice to leave, in place of those listened to so far. names: such as "USR1"; ()
+    ends it and forgets what came.
 
-    interrupt: take the first Ctrl-C as notice, too; a second one is a KeyboardInterrupt, as is the first without it.
+    interrupt: take the first Ctrl-C as notice, too; a second one is a KeyboardInterrupt, as
+    is the first without it.
     """
     global _received  # noqa: PLW0603  a signal handler has nowhere else to put it
     handlers = dict.fromkeys(names, _receive)
-    if interrupt and _previous.get("INT", signal.getsignal(signal.SIGINT)) != signal.SIG_IGN:  # as in the background of a shell
+    # as in the background of a shell
+    if interrupt and _previous.get("INT", signal.getsignal(signal.SIGINT)) != signal.SIG_IGN:
         handlers.setdefault("INT", _interrupt)
     for name in set(_previous) - set(handlers):
-        signal.signal(_number(name), _previous.pop(name) or signal.SIG_DFL)  # None: a handler that is not Python's
+        # None: a handler that is not Python's
+        signal.signal(_number(name), _previous.pop(name) or signal.SIG_DFL)
     for name, handler in handlers.items():
         before = signal.signal(_number(name), handler)
         _previous.setdefault(name, before)
@@ -39,13 +46,15 @@ def listen(names=SIGNALS, interrupt=False):
 
 
 def end_at_once():
-    """After a Ctrl-C that has ended the work: another one ends what is left of this process, without a word."""
+    """After a Ctrl-C that has ended the work: another one ends what is left of this process,
+    without a word."""
     before = signal.signal(signal.SIGINT, signal.SIG_DFL)
     _previous.setdefault("INT", before)
 
 
 def ignore():
-    """Nothing is left that a notice could end: not even the default action, while MPI and the interpreter are being closed."""
+    """Nothing is left that a notice could end: not even the default action, while MPI and the
+    interpreter are being closed."""
     for name in _previous:
         signal.signal(_number(name), signal.SIG_IGN)
 
@@ -58,7 +67,8 @@ def reason():
 
 
 def deadline(environ=os.environ):
-    """The deadline of the job, seconds since 1970; infinite without one. Raises InputError when HPCFILTER_DEADLINE is no number."""
+    """The deadline of the job, seconds since 1970; infinite without one. Raises InputError when
+    HPCFILTER_DEADLINE is no number."""
     text = environ.get(DEADLINE) or "inf"
     try:
         seconds = float(text)
@@ -66,7 +76,8 @@ def deadline(environ=os.environ):
             raise ValueError
         return seconds
     except ValueError:
-        raise InputError(f"{DEADLINE}: got '{text}', expected seconds since 1970, such as $(( $(date +%s) + 3000 ))") from None
+        raise InputError(f"{DEADLINE}: got '{text}', expected seconds since 1970, such as $(( $(date +%s) "
+                         "+ 3000 ))") from None
 
 
 def can_be_caught(name):

@@ -12,8 +12,10 @@ from hpcfilter.base.settings import Table
 class Stop(Table):
     """[stop]: when a run ends before its time."""
 
-    signals: list[str] = Field(list(notice.SIGNALS))  # notice to leave: save and exit 0 with the marker REQUEUE
-    stall_seconds: Annotated[float, Field(ge=0)] = 300.0  # without any progress, after which the job is ended; 0: never
+    # notice to leave: save and exit 0 with the marker REQUEUE
+    signals: list[str] = Field(list(notice.SIGNALS))
+    # without any progress, after which the job is ended; 0: never
+    stall_seconds: Annotated[float, Field(ge=0)] = 300.0
 
     @pydantic.field_validator("signals")
     @classmethod

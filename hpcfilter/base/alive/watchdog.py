@@ -1,10 +1,11 @@
 """The watchdog: a job in which nothing moves any more ends, and says where each rank stood.
 
-A rank that hangs (a dead disk, a stopped process, a loop without end) leaves all others waiting in a collective for ever; Horovod's own
-stall shutdown does not fire, since its coordinator waits in MPI too. So a thread on every rank looks for signs of life of its rank's work
-(`pulse.beat`), and tells its neighbours in a tree how many seconds ago the last one was that it knows of: ranks that wait for one that is busy, as
-in a save, stay patient. When there was none anywhere for `timeout` seconds, each tells two speakers at which line its work stands; they print that,
-name the ranks of which no word came, and end the job.
+A rank that hangs (a dead disk, a stopped process, a loop without end) leaves all others waiting in a
+collective for ever; Horovod's own stall shutdown does not fire, since its coordinator waits in MPI too. So a
+thread on every rank looks for signs of life of its rank's work (`pulse.beat`), and tells its neighbours in a
+tree how many seconds ago the last one was that it knows of: ranks that wait for one that is busy, as in a
+save, stay patient. When there was none anywhere for `timeout` seconds, each tells two speakers at which line
+its work stands; they print that, name the ranks of which no word came, and end the job.
 """
 
 import os
@@ -19,12 +20,14 @@ from hpcfilter.base.alive import pulse
 from hpcfilter.base.spans import by_value, spans
 
 LAST_WORD = 0.5  # seconds that the launcher has to pass on what was said
-LAST_RESORT = 5  # seconds that an abort may take before this process kills itself, which every launcher notices
+# seconds that an abort may take before this process kills itself, which every launcher notices
+LAST_RESORT = 5
 
 
 @contextmanager
 def watching(comm, timeout):
-    """Watch over what happens in the block. All ranks must enter. timeout: seconds without a sign of life, 0 = for ever."""
+    """Watch over what happens in the block. All ranks must enter. timeout: seconds without a sign
+    of life, 0 = for ever."""
     if not timeout:
         yield
         return
@@ -53,7 +56,8 @@ class Watchdog:
         """Return when `over` is set; end the job when nobody's work shows a sign of life."""
         tick, silent, seen = min(1.0, self.timeout / 10), 0.0, pulse.last
         while not over.wait(tick):
-            # Ticks are counted, not the clock: a job that was suspended as a whole and goes on has nothing to answer for.
+            # Ticks are counted, not the clock: a job that was suspended as a whole and goes on
+            # has nothing to answer for.
             silent = silent + tick if pulse.last == seen else 0.0
             seen = pulse.last
             silent = min([silent, *(seconds + tick for seconds in self.listen())])
@@ -63,13 +67,15 @@ class Watchdog:
                 self.channel.post(f"{silent}", rank)
 
     def listen(self):
-        """Take in what the other ranks say. Returns list of float: for how many seconds they know of no sign of life."""
+        """Take in what the other ranks say. Returns list of float: for how many seconds they
+        know of no sign of life."""
         heard = self.channel.received()
         self.words |= {rank: text for rank, text in heard.items() if not text[0].isdigit()}
         return [float(text) for text in heard.values() if text[0].isdigit()]
 
     def end_job(self):
-        """Say what is known, then abort. Rank 0 speaks; if it is the one that hangs, the other speaker; if both do, each for itself."""
+        """Say what is known, then abort. Rank 0 speaks; if it is the one that hangs, the other speaker; if
+        both do, each for itself."""
         comm, here, grace = self.comm, where(self.work), min(2.0, self.timeout / 4)
         for rank in self.speakers:
             if rank != comm.rank:
@@ -79,8 +85,8 @@ class Watchdog:
         words = {comm.rank: here, **self.words}
         missing = sorted(set(range(comm.size)) - set(words)) if comm.rank in self.speakers else []
         silence = f"; no word from {spans(missing)}" if missing else ""
-        print(f"hpcfilter: rank {comm.rank}: nothing has moved for {self.timeout:g} s, the job ends{silence}; {by_value(words)}",
-              file=sys.stderr, flush=True)
+        print(f"hpcfilter: rank {comm.rank}: nothing has moved for {self.timeout:g} s, "
+              f"the job ends{silence}; {by_value(words)}", file=sys.stderr, flush=True)
         threading.Timer(LAST_RESORT, os.kill, (os.getpid(), signal.SIGKILL)).start()
         time.sleep(LAST_WORD)
         if comm.size == 1:
@@ -89,9 +95,11 @@ class Watchdog:
 
 
 def where(thread):
-    """The line at which a thread stands, with the two calls that led there, innermost last; if it waits for its reader, that of the reader too."""
+    """The line at which a thread stands, with the two calls that led there, innermost last; if it waits for
+    its reader, that of the reader too."""
     here = _lines(thread)
-    readers = [other.ident for other in threading.enumerate() if other.name == "hpcfilter-reader"] if "reader.py" in here else []
+    readers = ([other.ident for other in threading.enumerate() if other.name == "hpcfilter-reader"]
+               if "reader.py" in here else [])
     return "; its reader ".join(f"at {lines}" for lines in [here, *map(_lines, readers)])
 
 

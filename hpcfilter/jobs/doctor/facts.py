@@ -1,4 +1,5 @@
-"""What a rank finds around itself: facts that JSON can hold, without judgement. What is missing or broken is a fact, too."""
+"""What a rank finds around itself: facts that JSON can hold, without judgement. What is missing or
+broken is a fact, too."""
 
 import glob
 import json
@@ -16,14 +17,17 @@ from hpcfilter.comm.launcher import LAUNCHERS, launchers
 from hpcfilter.record.provenance import versions
 from hpcfilter.train.exchange.horovod import horovod_facts
 
-SHOWN = re.compile(r"(HOROVOD|NCCL|RCCL|FI|OMP|HDF5|MPICH|ROCR|HPCFILTER)_|(CUDA|HIP)_VISIBLE")  # never all: the environment holds secrets
+# never all: the environment holds secrets
+SHOWN = re.compile(r"(HOROVOD|NCCL|RCCL|FI|OMP|HDF5|MPICH|ROCR|HPCFILTER)_|(CUDA|HIP)_VISIBLE")
 SECRET = re.compile(r"SECRET|TOKEN|PASSW|KEY")
 
 
 def own_facts(comm, folder):
-    """What this rank finds. comm: tells the local rank. folder: where HDF5 is tried, by the first rank of each node.
+    """What this rank finds. comm: tells the local rank. folder: where HDF5 is tried, by the
+    first rank of each node.
 
-    Returns name -> what the function of that name below finds, or {"error": text} for a library that cannot be used.
+    Returns name -> what the function of that name below finds, or {"error": text} for a
+    library that cannot be used.
     """
     host = socket.gethostname()
     return {
@@ -41,12 +45,14 @@ def own_facts(comm, folder):
         "gpu_files": len(glob.glob("/dev/nvidia[0-9]*") + glob.glob("/dev/kfd")),
         "horovod": attempt(horovod_facts),
         "hdf5": attempt(hdf5),
-        "folder": attempt(try_folder, folder, f".hpcfilter-doctor-{host}-{os.getpid()}") if comm.local_rank == 0 else None,
+        "folder": attempt(try_folder, folder, f".hpcfilter-doctor-{host}-{os.getpid()}")
+        if comm.local_rank == 0 else None,
     }
 
 
 def gather(comm, found):
-    """The facts of all ranks, in rank order, on rank 0; elsewhere an empty list. What is equal on many ranks is held once."""
+    """The facts of all ranks, in rank order, on rank 0; elsewhere an empty list. What is equal on
+    many ranks is held once."""
     known, ranks = {}, []
     for text in comm.gather(np.frombuffer(json.dumps(found).encode(), np.uint8)):
         facts = json.loads(text.tobytes())
@@ -56,7 +62,8 @@ def gather(comm, found):
 
 
 def attempt(look, *arguments):
-    """What `look` finds, or {"error": text}: whatever a broken installation raises is what the user is to know."""
+    """What `look` finds, or {"error": text}: whatever a broken installation raises is what
+    the user is to know."""
     try:
         return look(*arguments)
     except Exception as error:
@@ -66,10 +73,12 @@ def attempt(look, *arguments):
 
 
 def launcher(environ=os.environ):
-    """The launcher that counts, and what the launchers say. Returns {"name": str, "variables": name -> text}."""
+    """The launcher that counts, and what the launchers say. Returns {"name": str,
+    "variables": name -> text}."""
     names = [name for one in LAUNCHERS for name in (one.rank, one.size, *one.local_ranks)]
     found = launchers(environ)
-    return {"name": found[0][0].name if found else "none", "variables": {name: environ[name] for name in ["PMIX_RANK", *names] if name in environ}}
+    return {"name": found[0][0].name if found else "none",
+            "variables": {name: environ[name] for name in ["PMIX_RANK", *names] if name in environ}}
 
 
 def environment(environ):
@@ -87,18 +96,20 @@ def memory():
 
 
 def torch_facts(local_rank):
-    """Returns {"build": "CPU" or such as "CUDA 12.8", "gpus": how many this rank sees, "device": that it takes}; with a GPU also its "index",
-    "name" and "uuid"."""
+    """Returns {"build": "CPU" or such as "CUDA 12.8", "gpus": how many this rank sees, "device": that it
+    takes}; with a GPU also its "index", "name" and "uuid"."""
     import torch
 
-    build = f"CUDA {torch.version.cuda}" if torch.version.cuda else f"ROCm {torch.version.hip}" if torch.version.hip else "CPU"
+    build = (f"CUDA {torch.version.cuda}" if torch.version.cuda
+             else f"ROCm {torch.version.hip}" if torch.version.hip else "CPU")
     gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if not gpus:
         return {"build": build, "gpus": 0, "device": "cpu"}
     index = local_rank % gpus  # as a run takes it
     torch.cuda.set_device(index)  # before the driver is asked: nothing is left on a GPU of others
     about = torch.cuda.get_device_properties(index)
-    return {"build": build, "gpus": gpus, "device": f"cuda:{index}", "index": index, "name": about.name, "uuid": str(getattr(about, "uuid", ""))}
+    return {"build": build, "gpus": gpus, "device": f"cuda:{index}", "index": index, "name": about.name,
+            "uuid": str(getattr(about, "uuid", ""))}
 
 
 def hdf5():
@@ -109,7 +120,8 @@ def hdf5():
 
 
 def try_folder(folder, name):
-    """Returns {"path": str, "free": bytes or None, "write": why HDF5 cannot write there, "lock": why it cannot lock}."""
+    """Returns {"path": str, "free": bytes or None, "write": why HDF5 cannot write there,
+    "lock": why it cannot lock}."""
     from hpcfilter.data import trial
 
     return {"path": os.path.abspath(folder), **trial.try_folder(folder, name)}

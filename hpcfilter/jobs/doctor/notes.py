@@ -9,15 +9,19 @@ from hpcfilter.jobs.doctor.words import where
 def notes(ranks):
     """ranks: the facts of all ranks, in rank order. Returns list of str, one line each."""
     on_node = Counter(facts["host"] for facts in ranks)
-    found = ["one process: start doctor with mpirun, srun or jsrun to see how the ranks stand"] if len(ranks) == 1 else []
+    found = (["one process: start doctor with mpirun, srun or jsrun to see how the ranks stand"]
+             if len(ranks) == 1 else [])
     if which := where(ranks, lambda facts: "" if threads(facts) is None else None):
-        found.append(f"OMP_NUM_THREADS is unset on {which}: a run on CPUs shares the cores of a node among its ranks")
+        found.append(f"OMP_NUM_THREADS is unset on {which}: a run on CPUs shares the cores of a node among "
+                     "its ranks")
     if which := where(ranks, lambda facts: "" if facts["gpu_files"] and wants_no_gpu(facts) else None):
         found.append(f"GPUs are hidden from {which}: a run takes the CPU")
     if which := where(ranks, lambda facts: "" if on_node[facts["host"]] > facts["machine_cores"] else None):
         found.append(f"more ranks than cores on the node of {which}")
-    if len(ranks) > 1 and (which := where(ranks, lambda facts: "" if _never_shuts_down(facts["environment"]) else None)):
-        found.append(f"HOROVOD_STALL_SHUTDOWN_TIME_SECONDS is 0 or unset on {which}: the watchdog ends a job that stalls (stop.stall_seconds)")
+    if len(ranks) > 1 and (which := where(ranks, lambda facts: "" if _never_shuts_down(facts["environment"])
+                                          else None)):
+        found.append(f"HOROVOD_STALL_SHUTDOWN_TIME_SECONDS is 0 or unset on {which}: "
+                     "the watchdog ends a job that stalls (stop.stall_seconds)")
     return found
 
 

@@ -14,14 +14,19 @@ GIB = 1 << 30
 def describe(ranks, launcher):
     """What the ranks have found. launcher: of `facts.launcher`, on rank 0. Returns list of lines."""
     variables = sorted({name for facts in ranks for name in facts["environment"]})
-    looks = {"interpreter": lambda facts: facts["python"], "MPI": mpi, "Horovod": horovod, "torch": torch, "HDF5": hdf5, "folder": folder}
+    looks = {"interpreter": lambda facts: facts["python"], "MPI": mpi, "Horovod": horovod, "torch": torch,
+             "HDF5": hdf5, "folder": folder}
     return [
-        line("versions", ", ".join(f"{name} {across(ranks, lambda facts, n=name: facts['versions'].get(n) or 'missing')}"
-                                   for name in ranks[0]["versions"])),
-        line("launcher", " ".join([launcher["name"], *(f"{name}={value}" for name, value in launcher["variables"].items())])),
+        line("versions",
+             ", ".join(f"{name} {across(ranks, lambda facts, n=name: facts['versions'].get(n) or 'missing')}"
+                       for name in ranks[0]["versions"])),
+        line("launcher", " ".join([launcher["name"],
+                                   *(f"{name}={value}" for name, value in launcher["variables"].items())])),
         *(line(head, across(ranks, look)) for head, look in looks.items()),
         line("deadline", deadline(ranks[0])),
-        *(line("variable", f"{name}={across(ranks, lambda facts, n=name: facts['environment'].get(n, '(unset)'))}") for name in variables),
+        *(line("variable",
+               f"{name}={across(ranks, lambda facts, n=name: facts['environment'].get(n, '(unset)'))}")
+          for name in variables),
         *nodes(ranks),
     ]
 
@@ -32,9 +37,11 @@ def speed(measured):
     if "seconds" in measured:
         seconds, ranks = measured["seconds"], measured["ranks"]
         bus = 2 * (ranks - 1) / ranks * measured["bytes"] / seconds / 1e9
-        lines.append(line("gradients", f"allreduce of {measured['bytes'] >> 20} MiB by Horovod: {seconds:.4f} s, bus bandwidth {bus:.2f} GB/s"))
+        lines.append(line("gradients", f"allreduce of {measured['bytes'] >> 20} MiB by Horovod: "
+                          f"{seconds:.4f} s, bus bandwidth {bus:.2f} GB/s"))
     if "latency" in measured:
-        lines.append(line("thresholds", f"allreduce of {measured['counted'] >> 10} KiB by MPI: {1e6 * measured['latency']:.0f} us"))
+        lines.append(line("thresholds", f"allreduce of {measured['counted'] >> 10} KiB by MPI: "
+                          f"{1e6 * measured['latency']:.0f} us"))
     return lines
 
 
@@ -68,7 +75,8 @@ def line(head, text):
 
 def mpi(facts):
     """MPI in words."""
-    return f"{facts['mpi']['library']}; thread level {facts['mpi']['threads']}" if facts["mpi"] else "not started"
+    return (f"{facts['mpi']['library']}; thread level {facts['mpi']['threads']}" if facts["mpi"]
+            else "not started")
 
 
 def horovod(facts):
@@ -76,7 +84,8 @@ def horovod(facts):
     built = facts["horovod"]
     if "error" in built:
         return f"cannot be used ({built['error']})"
-    return "built " + "; ".join(f"{word} {', '.join(those)}" for word, wanted in (("with", True), ("without", False))
+    return "built " + "; ".join(f"{word} {', '.join(those)}"
+                                for word, wanted in (("with", True), ("without", False))
                                 if (those := [name for name, there in built.items() if there is wanted]))
 
 
@@ -85,13 +94,15 @@ def torch(facts):
     found = facts["torch"]
     if "error" in found:
         return f"cannot be used ({found['error']})"
-    return f"for {found['build']}, sees " + (f"{found['gpus']} x {found['name']}" if found["gpus"] else "no GPU")
+    return (f"for {found['build']}, sees "
+            + (f"{found['gpus']} x {found['name']}" if found["gpus"] else "no GPU"))
 
 
 def hdf5(facts):
     """HDF5 in words."""
     found = facts["hdf5"]
-    return f"cannot be used ({found['error']})" if "error" in found else f"{found['version']}, h5py {'with' if found['mpi'] else 'without'} MPI"
+    return (f"cannot be used ({found['error']})" if "error" in found
+            else f"{found['version']}, h5py {'with' if found['mpi'] else 'without'} MPI")
 
 
 def folder(facts):

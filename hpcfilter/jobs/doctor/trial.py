@@ -17,8 +17,9 @@ ROUNDS = 50
 def measure(comm, own):
     """Measure the allreduces of this launch. All ranks must call. own: the facts of this rank.
 
-    Returns {"ranks", "counted": bytes of counts, "latency": seconds of their allreduce}; where all ranks have torch and Horovod on MPI, with it
-    {"bytes", "seconds", "wrong": wrong elements on all ranks} of a gradient's allreduce, or {"error": why it failed}. {} for one process.
+    Returns {"ranks", "counted": bytes of counts, "latency": seconds of their allreduce}; where all ranks have
+    torch and Horovod on MPI, with it {"bytes", "seconds", "wrong": wrong elements on all ranks} of a
+    gradient's allreduce, or {"error": why it failed}. {} for one process.
     """
     if comm.size == 1:
         return {}
@@ -29,7 +30,8 @@ def measure(comm, own):
     error, seconds, wrong = "", 0.0, 0
     try:
         seconds, wrong = allreduce(comm, own["torch"]["device"])
-    except (Refusal, RuntimeError, ValueError) as failed:  # what hpcfilter and Horovod raise; on all ranks, or the watchdog ends the job
+    except (Refusal, RuntimeError, ValueError) as failed:
+        # what hpcfilter and Horovod raise; on all ranks, or the watchdog ends the job
         error = " ".join(str(failed).split())
     pulse.beat()
     errors = [text.tobytes().decode() for text in comm.allgather(np.frombuffer(error.encode(), np.uint8))]

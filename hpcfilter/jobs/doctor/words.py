@@ -13,18 +13,21 @@ def numbers(values):
 
 
 def say(values):
-    """Say which ranks have which value. values: rank -> text. Returns such as "rank 0: a; ranks 1-3: b", "" when there are none."""
+    """Say which ranks have which value. values: rank -> text. Returns such as "rank 0: a; ranks 1-3: b",
+    "" when there are none."""
     if len(text := by_value(values)) <= LONG:
         return text
     ranks = {}
     for rank in sorted(values):
         ranks.setdefault(values[rank], []).append(rank)
-    parts = [f"{len(those)} ranks, first {those[0]}{f': {value}' if value else ''}" for value, those in islice(ranks.items(), MOST)]
+    parts = [f"{len(those)} ranks, first {those[0]}{f': {value}' if value else ''}"
+             for value, those in islice(ranks.items(), MOST)]
     return "; ".join(parts + [f"and {len(ranks) - MOST} values more"] * (len(ranks) > MOST))
 
 
 def where(ranks, look):
-    """Say what `look` finds on which ranks. ranks: the facts of each. look: facts -> text, or None for nothing."""
+    """Say what `look` finds on which ranks. ranks: the facts of each. look: facts -> text,
+    or None for nothing."""
     return say({rank: text for rank, facts in enumerate(ranks) if (text := look(facts)) is not None})
 
 

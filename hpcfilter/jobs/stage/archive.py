@@ -28,10 +28,12 @@ class _Header(tarfile.TarInfo):
 
 
 def unpack(source, dest):
-    """Take the one file named like `dest` out of the archive `source`, as a stream, and check it against its seal.
+    """Take the one file named like `dest` out of the archive `source`, as a stream, and
+    check it against its seal.
 
-    source: path of a tar, plain or compressed by a method that this Python knows. dest: Path, replaced when all is well. Returns the bytes written.
-    Raises InputError for an archive that is damaged or does not hold it once, as a plain file; Failure when the disk refuses, or fails.
+    source: path of a tar, plain or compressed by a method that this Python knows. dest: Path, replaced when
+    all is well. Returns the bytes written. Raises InputError for an archive that is damaged or does not hold
+    it once, as a plain file; Failure when the disk refuses, or fails.
     """
     where = f"{source}: {dest.name}"
     with _reading(source):
@@ -59,14 +61,16 @@ def _next(archive, source, dest):
             path = PurePosixPath(member.name)
             if path.name == dest.name:
                 if not member.isreg() or ".." in path.parts:
-                    raise InputError(f"{source}: got '{one_line(member.name)[:300]}', expected a plain file that lies inside the archive; "
+                    raise InputError(f"{source}: got '{one_line(member.name)[:300]}', "
+                                     "expected a plain file that lies inside the archive; "
                                      "this one is a link, a folder or a device, or would lie outside")
                 return member
     return None
 
 
 def _write(archive, member, new, source, where):
-    """Write the bytes of a member into the file `new`. Returns their Seal. Raises InputError unless they are what it says."""
+    """Write the bytes of a member into the file `new`. Returns their Seal. Raises InputError unless
+    they are what it says."""
     length, _ = covered(where, member.size)
     sums, stream = [], archive.extractfile(member)
 
@@ -95,5 +99,6 @@ def _reading(source):
             yield
     except tarfile.TarError as error:
         text = one_line(error)
-        problem = "it is none, or damaged" if "opened successfully" in text or text == "bad checksum" else text[:300]
+        problem = ("it is none, or damaged" if "opened successfully" in text or text == "bad checksum"
+                   else text[:300])
         raise InputError(f"{source}: cannot read it as a tar: {problem}") from None

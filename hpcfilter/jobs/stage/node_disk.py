@@ -1,6 +1,8 @@
-"""The disk of a node, of which nothing is believed either: new files under a temporary name, and what the disk gives back.
+"""The disk of a node, of which nothing is believed either: new files under a temporary name, and
+what the disk gives back.
 
-A temporary file is locked by the process that writes it; one without a lock is what a killed process has left.
+A temporary file is locked by the process that writes it; one without a lock is what a killed
+process has left.
 """
 
 import fcntl
@@ -24,14 +26,17 @@ def node_disk(dest):
 
 
 def check_folder(folder):
-    """Raise Failure for a folder that somebody else may have prepared: a link, or another user's. In a /tmp for all, names can be guessed."""
+    """Raise Failure for a folder that somebody else may have prepared: a link, or another user's. In a /tmp
+    for all, names can be guessed."""
     if folder.is_symlink() or folder.stat().st_uid not in (os.geteuid(), 0):
-        raise Failure(f"{folder}: is a link or another user's on {socket.gethostname()}; expected a folder of your own")
+        raise Failure(f"{folder}: is a link or another user's on {socket.gethostname()}; "
+                      "expected a folder of your own")
 
 
 @contextmanager
 def replacing(dest, size, needed):
-    """Make a file of `size` bytes, all holes, that replaces `dest`, a Path, when the block ends well. Yields its path, str.
+    """Make a file of `size` bytes, all holes, that replaces `dest`, a Path, when the block ends
+    well. Yields its path, str.
 
     needed: bytes of it that will be written. Raises Failure when the disk has not as much room, or refuses.
     """
@@ -40,7 +45,8 @@ def replacing(dest, size, needed):
         check_folder(dest.parent)
         _remove_leftovers(dest)
         if (free := shutil.disk_usage(dest.parent).free) < needed:
-            raise Failure(f"{dest}: needs {needed} bytes, but {free} are free in {dest.parent} on {socket.gethostname()}")
+            raise Failure(f"{dest}: needs {needed} bytes, but {free} are free in {dest.parent} on "
+                          f"{socket.gethostname()}")
         path, lock = _create(dest)
         try:
             os.truncate(lock, size)
@@ -53,7 +59,8 @@ def replacing(dest, size, needed):
 
 
 def given_back_wrong(path, seal, blocks):
-    """Which of these blocks the disk itself, not the memory before it, gives back otherwise than the seal says.
+    """Which of these blocks the disk itself, not the memory before it, gives back otherwise
+    than the seal says.
 
     seal: Seal. blocks: iterable of int. Yields int as they are found. Raises OSError.
     """
@@ -66,8 +73,8 @@ def given_back_wrong(path, seal, blocks):
 def failing_disk(dest, seal, number):
     """The Failure of a disk that does not give a block back as it was written. Returns it, to be raised."""
     start, stop = seal.span(number)
-    return Failure(f"{dest}: bytes {start} to {stop - 1} were right when they were written, and are wrong when they are read back; "
-                   f"the disk or the memory of {socket.gethostname()} fails")
+    return Failure(f"{dest}: bytes {start} to {stop - 1} were right when they were written, and are wrong "
+                   f"when they are read back; the disk or the memory of {socket.gethostname()} fails")
 
 
 def _create(dest):

@@ -10,12 +10,13 @@ from hpcfilter.select.policies.selection import Selection
 
 @policy(score="dyn_unc", needs_classes=True, once=hides, anew=True)
 def dyn_unc(scores, epoch, seed, comm, *, fraction: Fraction = 0.25, per_class: bool = False):
-    """Hide the floor(fraction * N) samples of lowest dynamic uncertainty for good, the surely right and the surely wrong, as
-    earlier phases have shown.
+    """Hide the floor(fraction * N) samples of lowest dynamic uncertainty for good, the surely right and the
+    surely wrong, as earlier phases have shown.
 
-    The paper takes a whole training run for the scores, and begins anew with what is left: a [[phase]] before this one, which has weights = "fresh".
-    The earlier phases must have at least the score's window (10) of epochs, or nothing is known to hide.
-    State: that of the score `dyn_unc`, 52 B at a window of 10. Biased. fraction = 0 is the baseline.
+    The paper takes a whole training run for the scores, and begins anew with what is left: a [[phase]] before
+    this one, which has weights = "fresh". The earlier phases must have at least the score's window (10) of
+    epochs, or nothing is known to hide. State: that of the score `dyn_unc`, 52 B at a window of 10. Biased.
+    fraction = 0 is the baseline.
 
     Take it to drop for good both what is always right and what is always wrong. It costs the epochs of the
     phase before, in which all samples train.

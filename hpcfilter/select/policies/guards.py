@@ -1,4 +1,5 @@
-"""What stands around every policy, off by default: a noise guard, a class floor, cheaper refreshes, a rule for the learning rate."""
+"""What stands around every policy, off by default: a noise guard, a class floor, cheaper refreshes, a rule
+for the learning rate."""
 
 from dataclasses import replace
 from typing import Annotated, Literal
@@ -19,38 +20,46 @@ def guarded(policy, scores, epoch, seed, comm, *,
             refresh: Literal["paper", "none", "all", "slice", "near"] = "paper",
             refresh_every: Count = 4,
             lr: Literal["paper", "kept", "effective", "none"] = "paper"):
-    """The policy's selection, and what the guards make of it. policy: (scores, epoch, seed, comm) -> Selection.
+    """The policy's selection, and what the guards make of it.
+    policy: (scores, epoch, seed, comm) -> Selection.
 
-    noise: hide of the floor(noise * N) highest scores, ranked within each class where there are classes, those that have been among them at
-    noise_patience observations in a row, from epoch noise_warmup on. Ranking within the class keeps a rare class from passing for noise. They get
-    a forward pass at the end of the epoch, so that what is learnt after all comes back; with another refresh rule they may stay hidden for good.
-    class_floor: of each class at least this share trains; the highest scores that were hidden come back, at weight 1, noise last.
-    refresh: which hidden samples get a forward pass at the end of the epoch: as the paper says, none, all, a slice of 1 in refresh_every that
-    moves on with the epoch, or the 1 in refresh_every that are nearest to being kept, of those that are hidden as easy.
-    lr: factor of the learning rate: the paper's own rule, N / kept, the effective batch (sum w)^2 / (kept * sum w^2), or 1; of what is really kept,
-    and, in `hpcfilter train`, once the warm-up of the schedule is over.
+    noise: hide of the floor(noise * N) highest scores, ranked within each class where there are classes,
+    those that have been among them at noise_patience observations in a row, from epoch noise_warmup on.
+    Ranking within the class keeps a rare class from passing for noise. They get a forward pass at the end of
+    the epoch, so that what is learnt after all comes back; with another refresh rule they may stay hidden for
+    good. class_floor: of each class at least this share trains; the highest scores that were hidden come
+    back, at weight 1, noise last. refresh: which hidden samples get a forward pass at the end of the
+    epoch: as the paper says, none, all, a slice of 1 in refresh_every that moves on with the epoch, or the 1
+    in refresh_every that are nearest to being kept, of those that are hidden as easy. lr: factor of the
+    learning rate: the paper's own rule, N / kept, the effective batch (sum w)^2 / (kept * sum w^2), or 1; of
+    what is really kept, and, in `hpcfilter train`, once the warm-up of the schedule is over.
     State: scores.streak, 1 B, for the noise guard.
     """
     selection = policy(scores, epoch, seed, comm)
     with comm.together():
         selection.check(len(scores.owned), getattr(getattr(policy, "func", policy), "__name__", "policy"))
     if noise:
-        noisy, streak = hard_tail(scores, scores.importance, noise, epoch, comm, noise_warmup, noise_patience, scores.labels is not None)
+        noisy, streak = hard_tail(scores, scores.importance, noise, epoch, comm, noise_warmup, noise_patience,
+                                  scores.labels is not None)
         noisy &= selection.keep
-        selection = replace(selection, keep=selection.keep & ~noisy, refresh=selection.refresh | noisy, hard=noisy, streak=streak)
+        selection = replace(selection, keep=selection.keep & ~noisy, refresh=selection.refresh | noisy,
+                            hard=noisy, streak=streak)
     if class_floor:
         selection = _keep_floor(scores, selection, class_floor, comm)
     kept = int(comm.sum(np.count_nonzero(selection.keep)))
     if refresh != "paper":
-        selection = replace(selection, refresh=_refreshed(refresh, refresh_every, scores, selection, epoch, comm))
-    return replace(selection, lr_scale=_lr_scale(selection.lr_rule if lr == "paper" else lr, scores, selection, kept, comm))
+        selection = replace(selection,
+                            refresh=_refreshed(refresh, refresh_every, scores, selection, epoch, comm))
+    return replace(selection, lr_scale=_lr_scale(selection.lr_rule if lr == "paper" else lr, scores,
+                                                 selection, kept, comm))
 
 
 def hard_tail(scores, importance, fraction, epoch, comm, warmup, patience, per_class):
-    """The samples that have been among the highest `fraction` at `patience` observations in a row, counted from epoch `warmup`.
+    """The samples that have been among the highest `fraction` at `patience` observations in a row,
+    counted from epoch `warmup`.
 
-    importance: float32 (n_local,). Returns (mask bool (n_local,), streak uint8 (n_local,)); a sample that was not observed keeps its streak in the
-    tail.
+    importance: float32 (n_local,). Returns (mask bool (n_local,), streak uint8 (n_local,)); a sample that was
+    not observed keeps its streak in the tail.
     """
     if epoch < warmup or not fraction:
         return np.zeros(len(importance), bool), np.zeros(len(importance), np.uint8)
@@ -65,10 +74,12 @@ def _keep_floor(scores, selection, floor, comm):
     missing = np.maximum(wanted - kept, 0)
     if not missing.any():
         return selection
-    order = np.where(np.isnan(scores.importance), -np.inf, -scores.importance)  # the unknown come first, then the highest, noise last
+    # the unknown come first, then the highest, noise last
+    order = np.where(np.isnan(scores.importance), -np.inf, -scores.importance)
     order = np.where(selection.keep, np.nan, np.where(selection.hard, np.inf, order)).astype(np.float32)
     back = lowest_by_group(order, scores.labels, missing, comm)
-    return replace(selection, keep=selection.keep | back, weight=np.where(back, np.float32(1), selection.weight), hard=selection.hard & ~back,
+    return replace(selection, keep=selection.keep | back,
+                   weight=np.where(back, np.float32(1), selection.weight), hard=selection.hard & ~back,
                    moved_back=selection.moved_back | back, refresh=selection.refresh & ~back)
 
 
@@ -80,7 +91,8 @@ def _refreshed(rule, every, scores, selection, epoch, comm):
         return hidden & (np.asarray(scores.owned) % every == epoch % every)
     if rule == "near":
         near, easy = np.zeros_like(hidden), hidden & ~selection.hard
-        near[easy], _ = lowest_keys(~order_keys(scores.importance[easy]), -(-int(comm.sum(np.count_nonzero(easy))) // every), comm)
+        near[easy], _ = lowest_keys(~order_keys(scores.importance[easy]),
+                                    -(-int(comm.sum(np.count_nonzero(easy))) // every), comm)
         return near
     return hidden
 

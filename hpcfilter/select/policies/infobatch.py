@@ -1,4 +1,5 @@
-"""InfoBatch: drop at random among the samples below the mean loss, and weigh up those that stay (Qin et al., ICLR 2024, arXiv 2303.04947)."""
+"""InfoBatch: drop at random among the samples below the mean loss, and weigh up those that stay (Qin et al.,
+ICLR 2024, arXiv 2303.04947)."""
 
 from typing import Annotated
 
@@ -13,12 +14,14 @@ from hpcfilter.select.threshold import lowest_keys, mean
 
 
 @policy(sums_to_n=lambda parameters: True)
-def infobatch(scores, epoch, seed, comm, *, epochs: Count, r: Fraction = 0.5, delta: Annotated[float, Field(ge=0, le=1)] = 0.875):
-    """Of the n samples whose last loss is below the mean, floor(r n) are dropped by the hash of (seed, epoch, index), and each of the others
-    trains at the weight n / (n - floor(r n)), which is 1 / (1 - r) up to the rounding of the count. From epoch delta * epochs on all train.
+def infobatch(scores, epoch, seed, comm, *, epochs: Count, r: Fraction = 0.5,
+              delta: Annotated[float, Field(ge=0, le=1)] = 0.875):
+    """Of the n samples whose last loss is below the mean, floor(r n) are dropped by the hash of
+    (seed, epoch, index), and each of the others trains at the weight n / (n - floor(r n)), which is 1 /
+    (1 - r) up to the rounding of the count. From epoch delta * epochs on all train.
 
-    The mean is exact, over the finite losses. State: none beyond the last loss, 4 B. Unbiased: the weights sum to N, and each sample's expected
-    weight is 1. r = 0 is the baseline. Learning rate as it is.
+    The mean is exact, over the finite losses. State: none beyond the last loss, 4 B. Unbiased: the weights
+    sum to N, and each sample's expected weight is 1. r = 0 is the baseline. Learning rate as it is.
 
     Take it to save up to half of the passes at a small loss of accuracy, with any kind of target. It costs no
     extra pass.

@@ -15,12 +15,14 @@ def never(parameters):
 
 @dataclass(frozen=True)
 class Facts:
-    """score: the score that it ranks by unless [score] names another; None for a policy that looks at none. needs_classes: it reads class labels.
+    """score: the score that it ranks by unless [score] names another; None for a policy that looks at none.
+    needs_classes: it reads class labels.
 
-    given: (parameter that names a file, columns of it that the policy reads from scores.given), or None. needs_given: it cannot do without.
-    once: (parameters) -> whether it cuts once, at the beginning of its phase, by what earlier phases have shown.
-    anew: the papers begin anew with what such a cut leaves. sums_to_n: (parameters) -> whether the weights of the kept samples claim to sum to N.
-    own_tail: it hides a hard tail itself, so the noise guard would be a second one.
+    given: (parameter that names a file, columns of it that the policy reads from scores.given), or None.
+    needs_given: it cannot do without. once: (parameters) -> whether it cuts once, at the beginning of its
+    phase, by what earlier phases have shown. anew: the papers begin anew with what such a cut leaves.
+    sums_to_n: (parameters) -> whether the weights of the kept samples claim to sum to N. own_tail: it hides a
+    hard tail itself, so the noise guard would be a second one.
     problem: (parameters) -> what is wrong with a set of parameters that are right one by one, or None.
     """
 
@@ -36,14 +38,16 @@ class Facts:
 
 
 def policy(**facts):
-    """The decorator of a policy: @policy(score="aum", needs_classes=True). Raises TypeError at import for a fact that there is not, or one
-    that does not fit the function."""
+    """The decorator of a policy: @policy(score="aum", needs_classes=True). Raises TypeError at import for a
+    fact that there is not, or one that does not fit the function."""
     known = Facts(**facts)
 
     def decorate(function):
-        positional = [name for name, p in inspect.signature(function).parameters.items() if p.kind is not p.KEYWORD_ONLY]
+        positional = [name for name, p in inspect.signature(function).parameters.items()
+                      if p.kind is not p.KEYWORD_ONLY]
         if positional != ["scores", "epoch", "seed", "comm"]:
-            raise TypeError(f"{function.__name__}: takes ({', '.join(positional)}), expected (scores, epoch, seed, comm, *, parameters)")
+            raise TypeError(f"{function.__name__}: takes ({', '.join(positional)}), expected (scores, epoch, "
+                            "seed, comm, *, parameters)")
         if known.given and known.given[0] not in inspect.signature(function).parameters:
             raise TypeError(f"{function.__name__}: given: it has no parameter {known.given[0]}")
         function.facts = known
@@ -53,9 +57,10 @@ def policy(**facts):
 
 
 def facts_of(function):
-    """The Facts of a policy; the defaults for one without the decorator. Raises OwnCode for facts that hang on the function by themselves."""
+    """The Facts of a policy; the defaults for one without the decorator. Raises OwnCode for facts that hang
+    on the function by themselves."""
     old = [field.name for field in fields(Facts) if hasattr(function, field.name)]
     if old and not hasattr(function, "facts"):
-        raise OwnCode(f"filter.policy: {name_of(function)} has the attribute {old[0]}, expected the decorator "
-                      f"@hpcfilter.policy({old[0]}=...){place(function)}")
+        raise OwnCode(f"filter.policy: {name_of(function)} has the attribute {old[0]}, "
+                      f"expected the decorator @hpcfilter.policy({old[0]}=...){place(function)}")
     return getattr(function, "facts", None) or Facts()

@@ -1,4 +1,5 @@
-"""A random subset each epoch: the baseline that every filter must beat at equal compute (RS2, Okanovic et al., arXiv 2305.18424)."""
+"""A random subset each epoch: the baseline that every filter must beat at equal compute (RS2, Okanovic et
+al., arXiv 2305.18424)."""
 
 import numpy as np
 
@@ -14,8 +15,8 @@ from hpcfilter.select.threshold import lowest_keys
 def random(scores, epoch, seed, comm, *, fraction: Fraction = 0.3, replacement: bool = True):
     """Hide exactly floor(fraction * N) samples: a fresh draw each epoch, by the hash of (seed, epoch, index).
 
-    With replacement = false the epochs walk through a permutation of all samples, as many as are kept at a time, and take a new one when
-    the rest is too short; this matters for fractions of a half and more.
+    With replacement = false the epochs walk through a permutation of all samples, as many as are kept at a
+    time, and take a new one when the rest is too short; this matters for fractions of a half and more.
     State: none. Weights 1; the mean gradient of the kept samples is an unbiased estimate of that of all.
 
     Take it beside every other policy, at the same share: what does not beat it is not worth its trouble. It

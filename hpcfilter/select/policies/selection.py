@@ -13,11 +13,13 @@ from hpcfilter.base.errors import InputError
 class Selection:
     """Who trains this epoch and at which weight; arrays are of this rank's own samples, (n_local,).
 
-    keep: bool. weight: float32, factor of the sample's loss. threshold: highest score that was a candidate for hiding; NaN = none.
-    lr_rule: the paper's rule for the learning rate, "none", "kept" or "effective", which the guards turn into lr_scale, its factor.
-    moved_back: bool, candidates that train after all. refresh: bool, samples whose score wants a forward pass at the end of the epoch.
-    frozen: the scores stay as they are in this epoch, so that a cut made once is made again.
-    hard: bool, samples that are hidden because they are too hard. streak: uint8, what scores.streak is to be after this epoch; None = as it is.
+    keep: bool. weight: float32, factor of the sample's loss. threshold: highest score that was a candidate
+    for hiding; NaN = none. lr_rule: the paper's rule for the learning rate, "none", "kept" or "effective",
+    which the guards turn into lr_scale, its factor. moved_back: bool, candidates that train after all.
+    refresh: bool, samples whose score wants a forward pass at the end of the epoch. frozen: the scores stay
+    as they are in this epoch, so that a cut made once is made again.
+    hard: bool, samples that are hidden because they are too hard. streak: uint8, what scores.streak is to be
+    after this epoch; None = as it is.
     """
 
     _TRUTHS: ClassVar = ("keep", "moved_back", "refresh", "hard")
@@ -45,7 +47,8 @@ class Selection:
     def columns(self):
         """The arrays by name, as a table stores them (truth values as uint8)."""
         arrays = {name: getattr(self, name) for name in self._ARRAYS}
-        return {name: array.astype(np.uint8) if array.dtype == bool else array for name, array in arrays.items() if array is not None}
+        return {name: array.astype(np.uint8) if array.dtype == bool else array
+                for name, array in arrays.items() if array is not None}
 
     def numbers(self):
         """Everything else by name, as JSON stores it (no threshold is null)."""
@@ -55,16 +58,21 @@ class Selection:
     @classmethod
     def of(cls, columns, numbers):
         """The selection that gave these columns and numbers."""
-        arrays = {name: array.astype(bool) if name in cls._TRUTHS else array for name, array in columns.items()}
-        return cls(**{**numbers, "threshold": math.nan if numbers["threshold"] is None else numbers["threshold"]}, **arrays)
+        arrays = {name: array.astype(bool) if name in cls._TRUTHS else array
+                  for name, array in columns.items()}
+        return cls(**{**numbers, "threshold": math.nan if numbers["threshold"] is None
+                      else numbers["threshold"]}, **arrays)
 
     def check(self, samples, name):
-        """Raise InputError unless every own sample has a truth value and a weight that is a number of at least 0. name: of the policy."""
-        for column, kind in (("keep", bool), ("weight", np.float32), ("moved_back", bool), ("refresh", bool), ("hard", bool)):
+        """Raise InputError unless every own sample has a truth value and a weight that is a number of at
+        least 0. name: of the policy."""
+        for column, kind in (("keep", bool), ("weight", np.float32), ("moved_back", bool), ("refresh", bool),
+                             ("hard", bool)):
             array = getattr(self, column)
             if array.shape != (samples,) or array.dtype != kind:
-                raise InputError(f"filter.policy: {name}: {column}: got {array.dtype} of shape {array.shape}, "
-                                 f"expected {np.dtype(kind)} of shape ({samples},)")
+                raise InputError(f"filter.policy: {name}: {column}: got {array.dtype} of shape "
+                                 f"{array.shape}, expected {np.dtype(kind)} of shape ({samples},)")
         if not np.all(self.weight >= 0) or not np.all(np.isfinite(self.weight)):
             wrong = self.weight[~(np.isfinite(self.weight) & (self.weight >= 0))][0]
-            raise InputError(f"filter.policy: {name}: weight: got {wrong}, expected finite numbers of at least 0")
+            raise InputError(f"filter.policy: {name}: weight: got {wrong}, expected finite numbers of "
+                             "at least 0")

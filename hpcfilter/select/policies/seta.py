@@ -1,4 +1,5 @@
-"""SeTa: a window of loss groups that slides from easy to hard (Scale Efficient Training for Large Datasets, CVPR 2025)."""
+"""SeTa: a window of loss groups that slides from easy to hard (Scale Efficient Training for Large
+Datasets, CVPR 2025)."""
 
 from typing import Annotated
 
@@ -17,15 +18,18 @@ ITERATIONS = 100  # of k-means at most; it stops when nothing changes
 
 @policy()
 def seta(scores, epoch, seed, comm, *, epochs: Count, r: Fraction = 0.1, groups: Count = 5,
-         window: Annotated[float, Field(gt=0, le=1)] = 0.9, delta: Annotated[float, Field(ge=0, le=1)] = 0.875):
+         window: Annotated[float, Field(gt=0, le=1)] = 0.9,
+         delta: Annotated[float, Field(ge=0, le=1)] = 0.875):
     """Hide a random floor(r N), and of the others those outside the window.
 
-    The last losses are cut into G = `groups` groups by k-means in one dimension, ordered by their centres; the window covers w = round(window * G)
-    neighbouring groups, the first of them being group (epoch mod (G - w + 1)), from easy to hard and around again. From epoch delta * epochs on
-    there is no window. Defaults of the published CIFAR script. k-means runs on about 1024 cells of the merged distribution, on rank 0 for all.
+    The last losses are cut into G = `groups` groups by k-means in one dimension, ordered by their
+    centres; the window covers w = round(window * G) neighbouring groups, the first of them being group
+    (epoch mod (G - w + 1)), from easy to hard and around again. From epoch delta * epochs on there is no
+    window. Defaults of the published CIFAR script. k-means runs on about 1024 cells of the merged
+    distribution, on rank 0 for all.
 
-    State: none beyond the last loss, 4 B. Weights 1: biased. r = 0 with window = 1 is the baseline. A sample that was never observed is never
-    hidden, so the first epoch trains all.
+    State: none beyond the last loss, 4 B. Weights 1: biased. r = 0 with window = 1 is the baseline. A sample
+    that was never observed is never hidden, so the first epoch trains all.
 
     Take it to train easy and hard samples in turn, with any kind of target. It costs no extra pass.
     """
@@ -45,14 +49,16 @@ def seta(scores, epoch, seed, comm, *, epochs: Count, r: Fraction = 0.1, groups:
 
 
 def kmeans(distribution, groups):
-    """k-means in one dimension on a distribution in cells. Returns int64 (cells,): the group of each cell, 0 for the lowest; no group is empty."""
+    """k-means in one dimension on a distribution in cells. Returns int64 (cells,): the group of each cell, 0
+    for the lowest; no group is empty."""
     borders, counts = distribution
     if len(borders) == 0:
         return np.zeros(len(counts), np.int64)
     edges = np.concatenate([borders[:1], borders, borders[-1:]]).astype(np.float64)
     edges = np.clip(edges, *FLOAT32)
     value = (edges[:-1] + edges[1:]) / 2  # a cell stands for its middle, the first and last for their border
-    group = np.minimum((np.cumsum(counts) - counts / 2) * groups // max(counts.sum(), 1), groups - 1).astype(np.int64)
+    group = np.minimum((np.cumsum(counts) - counts / 2) * groups // max(counts.sum(), 1),
+                       groups - 1).astype(np.int64)
     for _ in range(ITERATIONS):
         weight = np.bincount(group, counts, minlength=groups)
         centres = np.bincount(group, counts * value, minlength=groups) / np.maximum(weight, 1)

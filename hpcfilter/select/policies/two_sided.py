@@ -1,4 +1,5 @@
-"""Drop the redundant easy tail and the noisy hard tail: the reading of the founding paper (arXiv 2012.09272) that serves smoothness and time."""
+"""Drop the redundant easy tail and the noisy hard tail: the reading of the founding paper (arXiv 2012.09272)
+that serves smoothness and time."""
 
 from typing import Annotated
 
@@ -19,13 +20,15 @@ def _tails_fit(parameters):
 
 @policy(problem=_tails_fit, own_tail=True)
 def two_sided(scores, epoch, seed, comm, *, low: Fraction = 0.25, high: Fraction = 0.05,
-              warmup: Annotated[int, Field(ge=0)] = 2, patience: Annotated[int, Field(ge=1, le=255)] = 3, per_class: bool = False):
-    """Hide the floor(low * N) lowest scores, and of the floor(high * N) highest those that have been there at `patience` observations in a
-    row, counted from epoch `warmup`, and that get a forward pass at the end of each epoch, so that they can come back; with per_class both tails
-    are cut in each class. The paper gives no rule; this one is ours.
+              warmup: Annotated[int, Field(ge=0)] = 2, patience: Annotated[int, Field(ge=1, le=255)] = 3,
+              per_class: bool = False):
+    """Hide the floor(low * N) lowest scores, and of the floor(high * N) highest those that have been there at
+    `patience` observations in a row, counted from epoch `warmup`, and that get a forward pass at the end of
+    each epoch, so that they can come back; with per_class both tails are cut in each class. The paper gives
+    no rule; this one is ours.
 
-    The hard tail is where wrong labels are, and where rare classes are: per_class, or class_floor, keeps the rare.
-    State: the streak of each sample in the hard tail, 1 B. Biased. low = high = 0 is the baseline.
+    The hard tail is where wrong labels are, and where rare classes are: per_class, or class_floor, keeps the
+    rare. State: the streak of each sample in the hard tail, 1 B. Biased. low = high = 0 is the baseline.
 
     Take it when many labels are wrong: it hides the hardest samples, too. Beware of rare classes, which may
     be hard as well. It costs a forward pass over the hidden hard samples in each epoch.

@@ -1,6 +1,7 @@
 """What a sample is worth. A score looks at a batch and remembers over the epochs; it never communicates.
 
-Direction, once and for all: higher = more worth training. A new score is a class in one file and an entry in SCORES.
+Direction, once and for all: higher = more worth training. A new score is a class in one file
+and an entry in SCORES.
 """
 
 from hpcfilter.base.errors import InputError, OwnCode
@@ -17,15 +18,17 @@ from hpcfilter.select.scores.state import Scores
 
 __all__ = ["SCORES", "Score", "Scores", "make_score"]
 
-SCORES = {"loss": Loss, "ema": Ema, "difference": Difference, "batch_loss": BatchLoss, "evolved": Evolved, "el2n": EL2N, "grand": GraNd,
-          "confidence": Confidence, "margin": Margin, "aum": AUM, "forgetting": Forgetting, "dyn_unc": DynUnc, "centroid": Centroid}
+SCORES = {"loss": Loss, "ema": Ema, "difference": Difference, "batch_loss": BatchLoss, "evolved": Evolved,
+          "el2n": EL2N, "grand": GraNd, "confidence": Confidence, "margin": Margin, "aum": AUM,
+          "forgetting": Forgetting, "dyn_unc": DynUnc, "centroid": Centroid}
 
 
 def make_score(name, parameters, classes, target, default="loss"):
-    """The score that `score.name` names, with its parameters. name: "auto" for the default, a name, or package.module:class.
+    """The score that `score.name` names, with its parameters. name: "auto" for the default, a name,
+    or package.module:class.
 
-    classes: how many the data set has, 0 for none. target: what the data set has, in words. Raises InputError when the score is unknown, a
-    parameter is wrong, or it needs classes and there are none.
+    classes: how many the data set has, 0 for none. target: what the data set has, in words. Raises InputError
+    when the score is unknown, a parameter is wrong, or it needs classes and there are none.
     """
     name = default if name == "auto" else name
     kind = imported(name, "score.name") if ":" in name else choose(SCORES, name, "score.name")

@@ -1,4 +1,5 @@
-"""The distance to the centre of the own class in the network's representation: the unusual lie far out, the redundant near."""
+"""The distance to the centre of the own class in the network's representation: the unusual lie far
+out, the redundant near."""
 
 from typing import Literal
 
@@ -8,11 +9,13 @@ from hpcfilter.select.scores.score import Score
 
 
 class Centroid(Score):
-    """importance = ||h_i - mu_y||_2, or with form = "margin" ||h_i - mu_y||_2 - min_{c != y} ||h_i - mu_c||_2.
+    """importance = ||h_i - mu_y||_2, or with form = "margin" ||h_i - mu_y||_2 - min_{c != y}
+    ||h_i - mu_c||_2.
 
-    h goes into the last linear layer, mu_c is the mean of h over the training samples of class c, or over all for a class without any. Two
-    passes over a finished network: the first adds up (`add`), one allreduce of C * (d + 1) float64 merges the ranks (`merge`), the second looks.
-    Sums of floats: the last bits depend on the number of ranks. Memory: none.
+    h goes into the last linear layer, mu_c is the mean of h over the training samples of class c, or over all
+    for a class without any. Two passes over a finished network: the first adds up (`add`), one allreduce of C
+    * (d + 1) float64 merges the ranks (`merge`), the second looks. Sums of floats: the last bits depend on
+    the number of ranks. Memory: none.
     """
 
     needs_classes = True
@@ -26,12 +29,15 @@ class Centroid(Score):
         """Add a batch to the sums. target: int64 (b,); features: (b, d); classes: C."""
         import torch
 
-        rows = torch.cat([features.double(), torch.ones(len(features), 1, dtype=torch.float64, device=features.device)], dim=1)
-        self.sums = torch.zeros(classes, rows.shape[1], dtype=torch.float64, device=rows.device) if self.sums is None else self.sums
+        rows = torch.cat([features.double(),
+                          torch.ones(len(features), 1, dtype=torch.float64, device=features.device)], dim=1)
+        self.sums = (torch.zeros(classes, rows.shape[1], dtype=torch.float64, device=rows.device)
+                     if self.sums is None else self.sums)
         self.sums.index_add_(0, target, rows)
 
     def merge(self, comm):
-        """Make the centres from the sums of all ranks, each of which has added something. All ranks must call."""
+        """Make the centres from the sums of all ranks, each of which has added something.
+        All ranks must call."""
         import torch
 
         sums = comm.sum(self.sums.cpu().numpy())

@@ -1,5 +1,5 @@
-"""How far the predicted probabilities are from the label, and what that does to the last layer (Paul, Ganguli, Dziugaite: Deep learning on a
-data diet, arXiv 2107.07075, section 2)."""
+"""How far the predicted probabilities are from the label, and what that does to the last layer (Paul,
+Ganguli, Dziugaite: Deep learning on a data diet, arXiv 2107.07075, section 2)."""
 
 from hpcfilter.select.scores.score import Score
 
@@ -14,7 +14,8 @@ def _error(output, target):
 
 
 class EL2N(Score):
-    """importance = ||softmax(z) - onehot(y)||_2, in [0, sqrt 2], the last one. The paper takes it early, as a mean over several runs. Memory: none.
+    """importance = ||softmax(z) - onehot(y)||_2, in [0, sqrt 2], the last one. The paper takes it early, as a
+    mean over several runs. Memory: none.
     """
 
     needs_classes = True
@@ -24,10 +25,12 @@ class EL2N(Score):
 
 
 class GraNd(Score):
-    """importance = ||gradient of the cross entropy with respect to the last linear layer||_2 = ||softmax(z) - onehot(y)||_2 * ||(h, 1)||_2.
+    """importance = ||gradient of the cross entropy with respect to the last linear layer||_2 = ||softmax(z) -
+    onehot(y)||_2 * ||(h, 1)||_2.
 
-    h goes into that layer; the 1 stands for its bias, if it has one. The gradient is an outer product, so its norm is that of the two factors, and no
-    backward pass is needed. The paper's GraNd takes all layers. Memory: none.
+    h goes into that layer; the 1 stands for its bias, if it has one. The gradient is an outer
+    product, so its norm is that of the two factors, and no backward pass is needed. The paper's GraNd
+    takes all layers. Memory: none.
     """
 
     needs_classes = True

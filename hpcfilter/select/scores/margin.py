@@ -1,5 +1,6 @@
-"""The logit margin, and its mean over the epochs, AUM (Pleiss et al.: Identifying mislabeled data using the area under the margin ranking,
-arXiv 2001.10528, equations 1 and 2). A small margin is a hard sample, or a mislabelled one."""
+"""The logit margin, and its mean over the epochs, AUM (Pleiss et al.: Identifying mislabeled data using
+the area under the margin ranking, arXiv 2001.10528, equations 1 and 2). A small margin is a hard sample,
+or a mislabelled one."""
 
 from typing import ClassVar
 

@@ -11,7 +11,8 @@ from hpcfilter.base.errors import InputError
 class Score:
     """What a sample is worth; the default is to look at the loss and to remember the last look.
 
-    The parameters of a score are the keyword-only ones of its constructor: they are the other keys of the table [score].
+    The parameters of a score are the keyword-only ones of its constructor: they are the other
+    keys of the table [score].
     """
 
     name, parameters = "", {}
@@ -23,15 +24,16 @@ class Score:
     columns: ClassVar = {}  # memory of a sample: name -> (numpy type, value before the first observation)
 
     def look(self, output, target, losses, features):
-        """What is seen of each sample of a batch. output: (b, ...), logits (b, C) with classes; target: (b,) int64 with classes; losses: (b,);
-        features: (b, d) or None. Returns a tensor (b,)."""
+        """What is seen of each sample of a batch. output: (b, ...), logits (b, C) with classes; target: (b,)
+        int64 with classes; losses: (b,); features: (b, d) or None. Returns a tensor (b,)."""
         return losses
 
     def remember(self, memory, value):
         """Take over a look at m samples that have not been seen since the last one.
 
-        memory: name -> array (m,) of this score's columns, to be changed in place. value: float32 (m,), finite. Returns the importance,
-        float32 (m,), higher = more worth training; NaN = not known yet, which no policy hides.
+        memory: name -> array (m,) of this score's columns, to be changed in place. value: float32
+        (m,), finite. Returns the importance, float32 (m,), higher = more worth training; NaN = not
+        known yet, which no policy hides.
         """
         return value
 
@@ -48,7 +50,8 @@ class Score:
         with torch.no_grad():
             value = self.look(output, target, losses, features)
             if value.shape != losses.shape:
-                raise InputError(f"score.name: got values of shape {tuple(value.shape)}, expected one per sample, {tuple(losses.shape)}")
+                raise InputError(f"score.name: got values of shape {tuple(value.shape)}, expected one per "
+                                 f"sample, {tuple(losses.shape)}")
             seen = {"value": value.float().masked_fill(~torch.isfinite(losses), torch.nan)}
             if classes:
                 seen["confidence"] = torch.softmax(output, dim=1).gather(1, target[:, None])[:, 0].float()

@@ -6,7 +6,8 @@ TOP = np.uint32(0xFFFFFFFF)  # the key of every NaN
 
 
 def order_keys(scores):
-    """uint32 keys in the order of the float32 scores (n,); -0.0 equals 0.0, every NaN gets the top key, above +inf."""
+    """uint32 keys in the order of the float32 scores (n,); -0.0 equals 0.0, every NaN gets
+    the top key, above +inf."""
     scores = np.asarray(scores, dtype=np.float32)
     bits = (scores + np.float32(0)).view(np.uint32)
     keys = np.where(bits >> 31, ~bits, bits | np.uint32(0x80000000))

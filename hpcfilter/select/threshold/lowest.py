@@ -1,12 +1,14 @@
 """The exact global k-th smallest of scores that are spread over ranks, without moving a score.
 
-A strided sample of 4096 scores says between which two values the k-th smallest almost surely lies; one pass over the scores counts those
-below and picks out the few per cent between. Their keys (uint32, in the order of the scores) are pinned down digit by digit by integer
-histograms merged by allreduce, and one exscan settles ties by global index. The sample only saves work: when the counts say that the value lies
-elsewhere, all scores take part in the histograms. Payload per rank, whatever the number of samples and ranks: at most 16 KiB of sample and
-40 KiB of histograms.
+A strided sample of 4096 scores says between which two values the k-th smallest almost surely lies; one pass
+over the scores counts those below and picks out the few per cent between. Their keys (uint32, in the order of
+the scores) are pinned down digit by digit by integer histograms merged by allreduce, and one exscan settles
+ties by global index. The sample only saves work: when the counts say that the value lies elsewhere, all
+scores take part in the histograms. Payload per rank, whatever the number of samples and ranks: at most 16 KiB
+of sample and 40 KiB of histograms.
 
-The first message is the same whatever a rank was asked for, so that ranks which were asked for different things find out instead of waiting.
+The first message is the same whatever a rank was asked for, so that ranks which were asked for different
+things find out instead of waiting.
 """
 
 from typing import NamedTuple
@@ -22,7 +24,8 @@ SAMPLE = 4096  # scores in the sample, of all ranks together
 SMALL = 16 * SAMPLE  # fewer samples than this go without a bracket
 SIGMAS = 4  # half the width of the bracket, in standard deviations of the sample's quantile
 DIGIT = 11  # bits per round
-WARM = 1 << 20  # half the width of the bracket around `start`, in keys: an eighth of the score's magnitude or more
+# half the width of the bracket around `start`, in keys: an eighth of the score's magnitude or more
+WARM = 1 << 20
 
 
 class _Order(NamedTuple):
@@ -40,18 +43,20 @@ _KEYS = _Order(lambda keys: keys, np.uint32, int(TOP))
 def lowest(scores, n, comm, start=None):
     """Mark the globally n lowest scores: what a stable sort of all scores in rank order would put first.
 
-    scores: float32 (n_local,) of this rank's samples; ranks own contiguous blocks of global indices in rank order, some perhaps empty.
-    n: how many to mark, the same int on all ranks; NaN scores are never marked, so n is cut to the number of others.
-    comm: all its ranks must call. start: a guess of the threshold, the same on all ranks, such as that of the epoch before: a good one
-    saves the sample, a bad one costs one more pass over the scores, none changes the result.
-    Returns bool (n_local,). Raises InputError on all ranks for n < 0, and when n or start differ between them; BrokenInvariant when the ranks' counts
-    do not add up.
+    scores: float32 (n_local,) of this rank's samples; ranks own contiguous blocks of global indices in rank
+    order, some perhaps empty. n: how many to mark, the same int on all ranks; NaN scores are never marked, so
+    n is cut to the number of others. comm: all its ranks must call. start: a guess of the threshold, the same
+    on all ranks, such as that of the epoch before: a good one saves the sample, a bad one costs one more pass
+    over the scores, none changes the result.
+    Returns bool (n_local,). Raises InputError on all ranks for n < 0, and when n or start differ between
+    them; BrokenInvariant when the ranks' counts do not add up.
     """
     return cut(scores, n, comm, start)[0]
 
 
 def cut(scores, n, comm, start=None):
-    """`lowest`, and the threshold beside it: (mask bool (n_local,), the highest marked score, float, NaN when nothing is marked)."""
+    """`lowest`, and the threshold beside it: (mask bool (n_local,), the highest marked score, float, NaN
+    when nothing is marked)."""
     scores = np.asarray(scores, np.float32)
     guess = None if start is None or np.isnan(start) else int(order_keys([start])[0])
     mask, key = _lowest(scores, n, comm, _SCORES, guess)
@@ -59,7 +64,8 @@ def cut(scores, n, comm, start=None):
 
 
 def lowest_keys(keys, n, comm):
-    """`lowest` on uint32 keys (n_local,), every one a number. Returns (mask bool (n_local,), the n-th smallest key, None when n is 0)."""
+    """`lowest` on uint32 keys (n_local,), every one a number. Returns (mask bool (n_local,), the n-th
+    smallest key, None when n is 0)."""
     return _lowest(keys, n, comm, _KEYS)
 
 
@@ -82,7 +88,8 @@ class _Bracket(NamedTuple):
 
 
 def _lowest(values, n, comm, order, guess=None):
-    bracket = None if guess is None else _Bracket.of(values, max(0, guess - WARM), min(order.last, guess + WARM), order)
+    bracket = None if guess is None else _Bracket.of(values, max(0, guess - WARM),
+                                                     min(order.last, guess + WARM), order)
     total, counts = _first_message(values, n, comm, order, guess, bracket)
     if n < 0:
         raise on_all(f"lowest: n: got {n}, expected 0 or more")
@@ -104,14 +111,17 @@ def _lowest(values, n, comm, order, guess=None):
 
 
 def _first_message(values, n, comm, order, guess, bracket):
-    """Add up how many samples there are, and how many on either side of the bracket around a guess; see whether all ranks were asked for the same.
+    """Add up how many samples there are, and how many on either side of the bracket around a guess; see
+    whether all ranks were asked for the same.
 
-    n and the guess go along in digits of 16 bits and their squares: ranks * sum of squares = square of the sum only where all digits are equal
-    (Cauchy-Schwarz), and every rank sees it. Returns (samples of all ranks, counts of the bracket). Raises InputError on all ranks.
+    n and the guess go along in digits of 16 bits and their squares: ranks * sum of squares = square of the
+    sum only where all digits are equal (Cauchy-Schwarz), and every rank sees it. Returns (samples of all
+    ranks, counts of the bracket). Raises InputError on all ranks.
     """
     asked = np.array([n, -1 if guess is None else guess], np.int64)
     digits = asked.view(np.uint16).astype(np.int64)
-    own = np.concatenate([digits, digits**2, [len(values)], np.zeros(3, np.int64) if bracket is None else bracket.counts])
+    own = np.concatenate([digits, digits**2, [len(values)],
+                          np.zeros(3, np.int64) if bracket is None else bracket.counts])
     sums = comm.sum(own)
     of_digits, of_squares = sums[: len(digits)].tolist(), sums[len(digits) : 2 * len(digits)].tolist()
     if any(comm.size * square != digit**2 for digit, square in zip(of_digits, of_squares, strict=True)):
@@ -123,12 +133,13 @@ def _refuse_differences(asked, order, comm):
     """Say which ranks were asked for what."""
     everywhere = [part.tolist() for part in comm.allgather(asked)]
     numbers = by_value({rank: number for rank, (number, _) in enumerate(everywhere)})
-    guesses = by_value({rank: "none" if guess < 0 else str(order.value(guess)) for rank, (_, guess) in enumerate(everywhere)})
+    guesses = by_value({rank: "none" if guess < 0 else str(order.value(guess))
+                        for rank, (_, guess) in enumerate(everywhere)})
     for name, position, found in (("n", 0, numbers), ("start", 1, guesses)):
         if len({row[position] for row in everywhere}) > 1:
             raise on_all(f"lowest: {name}: got {found}; expected the same on all ranks")
-    raise BrokenInvariant(f"threshold: the first message: ranks 0 to {comm.size - 1} were all asked for {numbers}, which their sums deny "
-                          f"(seen by rank {comm.rank})")
+    raise BrokenInvariant(f"threshold: the first message: ranks 0 to {comm.size - 1} were all asked for "
+                          f"{numbers}, which their sums deny (seen by rank {comm.rank})")
 
 
 def _sampled(values, n, total, comm, order):
@@ -138,7 +149,9 @@ def _sampled(values, n, total, comm, order):
     parts = comm.allgather(np.concatenate([np.array([len(values)], np.uint64).view(np.uint32), own]))
     lengths = [int(part[:2].view(np.uint64)[0]) for part in parts]
     keys = np.concatenate([part[2:] for part in parts])
-    stands_for = np.repeat([length / max(len(part) - 2, 1) for part, length in zip(parts, lengths, strict=True)], [len(part) - 2 for part in parts])
+    stands_for = np.repeat([length / max(len(part) - 2, 1)
+                            for part, length in zip(parts, lengths, strict=True)],
+                           [len(part) - 2 for part in parts])
     in_order = np.argsort(keys, kind="stable")
     rank = np.cumsum(stands_for[in_order])  # about how many samples lie up to each of the sample
     q = n / total
@@ -150,18 +163,22 @@ def _sampled(values, n, total, comm, order):
 
 
 def _inside(bracket, counts, values, n, total, comm, order):
-    """What `_finish` needs when the n-th smallest lies inside a bracket, else None. counts: those of the bracket, of all ranks.
+    """What `_finish` needs when the n-th smallest lies inside a bracket, else None. counts: those of
+    the bracket, of all ranks.
 
-    Returns (mask of those below, positions of those inside, their keys, low, high, n counted from the bracket, how many lie inside).
+    Returns (mask of those below, positions of those inside, their keys, low, high, n counted from the
+    bracket, how many lie inside).
     """
     _check("the bracket", int(counts.sum()), total, comm)
     if not counts[0] < n <= counts[0] + counts[1]:
         return None
-    return bracket.below, bracket.inside, order.keys(values[bracket.inside]), bracket.low, bracket.high, n - int(counts[0]), int(counts[1])
+    return (bracket.below, bracket.inside, order.keys(values[bracket.inside]), bracket.low, bracket.high,
+            n - int(counts[0]), int(counts[1]))
 
 
 def _finish(wanted, mask, position, keys, low, high, n, total, comm):
-    """Mark the n lowest of `total` keys between low and high, which stand at `position` of the mask, so that all ranks have `wanted` marks.
+    """Mark the n lowest of `total` keys between low and high, which stand at `position` of the mask, so that
+    all ranks have `wanted` marks.
 
     Returns (mask, the n-th smallest key).
     """
@@ -174,7 +191,8 @@ def _finish(wanted, mask, position, keys, low, high, n, total, comm):
 
 
 def _nth_smallest(keys, low, high, n, total, comm):
-    """The n-th smallest (n from 1) of `total` keys in [low, high]: (key, how many that equal it are among the n smallest, how many equal it)."""
+    """The n-th smallest (n from 1) of `total` keys in [low, high]: (key, how many that equal it are among the
+    n smallest, how many equal it)."""
     bits = (high - low).bit_length()
     rounds = -(-bits // DIGIT)
     threshold, inside = 0, keys - np.uint32(low)
@@ -198,5 +216,5 @@ def _nth_smallest(keys, low, high, n, total, comm):
 def _check(where, got, expected, comm):
     """The free check of the reduction: all ranks hold the same sum, so all of them stop."""
     if got != expected:
-        raise BrokenInvariant(f"threshold: {where}: ranks 0 to {comm.size - 1} counted {got} samples together, expected {expected} "
-                              f"(seen by rank {comm.rank})")
+        raise BrokenInvariant(f"threshold: {where}: ranks 0 to {comm.size - 1} counted {got} samples "
+                              f"together, expected {expected} (seen by rank {comm.rank})")

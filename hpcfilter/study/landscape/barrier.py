@@ -1,5 +1,6 @@
-"""The barrier on the straight line between two networks (Frankle et al., arXiv 1912.05671, section 2): how far the loss rises above the straight line
-between the losses of both (Entezari et al., arXiv 2110.06296, section 2)."""
+"""The barrier on the straight line between two networks (Frankle et al., arXiv 1912.05671, section 2):
+how far the loss rises above the straight line between the losses of both (Entezari et al., arXiv
+2110.06296, section 2)."""
 
 import numpy as np
 import torch
@@ -15,10 +16,12 @@ BATCH, BATCHES = 256, 32  # at most, of the samples that the statistics are take
 
 
 def barrier(weights, loss, found, other, about, statistics, comm, save, title):
-    """max over alpha of L(alpha w + (1 - alpha) w') - (alpha L(w) + (1 - alpha) L(w')); each point, also the ends, has new BatchNorm statistics.
+    """max over alpha of L(alpha w + (1 - alpha) w') - (alpha L(w) + (1 - alpha) L(w')); each point, also the
+    ends, has new BatchNorm statistics.
 
-    w: the weights, at alpha = 1. other: w', a state dict. about: attributes that say whose. statistics: function that takes those of BatchNorm anew.
-    found: dict of the set, in which barrier is filled in. save, title: as in `look_at`. All ranks must call.
+    w: the weights, at alpha = 1. other: w', a state dict. about: attributes that say whose.
+    statistics: function that takes those of BatchNorm anew. found: dict of the set, in which barrier is
+    filled in. save, title: as in `look_at`. All ranks must call.
     """
     alpha = np.linspace(0, 1, POINTS)
 
@@ -33,15 +36,18 @@ def barrier(weights, loss, found, other, about, statistics, comm, save, title):
 
 
 def statistics_of(network, split, seed, batch):
-    """The function that takes the running statistics of all BatchNorm layers anew, as the mean over batches of training samples, by this rank alone.
+    """The function that takes the running statistics of all BatchNorm layers anew, as the mean over batches
+    of training samples, by this rank alone.
 
-    batch: samples of each. The samples, at most BATCH * BATCHES, and their order are a function of the seed; the batches are equally large.
+    batch: samples of each. The samples, at most BATCH * BATCHES, and their order are a function of the seed;
+    the batches are equally large.
     """
     index = chosen(np.arange(len(split)), BATCH * BATCHES, seed)
     index = index[np.argsort(hash64(seed, 0, index, "statistics"))]
     if len(index) > batch:
         index = index[: len(index) // batch * batch]
-    layers = [layer for layer in network.model.modules() if isinstance(layer, _BatchNorm) and layer.track_running_stats]
+    layers = [layer for layer in network.model.modules()
+              if isinstance(layer, _BatchNorm) and layer.track_running_stats]
 
     @torch.no_grad()
     def take():

@@ -1,4 +1,5 @@
-"""The Hessian of the mean loss: its largest eigenvalues, and its trace. Its products with vectors are shared among the ranks."""
+"""The Hessian of the mean loss: its largest eigenvalues, and its trace. Its products with vectors are
+shared among the ranks."""
 
 import numpy as np
 
@@ -12,10 +13,12 @@ TOLERANCE = 1e-3  # of the eigenvectors, relative; the error of an eigenvalue is
 
 
 def curvature(weights, loss, found, options, seed, comm, save, title):
-    """Eigenvalues (k,) with their residuals (k,), trace and trace_error. All ranks must call. Raises InputError on all ranks.
+    """Eigenvalues (k,) with their residuals (k,), trace and trace_error. All ranks must call. Raises
+    InputError on all ranks.
 
-    found: dict of the set, in which they are filled in, and trace_terms float64 (options.probes,), NaN where it is still to come; what is there is
-    not computed again. save: function of `now`, called by all ranks after each. title: of the progress bars.
+    found: dict of the set, in which they are filled in, and trace_terms float64 (options.probes,), NaN where
+    it is still to come; what is there is not computed again. save: function of `now`, called by all ranks
+    after each. title: of the progress bars.
     """
     if weights.size < 2:
         raise on_all(f"probe: got a model of {weights.size} weights that train, expected two or more")
@@ -43,7 +46,8 @@ def curvature(weights, loss, found, options, seed, comm, save, title):
 def eigenvalues(product, size, number, seed):
     """The largest eigenvalues of a symmetric matrix of `size` rows. product, seed: as in `lanczos.largest`.
 
-    Returns (values float64 (k,), descending, residuals ||H v - value v|| float64 (k,)), k = min(number, size - 1); NaN where one has not converged.
+    Returns (values float64 (k,), descending, residuals ||H v - value v|| float64 (k,)), k =
+    min(number, size - 1); NaN where one has not converged.
     """
     number = min(number, size - 1)
     values, vectors = largest(product, size, number, seed, TOLERANCE)
@@ -54,7 +58,8 @@ def eigenvalues(product, size, number, seed):
 
 
 def hutchinson(terms):
-    """The trace of a symmetric matrix: the mean of z^T H z over vectors z of random signs (Hutchinson 1990; Rademacher's have the least variance).
+    """The trace of a symmetric matrix: the mean of z^T H z over vectors z of random signs (Hutchinson 1990;
+    Rademacher's have the least variance).
 
     terms: float64 (m,), z^T H z of each, m > 1. Returns (trace, its standard error).
     """

@@ -1,4 +1,5 @@
-"""`hpcfilter probe`: the landscape of the loss around the weights of a checkpoint, over all training samples and over those that the filter keeps."""
+"""`hpcfilter probe`: the landscape of the loss around the weights of a checkpoint, over all training samples
+and over those that the filter keeps."""
 
 import copy
 import sys
@@ -31,11 +32,13 @@ MEANING = "name", "label_smoothing"  # settings of [loss] that say which loss it
 
 
 def probe(run_dir, comm, settings=(), epoch=None, output=None, options=None, restart=False):
-    """Measure the landscape of a run, in float32 and eval mode, and write it to probe.h5. All ranks must call.
+    """Measure the landscape of a run, in float32 and eval mode, and write it to probe.h5.
+    All ranks must call.
 
-    run_dir: a run folder. settings: overrides of its config.toml, such as "filter.fraction=0.5". epoch: which checkpoint, default the newest.
-    output: path of the file, default probe.h5 in the run folder; a probe of the same weights, data and options goes on with what stands there, unless
-    `restart`. options: Options. Returns (path, data.Probe). Raises InputError on all ranks.
+    run_dir: a run folder. settings: overrides of its config.toml, such as "filter.fraction=0.5". epoch: which
+    checkpoint, default the newest. output: path of the file, default probe.h5 in the run folder; a probe of
+    the same weights, data and options goes on with what stands there, unless `restart`. options: Options.
+    Returns (path, data.Probe). Raises InputError on all ranks.
     """
     options = options or Options()
     path, stamp, config = checkpoint.of_run(run_dir, comm, settings, epoch)
@@ -44,11 +47,13 @@ def probe(run_dir, comm, settings=(), epoch=None, output=None, options=None, res
     comm.on_first(lambda: check_output(output, [*checkpoint.sources(run_dir, config), *filter(None, others)]))
     with watching(comm, config.stop.stall_seconds):
         work = _Probe(config, path, stamp, options, comm)
-        with within_memory(work.batch), _exact():  # once the model is there, whose module may have settings of its own
+        # once the model is there, whose module may have settings of its own
+        with within_memory(work.batch), _exact():
             try:
                 return work.run(Path(output), epoch, restart)
             except KeyboardInterrupt:
-                raise Interrupted(f"interrupted: {output} has what was measured; the same command goes on with it") from None
+                raise Interrupted(f"interrupted: {output} has what was measured; "
+                                  "the same command goes on with it") from None
 
 
 class _Probe:
@@ -67,13 +72,16 @@ class _Probe:
         self.kept = kept_samples(config, network, dataset, path, stamp, comm, options.selection)
         self.weights, self.batch = Weights(network), options.batch or batch_of(config, stamp["ranks"])
         every = np.arange(len(dataset.train))
-        self.losses = {name: Loss(network, dataset.train, chosen(index, options.samples, self.seed), self.weights, self.batch, comm)
+        self.losses = {name: Loss(network, dataset.train, chosen(index, options.samples, self.seed),
+                                  self.weights, self.batch, comm)
                        for name, index in (("full", every), ("filtered", np.flatnonzero(self.kept.keep)))}
-        self.about = {"checkpoint": str(path), "epoch": stamp["epoch"], "weights": self.weights.digest, "data": dataset.digest,
-                      "policy": self.kept.policy, "selection": self.kept.digest, "score": network.score.name, "fraction": self.kept.fraction,
-                      "ranks": comm.size, "total": len(every), "kept": int(self.kept.keep.sum()),
+        self.about = {"checkpoint": str(path), "epoch": stamp["epoch"], "weights": self.weights.digest,
+                      "data": dataset.digest, "policy": self.kept.policy, "selection": self.kept.digest,
+                      "score": network.score.name, "fraction": self.kept.fraction, "ranks": comm.size,
+                      "total": len(every), "kept": int(self.kept.keep.sum()),
                       "sets": {name: len(loss.index) for name, loss in self.losses.items()},
-                      "options": {**options.fixed(), "seed": self.seed, **{f"loss.{name}": getattr(config.loss, name) for name in MEANING}},
+                      "options": {**options.fixed(), "seed": self.seed,
+                                  **{f"loss.{name}": getattr(config.loss, name) for name in MEANING}},
                       **({} if self.kept.epoch is None else {"selection_epoch": self.kept.epoch})}
 
     def run(self, output, epoch, restart):
@@ -82,7 +90,8 @@ class _Probe:
         found, wants = self.file.probe, self.options.wants
         other = self._other(epoch) if wants("barrier") else None
         alike = np.array_equal(self.losses["full"].index, self.losses["filtered"].index)
-        if self.comm.rank == 0 and (line := cost(self.options, self.about["sets"], found.sets, ["full"] if alike else self.losses)):
+        if self.comm.rank == 0 and (line := cost(self.options, self.about["sets"], found.sets,
+                                                 ["full"] if alike else self.losses)):
             print(line, file=sys.stderr, flush=True)
         for name, loss in self.losses.items():
             if name == "filtered" and alike:
@@ -91,18 +100,21 @@ class _Probe:
                 continue
             self._measure(name, found.sets[name], loss, other)
         if wants("map") and found.samples is None:
-            found.samples = sample_map(self.network, self.dataset, self.kept, self.options.samples, self.batch, self.seed, self.comm)
+            found.samples = sample_map(self.network, self.dataset, self.kept, self.options.samples,
+                                       self.batch, self.seed, self.comm)
             self._finish("the map")
         return self.file.path, found
 
     def _measure(self, name, found, loss, other):
-        """What is wanted over one set. found: its dict in the file. other: (state dict, attributes that say whose) of the other weights, or None."""
+        """What is wanted over one set. found: its dict in the file. other: (state dict, attributes that say
+        whose) of the other weights, or None."""
         options, seed, comm, weights = self.options, self.seed, self.comm, self.weights
         later = partial(self.file.save, now=False)
         if "loss" not in found:
             found |= dict(zip(loss.names, map(float, loss.shared()), strict=True))
             if not np.isfinite(found["loss"]):
-                raise on_all(f"{self.about['checkpoint']}: the loss of these weights over the {name} set is {found['loss']}; expected a finite one")
+                raise on_all(f"{self.about['checkpoint']}: the loss of these weights over the {name} set is "
+                             f"{found['loss']}; expected a finite one")
             self._finish("the loss")
         if options.wants("curvature") and "trace" not in found:
             with comm.together(), within_memory(self.batch):
@@ -125,8 +137,8 @@ class _Probe:
         self.file.save()
 
     def _other(self, epoch):
-        """The weights of the other run, of the same epoch if one was asked for. Returns (state dict, attributes that say whose). Raises InputError
-        on all ranks."""
+        """The weights of the other run, of the same epoch if one was asked for. Returns (state dict,
+        attributes that say whose). Raises InputError on all ranks."""
         folder, comm = self.options.other, self.comm
         path, stamp = comm.on_first(lambda: checkpoint.of_epoch(folder, epoch))
         with comm.together():
@@ -140,20 +152,25 @@ class _Probe:
         for found in self.file.probe.sets.values():
             before = found.get("barrier", about)
             if any(before.get(name) != about[name] for name in ("weights", "batch")):
-                then, now = (f"{place.get('other')}, weights {place.get('weights')}, in batches of {place.get('batch')}" for place in (before, about))
-                raise on_all(f"{self.file.path}: holds the barrier to {then}, got {now}; give another --output, or --restart to begin anew")
+                then, now = (f"{place.get('other')}, weights {place.get('weights')}, "
+                             f"in batches of {place.get('batch')}" for place in (before, about))
+                raise on_all(f"{self.file.path}: holds the barrier to {then}, got {now}; "
+                             "give another --output, or --restart to begin anew")
         return state, about
 
 
 @contextmanager
 def _exact():
-    """Matrix products and, on a GPU, convolutions in float32 proper within the block, not in TF32 or bfloat16."""
+    """Matrix products and, on a GPU, convolutions in float32 proper within the block, not in
+    TF32 or bfloat16."""
     cudnn, products = torch.backends.cudnn, (torch.backends.cuda.matmul, torch.backends.mkldnn.matmul)
-    before = [product.fp32_precision for product in products]  # torch.get_float32_matmul_precision fails where these were set one by one
+    # torch.get_float32_matmul_precision fails where these were set one by one
+    before = [product.fp32_precision for product in products]
     try:
         for product in products:
             product.fp32_precision = "ieee"
-        with cudnn.flags(enabled=cudnn.enabled, benchmark=cudnn.benchmark, deterministic=cudnn.deterministic, allow_tf32=False):
+        with cudnn.flags(enabled=cudnn.enabled, benchmark=cudnn.benchmark, deterministic=cudnn.deterministic,
+                         allow_tf32=False):
             yield
     finally:
         for product, precision in zip(products, before, strict=True):

@@ -1,4 +1,5 @@
-"""A map of the samples for a report: what the network makes of some of them, in two dimensions, with those at both ends of the importance."""
+"""A map of the samples for a report: what the network makes of some of them, in two dimensions, with those at
+both ends of the importance."""
 
 import numpy as np
 import torch
@@ -21,9 +22,10 @@ TOLERANCE = 1e-5  # of the axes, relative
 def sample_map(network, dataset, kept, most, batch, seed, comm):
     """The dict `samples` of a data.Probe, on every rank. All ranks must call.
 
-    kept: sets.Kept. most: how many samples are drawn at most, None for MOST. batch: of a forward pass. xy are the first two principal components,
-    fitted to the drawn ones, of what goes into the model's last linear layer, of the output where there is none. Memory: some bytes per sample of the
-    set, and what MOST take, their features on rank 0 only.
+    kept: sets.Kept. most: how many samples are drawn at most, None for MOST. batch: of a forward pass. xy are
+    the first two principal components, fitted to the drawn ones, of what goes into the model's last linear
+    layer, of the output where there is none. Memory: some bytes per sample of the set, and what MOST take,
+    their features on rank 0 only.
     """
     total, names = len(dataset.train), [*([] if network.classes == 0 else dataset.classes)]
     drawn = chosen(np.arange(total), min(most or MOST, MOST), seed)
@@ -36,12 +38,14 @@ def sample_map(network, dataset, kept, most, batch, seed, comm):
     xy = comm.on_first(lambda: principal(np.concatenate(features), by_hash))
     columns = {name: np.concatenate(comm.allgather(column)) for name, column in columns.items()}
     owned = shard(total, comm.rank, comm.size)
-    importance = kept.importance[index[slice(*np.searchsorted(index, (owned.start, owned.stop)))] - owned.start]
+    importance = kept.importance[index[slice(*np.searchsorted(index, (owned.start, owned.stop)))]
+                                 - owned.start]
     images = _thumbnails(dataset, pictured)
     images = {} if images is None else {"images": images, "image_of": np.searchsorted(index, pictured)}
     return {"index": index, "xy": xy, "importance": np.concatenate(comm.allgather(importance)), **columns,
-            "kept": kept.keep[index].astype(np.uint8), "drawn": by_hash.astype(np.uint8), **rows, **images, "total": total,
-            "threshold": kept.threshold, "score": network.score.name, "classes": names, "layout": dataset.layout}
+            "kept": kept.keep[index].astype(np.uint8), "drawn": by_hash.astype(np.uint8), **rows, **images,
+            "total": total, "threshold": kept.threshold, "score": network.score.name, "classes": names,
+            "layout": dataset.layout}
 
 
 def _part(length, comm):
@@ -50,7 +54,8 @@ def _part(length, comm):
 
 
 def _ends(kept, total, comm):
-    """The samples of lowest and highest importance and those around the threshold, in order of importance. NaN counts as neither."""
+    """The samples of lowest and highest importance and those around the threshold, in order of importance.
+    NaN counts as neither."""
     owned, importance = shard(total, comm.rank, comm.size), kept.importance
     below = importance <= kept.threshold  # nowhere, without a threshold
     above = importance > kept.threshold
@@ -58,43 +63,54 @@ def _ends(kept, total, comm):
     def first(values, number):
         """Those of the lowest values, ascending."""
         mask = lowest(values.astype(np.float32), number, comm)
-        index, values = (np.concatenate(comm.allgather(part)) for part in (np.asarray(owned)[mask], values[mask]))
+        index, values = (np.concatenate(comm.allgather(part))
+                         for part in (np.asarray(owned)[mask], values[mask]))
         return index[np.argsort(values, kind="stable")]
 
     nothing = np.float32(np.nan)
-    around = first(np.where(below, -importance, nothing), ENDS // 2)[::-1], first(np.where(above, importance, nothing), ENDS // 2)
-    return {"lowest": first(importance, ENDS), "highest": first(-importance, ENDS), "around": np.concatenate(around)}
+    around = first(np.where(below, -importance, nothing),
+                   ENDS // 2)[::-1], first(np.where(above, importance, nothing), ENDS // 2)
+    return {"lowest": first(importance, ENDS), "highest": first(-importance, ENDS),
+            "around": np.concatenate(around)}
 
 
 def _look(network, split, index, batch):
-    """Features float32 (m, d), and the columns label, prediction, confidence and loss of samples, by this rank alone."""
+    """Features float32 (m, d), and the columns label, prediction, confidence and loss of
+    samples, by this rank alone."""
     try:
         features = network.features or Features(network.model)
     except InputError:
         features = None
     parts = []
-    rows = index if len(index) else np.zeros(1, np.int64)  # a rank without samples: the first one tells how wide the features are
+    # a rank without samples: the first one tells how wide the features are
+    rows = index if len(index) else np.zeros(1, np.int64)
     for (output, losses), y in network.forward_all(split, rows, batch):
         wide = (features.last if features else output).float().flatten(1)
-        parts.append([wide[:, :: -(-wide.shape[1] // WIDE)].contiguous(), *_columns(output, y, network.classes), losses])
-    features, *columns = (torch.cat(column).cpu().numpy()[: len(index)] for column in zip(*parts, strict=True))
+        parts.append([wide[:, :: -(-wide.shape[1] // WIDE)].contiguous(),
+                      *_columns(output, y, network.classes), losses])
+    features, *columns = (torch.cat(column).cpu().numpy()[: len(index)]
+                          for column in zip(*parts, strict=True))
     return features, dict(zip(("label", "prediction", "confidence", "loss"), columns, strict=True))
 
 
 def _columns(output, y, classes):
-    """Label, prediction and the prediction's confidence (softmax). Without classes: target and output, each where it is one number, else -1; NaN."""
+    """Label, prediction and the prediction's confidence (softmax). Without classes: target and output, each
+    where it is one number, else -1; NaN."""
     if classes:
         confidence, prediction = torch.softmax(output, dim=1).max(dim=1)
         return y, prediction, confidence.float()
-    numbers = (part.reshape(len(y)).float() if part[0].numel() == 1 else torch.full((len(y),), -1.0) for part in (y, output))
+    numbers = (part.reshape(len(y)).float() if part[0].numel() == 1 else torch.full((len(y),), -1.0)
+               for part in (y, output))
     return *numbers, torch.full((len(y),), torch.nan)
 
 
 def principal(features, fitted):
-    """The first two principal components of the samples. features: (m, d). fitted: bool (m,), the samples that mean and axes are taken from.
+    """The first two principal components of the samples. features: (m, d). fitted: bool (m,), the samples
+    that mean and axes are taken from.
 
-    Each axis points where its largest loading is positive, so that the map does not depend on how it was computed. Returns float32 (m, 2), 0 where
-    there are fewer axes; samples with features that are not finite lie at NaN.
+    Each axis points where its largest loading is positive, so that the map does not depend on how it
+    was computed. Returns float32 (m, 2), 0 where there are fewer axes; samples with features that
+    are not finite lie at NaN.
     """
     finite = np.isfinite(features).all(axis=1)
     known = features[fitted & finite].astype(np.float64)
@@ -119,4 +135,5 @@ def _thumbnails(dataset, index):
         return None
     height, width = dataset.train.images.shape[1:3]
     step = -(-max(height, width) // SIDE)
-    return np.stack([dataset.train.rows(index[place : place + 1])[0][0, ::step, ::step] for place in range(len(index))])
+    return np.stack([dataset.train.rows(index[place : place + 1])[0][0, ::step, ::step]
+                     for place in range(len(index))])

@@ -4,7 +4,8 @@ import numpy as np
 
 
 def sharpness(weights, loss, base, rho):
-    """L(w + e) - L(w), with e = rho g / ||g|| and g the gradient over the whole set (Foret et al., arXiv 2010.01412, equation 2 for p = 2).
+    """L(w + e) - L(w), with e = rho g / ||g|| and g the gradient over the whole set (Foret et al., arXiv
+    2010.01412, equation 2 for p = 2).
 
     base: L(w). All ranks must call. Returns a dict: sharpness, rho. Without a gradient the sharpness is 0.
     """

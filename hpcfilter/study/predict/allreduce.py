@@ -1,6 +1,8 @@
-"""The alpha-beta model of an allreduce (Hockney 1994; Thakur, Rabenseifner and Gropp 2005): a message of n bytes takes alpha + n / bandwidth.
+"""The alpha-beta model of an allreduce (Hockney 1994; Thakur, Rabenseifner and Gropp 2005): a message of n
+bytes takes alpha + n / bandwidth.
 
-Sizes are bytes, times are seconds. All functions take numpy arrays as well as numbers. Sums of the numbers themselves are free in this model.
+Sizes are bytes, times are seconds. All functions take numpy arrays as well as numbers. Sums of the numbers
+themselves are free in this model.
 """
 
 from dataclasses import dataclass
@@ -17,12 +19,14 @@ class Link:
 
 
 def ring(size, ranks, link):
-    """Reduce-scatter and allgather round a ring: 2 (P - 1) messages of n / P bytes. The time grows with the number of ranks."""
+    """Reduce-scatter and allgather round a ring: 2 (P - 1) messages of n / P bytes. The time grows
+    with the number of ranks."""
     return 2 * (ranks - 1) * (link.latency + np.asarray(size) / ranks / link.bandwidth)
 
 
 def tree(size, ranks, link):
-    """Up and down a double binary tree, pipelined (Sanders, Speck and Traeff 2009): each way (sqrt(depth alpha) + sqrt(n / bandwidth))^2.
+    """Up and down a double binary tree, pipelined (Sanders, Speck and Traeff 2009): each way
+    (sqrt(depth alpha) + sqrt(n / bandwidth))^2.
 
     That is the best cut into pieces, of which there are depth - 1 more to wait for than there are pieces.
     """
@@ -42,7 +46,8 @@ def hierarchical(size, nodes, per_node, inside, between):
 
 
 def ways(size, nodes, per_node, inside, between):
-    """All three on packed ranks: neighbours share a node, so a flat ring crosses a node's network once in each direction. Returns name -> seconds."""
+    """All three on packed ranks: neighbours share a node, so a flat ring crosses a node's network once in
+    each direction. Returns name -> seconds."""
     flat = inside if nodes == 1 else Link(between.latency, min(inside.bandwidth, between.bandwidth))
     ranks = nodes * per_node
     return {"flat ring": ring(size, ranks, flat), "tree": tree(size, ranks, flat),

@@ -18,12 +18,15 @@ def class_name(samples, value):
 
 
 def answers(samples):
-    """Of each sample the truth and the prediction, "" where it is not known: names of classes, or numbers. samples: of a Probe. Returns two lists."""
+    """Of each sample the truth and the prediction, "" where it is not known: names of classes, or numbers.
+    samples: of a Probe. Returns two lists."""
     truths, guesses = (np.asarray(samples[name]) for name in ("label", "prediction"))
     if samples["classes"]:
         return tuple([class_name(samples, value) for value in column] for column in (truths, guesses))
-    return tuple([""] * len(column) if (column == -1).all() else  # -1 stands for more than one number, and for what older probes do not keep
-                 ["" if math.isnan(value) else _signed(value) for value in column] for column in (truths, guesses))
+    # -1 stands for more than one number, and for what older probes do not keep
+    return tuple([""] * len(column) if (column == -1).all()
+                 else ["" if math.isnan(value) else _signed(value) for value in column]
+                 for column in (truths, guesses))
 
 
 def _signed(value):

@@ -16,18 +16,22 @@ def headline(record):
 
 
 def facts(record):
-    """What the run is. record: RunLog. Returns a list of (what, value), texts, of what is known; the versions come last."""
+    """What the run is. record: RunLog. Returns a list of (what, value), texts, of what is known;
+    the versions come last."""
     run, settings = record.run, record.settings
     ranks, of = run["ranks"], settings.get("train.epochs")
     per_node = run.get("ranks_per_node", ranks)
     found = {
-        "policy": record.policy, "fraction": record.filter.get("fraction"), "score": settings.get("score.name"), "samples": f"{run['samples']:,}",
-        "ranks": f"{ranks:,} ({per_node} per node)" if per_node < ranks else f"{ranks:,}", "device": run.get("device"),
-        "global batch": run.get("global_batch"), "epochs": f"{len(record.epochs)}{f' of {of}' if of else ''}, {_state(record)}",
-        "seed": settings.get("seed"), "started": (run.get("started") or "")[:16].replace("T", " "), "machine": run.get("machine"),
-        "commit": (run.get("commit") or "")[:12]}
+        "policy": record.policy, "fraction": record.filter.get("fraction"),
+        "score": settings.get("score.name"), "samples": f"{run['samples']:,}",
+        "ranks": f"{ranks:,} ({per_node} per node)" if per_node < ranks else f"{ranks:,}",
+        "device": run.get("device"), "global batch": run.get("global_batch"),
+        "epochs": f"{len(record.epochs)}{f' of {of}' if of else ''}, {_state(record)}",
+        "seed": settings.get("seed"), "started": (run.get("started") or "")[:16].replace("T", " "),
+        "machine": run.get("machine"), "commit": (run.get("commit") or "")[:12]}
     versions = ", ".join(f"{name} {version}" for name, version in run.get("versions", {}).items() if version)
-    return [*((what, plain(value)) for what, value in found.items() if value not in (None, "")), *([("versions", versions)] if versions else [])]
+    return [*((what, plain(value)) for what, value in found.items() if value not in (None, "")),
+            *([("versions", versions)] if versions else [])]
 
 
 def _state(record):

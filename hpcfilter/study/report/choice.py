@@ -18,22 +18,25 @@ from hpcfilter.study.report.scaling import tables
 from hpcfilter.study.report.study import find_runs, study
 
 OF_A_RUN = ("metrics.jsonl", "config.toml")  # files that are read
-MADE = (".html", ".txt", ".md", ".csv", ".tsv", ".png", ".svg", ".pdf")  # endings of what a report may be written over
+# endings of what a report may be written over
+MADE = (".html", ".txt", ".md", ".csv", ".tsv", ".png", ".svg", ".pdf")
 OF_A_PROPOSAL = ("machine", "walltime", "epochs", "trainings")  # options
 
 
 def report(words):
-    """Write the page of run folders; print or write the tables of runs, of studies (folders with run folders below) or of benchmark results; draw;
-    write the page for a proposal.
+    """Write the page of run folders; print or write the tables of runs, of studies (folders with run folders
+    below) or of benchmark results; draw; write the page for a proposal.
 
-    words: the parsed command line. Raises InputError for paths that hold neither runs nor results, and for what cannot be written.
+    words: the parsed command line. Raises InputError for paths that hold neither runs nor results, and
+    for what cannot be written.
     """
     _check_outputs(words)
     if not words.proposal and (idle := [name for name in OF_A_PROPOSAL if getattr(words, name) is not None]):
         raise InputError(f"report: --{idle[0]} is of a proposal; give --proposal FILE.md too")
     results = [path for path in words.paths if _holds_results(path)]
     if results and len(results) < len(words.paths):
-        raise InputError(f"report: got benchmark results ({results[0]}) beside runs; expected one kind (measured allreduces: --allreduce FILE)")
+        raise InputError(f"report: got benchmark results ({results[0]}) beside runs; "
+                         "expected one kind (measured allreduces: --allreduce FILE)")
     if not results:
         return _runs(words)
     if words.proposal:
@@ -44,11 +47,15 @@ def report(words):
 
 
 def _check_outputs(words):
-    """Refuse, before anything is read, what cannot be written, would overwrite what is reported, or is written twice."""
-    files = [file for path in words.paths for folder in [Path(path), *find_runs(path)] for file in (folder, *(folder / name for name in OF_A_RUN))]
-    outputs = {f"--{name}": path for name in ("output", "picture", "proposal") if (path := getattr(words, name))}
+    """Refuse, before anything is read, what cannot be written, would overwrite what is
+    reported, or is written twice."""
+    files = [file for path in words.paths for folder in [Path(path), *find_runs(path)]
+             for file in (folder, *(folder / name for name in OF_A_RUN))]
+    outputs = {f"--{name}": path
+               for name in ("output", "picture", "proposal") if (path := getattr(words, name))}
     for number, (where, path) in enumerate(outputs.items()):
-        check_output(path, [*files, *([words.allreduce] if words.allreduce else [])], where, _is_report, "report, table or picture by its name")
+        check_output(path, [*files, *([words.allreduce] if words.allreduce else [])], where, _is_report,
+                     "report, table or picture by its name")
         for other in list(outputs)[:number]:
             if Path(path).absolute() == Path(outputs[other]).absolute():
                 raise InputError(f"{path}: is to be written by {other} and by {where}; expected two files")
@@ -59,9 +66,9 @@ def _runs(words):
         if words.picture:  # first: it is refused for a run that has just begun
             _made(picture, words.paths, words.picture)
         return _write_page(words) if _wants_page(words) else _put(words, [compare(words.paths)])
-    plan = {"machine": load_machine(words.machine) if words.machine else None, "epochs": words.epochs, "trainings": words.trainings or 1,
-            "walltime": seconds_of(words.walltime) if words.walltime else None,
-            "allreduces": fits(read_results(words.allreduce)) if words.allreduce else {}}
+    plan = {"machine": load_machine(words.machine) if words.machine else None, "epochs": words.epochs,
+            "trainings": words.trainings or 1, "walltime": seconds_of(words.walltime) if words.walltime
+            else None, "allreduces": fits(read_results(words.allreduce)) if words.allreduce else {}}
     points, target = study(_finished_epochs(words.paths), words.target)
     bid = proposal(points, target, **plan) if words.proposal else None
     _put(words, tables(points, target, plan["allreduces"]))
@@ -74,8 +81,10 @@ def _runs(words):
 
 
 def _wants_page(words):
-    """Runs become a page, unless the words ask for something else: a form of the table, another kind of file, a picture alone."""
-    return words.format is None and (Path(words.output).suffix == ".html" if words.output else not words.picture)
+    """Runs become a page, unless the words ask for something else: a form of the table, another kind of
+    file, a picture alone."""
+    return (words.format is None
+            and (Path(words.output).suffix == ".html" if words.output else not words.picture))
 
 
 def _write_page(words):
@@ -85,12 +94,14 @@ def _write_page(words):
 
 
 def _finished_epochs(paths):
-    """The run folders at and below the paths; those that were found below and have no epoch yet are named and left out. Raises InputError."""
+    """The run folders at and below the paths; those that were found below and have no epoch yet are named and
+    left out. Raises InputError."""
     runs = []
     for path in paths:
         for folder in find_runs(path) or [Path(path)]:  # what holds no run is refused when it is read
             if folder != Path(path) and not has_epoch(folder):
-                print(f"hpcfilter: warning: {folder} has no finished epoch yet, and is left out", file=sys.stderr)
+                print(f"hpcfilter: warning: {folder} has no finished epoch yet, and is left out",
+                      file=sys.stderr)
                 continue
             runs.append(folder)
     return runs

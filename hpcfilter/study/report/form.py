@@ -23,7 +23,8 @@ class Share(float):
 
 @dataclass
 class TextTable:
-    """A title, the heads of the columns, rows as long, and notes below. A cell is text, a number, a Share, an Interval or None."""
+    """A title, the heads of the columns, rows as long, and notes below. A cell is text, a number, a
+    Share, an Interval or None."""
 
     title: str
     head: list
@@ -34,23 +35,30 @@ class TextTable:
         """Aligned columns for a terminal, the first to the left."""
         lines = [self.head, *(list(map(word, row)) for row in self.rows)]
         widths = [max(len(line[column]) for line in lines) for column in range(len(self.head))]
-        rows = ["  ".join(cell.rjust(width) if number else cell.ljust(width) for number, (cell, width) in enumerate(zip(line, widths, strict=True)))
+        rows = ["  ".join(cell.rjust(width) if number else cell.ljust(width)
+                          for number, (cell, width) in enumerate(zip(line, widths, strict=True)))
                 for line in lines]
         return "\n".join([*([self.title] if self.title else []), *rows, *self.notes])
 
     def markdown(self):
         """A table of Markdown, with a heading."""
-        lines = [self.head, ["---", *["--:"] * (len(self.head) - 1)], *([_safe(word(cell)) for cell in row] for row in self.rows)]
+        lines = [self.head, ["---", *["--:"] * (len(self.head) - 1)],
+                 *([_safe(word(cell)) for cell in row] for row in self.rows)]
         rows = "\n".join(f"| {' | '.join(line)} |" for line in lines)
         return "\n\n".join([*([f"## {self.title}"] if self.title else []), rows, *map(_safe, self.notes)])
 
     def csv(self):
-        """Comma-separated values as they are, head first; an interval takes two columns. The title has one, since files may hold several tables."""
-        wide = [any(isinstance(row[column], Interval) for row in self.rows) for column in range(len(self.head))]
-        head = [name for name, two in zip(self.head, wide, strict=True) for name in ([name, f"{name} ±"] if two else [name])]
-        rows = [[value for cell, two in zip(row, wide, strict=True) for value in _plain(cell, two)] for row in self.rows]
+        """Comma-separated values as they are, head first; an interval takes two columns. The title has one,
+        since files may hold several tables."""
+        wide = [any(isinstance(row[column], Interval) for row in self.rows)
+                for column in range(len(self.head))]
+        head = [name for name, two in zip(self.head, wide, strict=True)
+                for name in ([name, f"{name} ±"] if two else [name])]
+        rows = [[value for cell, two in zip(row, wide, strict=True) for value in _plain(cell, two)]
+                for row in self.rows]
         out = io.StringIO()
-        csv.writer(out, lineterminator="\n").writerows([["table", *head], *([self.title, *row] for row in rows)])
+        csv.writer(out, lineterminator="\n").writerows([["table", *head],
+                                                        *([self.title, *row] for row in rows)])
         return out.getvalue().rstrip("\n")
 
 
@@ -64,7 +72,8 @@ def word(cell):
 
 
 def number(value, digits=3):
-    """A number to so many significant digits, with separators and without exponents where that is readable; "-" for None."""
+    """A number to so many significant digits, with separators and without exponents where that is
+    readable; "-" for None."""
     if value is None:
         return "-"
     if value and not 1e-4 <= abs(value) < 1e12:

@@ -1,4 +1,5 @@
-"""Histograms of the importance of all samples at the time of a selection, with what was hidden and the threshold, epoch by epoch."""
+"""Histograms of the importance of all samples at the time of a selection, with what was hidden and the
+threshold, epoch by epoch."""
 
 import numpy as np
 
@@ -11,7 +12,8 @@ TICKS = 7  # at most, or every second one
 
 
 def histogram(key, name, rows):
-    """A Chart with one view per epoch, or None where no selection knew a score. key: of the chart. rows: of kind "scores"."""
+    """A Chart with one view per epoch, or None where no selection knew a score. key: of the chart.
+    rows: of kind "scores"."""
     known = [row for row in rows if sum(row["counts"])]
     if not known:
         return None
@@ -20,10 +22,13 @@ def histogram(key, name, rows):
         known = [known[at] for at in np.linspace(0, len(known) - 1, MOST).round().astype(int)]
     low, high = (_place(end(value for row in known for value in row["edges"])) for end in (min, max))
     ticks = _ticks(low, high)
-    axis = {"range": [low, high], "tickvals": short(map(_place, ticks)), "ticktext": [f"{tick:.3g}" for tick in ticks], "showgrid": False}
-    layout = axes("importance (higher = more worth training)", "samples", barmode="stack", showlegend=True, xaxis=axis)
-    return Chart(key, "Scores", f"How many samples of {name} have which importance, and how many of them were hidden, epoch by epoch.",
-                 [_view(row, (low + high) / 2) for row in known], "slider", len(known) - 1, layout, note=note)
+    axis = {"range": [low, high], "tickvals": short(map(_place, ticks)),
+            "ticktext": [f"{tick:.3g}" for tick in ticks], "showgrid": False}
+    layout = axes("importance (higher = more worth training)", "samples", barmode="stack",
+                  showlegend=True, xaxis=axis)
+    return Chart(key, "Scores", f"How many samples of {name} have which importance, and how many of them "
+                 "were hidden, epoch by epoch.", [_view(row, (low + high) / 2) for row in known], "slider",
+                 len(known) - 1, layout, note=note)
 
 
 def _place(value):
@@ -32,7 +37,8 @@ def _place(value):
 
 
 def _ticks(low, high):
-    """Importances to stand below the axis: powers of ten, or where there are too few of them, what stands at even distances."""
+    """Importances to stand below the axis: powers of ten, or where there are too few of them, what
+    stands at even distances."""
     decades = [0.0, *(sign * 10.0**power for power in range(round(np.log10(FINE)), 13) for sign in (1, -1))]
     found = sorted(value for value in decades if low <= _place(value) <= high)
     if len(found) < 3:
@@ -43,8 +49,10 @@ def _ticks(low, high):
 def _view(row, middle):
     counts, hidden = (np.asarray(row[name], int) for name in ("counts", "hidden"))
     edges = np.array([_place(edge) for edge in row["edges"]])
-    ranges = [f"{number(low)} … {number(high)}" for low, high in zip(row["edges"][:-1], row["edges"][1:], strict=True)]
-    shared = {"type": "bar", "x": short((edges[1:] + edges[:-1]) / 2), "width": short(0.94 * np.diff(edges)), "text": ranges, "textposition": "none"}
+    ranges = [f"{number(low)} … {number(high)}"
+              for low, high in zip(row["edges"][:-1], row["edges"][1:], strict=True)]
+    shared = {"type": "bar", "x": short((edges[1:] + edges[:-1]) / 2), "width": short(0.94 * np.diff(edges)),
+              "text": ranges, "textposition": "none"}
     data = [{**shared, "name": name, "y": values.tolist(), "marker": hatched(f"var(--{name})", pattern),
              "hovertemplate": f"%{{text}}<br>%{{y:,}} {name}<extra></extra>"}
             for name, values, pattern in (("hidden", hidden, "/"), ("kept", counts - hidden, ""))]
@@ -52,7 +60,8 @@ def _view(row, middle):
 
 
 def _marks(row, middle):
-    """The threshold as a line with its value, to the side where there is room, and how many samples have no score yet."""
+    """The threshold as a line with its value, to the side where there is room, and how many
+    samples have no score yet."""
     lines, words = [], []
     said = {"yref": "paper", "yanchor": "top", "showarrow": False, "bgcolor": "var(--paper)"}
     if row["threshold"] is not None:
@@ -62,5 +71,6 @@ def _marks(row, middle):
         words.append({**said, "x": at, "y": 1, "text": f"threshold {number(float(row['threshold']))}",
                       **(side if at < middle else {"xanchor": "right", "xshift": -4})})
     if row["unknown"]:
-        words.append({**said, "xref": "paper", "x": 1, "xanchor": "right", "y": 0.9, "text": f"and {row['unknown']:,} not observed yet"})
+        words.append({**said, "xref": "paper", "x": 1, "xanchor": "right", "y": 0.9,
+                      "text": f"and {row['unknown']:,} not observed yet"})
     return {"shapes": lines, "annotations": words}

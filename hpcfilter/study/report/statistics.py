@@ -9,9 +9,11 @@ from hpcfilter.study.report.form import Interval
 
 
 def interval(values):
-    """The mean of independent values and its 95 % interval by Student's t. values: list of float, not empty. Returns Interval."""
+    """The mean of independent values and its 95 % interval by Student's t. values: list of float, not
+    empty. Returns Interval."""
     mean, count = statistics.fmean(values), len(values)
-    return Interval(mean, float(t.ppf(0.975, count - 1)) * statistics.stdev(values) / math.sqrt(count) if count > 1 else None)
+    return Interval(mean, float(t.ppf(0.975, count - 1)) * statistics.stdev(values) / math.sqrt(count)
+                    if count > 1 else None)
 
 
 def quotient(above, below):

@@ -1,4 +1,5 @@
-"""A scaling study: runs of one config on several numbers of ranks, with and without a filter, brought together by settings and ranks."""
+"""A scaling study: runs of one config on several numbers of ranks, with and without a filter, brought
+together by settings and ranks."""
 
 import statistics
 from dataclasses import dataclass
@@ -11,17 +12,21 @@ from hpcfilter.study.report.statistics import interval, quotient
 
 PARTS = ("input", "forward", "backward", "communication", "optimiser")  # of a step
 PHASES = ("select", "rebalance", "score", "evaluate", "checkpoint")  # of an epoch, beside "train"
-TRAINING = ("select", "rebalance", "train", "score")  # the phases that count as training in samples per second
+# the phases that count as training in samples per second
+TRAINING = ("select", "rebalance", "train", "score")
 BYTES = ("gradients", "selection", "observations")
-FREE = {"seed", "data.path", "data.verify", "train.batch", "train.global_batch"}  # settings in which the runs of one point may differ
+# settings in which the runs of one point may differ
+FREE = {"seed", "data.path", "data.verify", "train.batch", "train.global_batch"}
 FREE_TABLES = {"checkpoint", "stop"}
 
 
 @dataclass
 class Point:
-    """All runs of the same settings on the same ranks. The first epoch after each start is left out of all means.
+    """All runs of the same settings on the same ranks. The first epoch after each start is
+    left out of all means.
 
-    parts and bytes are None when the runs have no rows of kind "speed", or those of a GPU that was not waited for (record.breakdown).
+    parts and bytes are None when the runs have no rows of kind "speed", or those of a GPU that was not
+    waited for (record.breakdown).
     """
 
     policy: str
@@ -59,8 +64,9 @@ def find_runs(path):
 def study(run_dirs, target=None):
     """The Points of runs, sorted by settings (no filter first) and ranks.
 
-    target: accuracy in [0, 1] for the time to it; default: what every finished run without a filter reaches. Returns (points, target or None).
-    Raises InputError when there is no run, or they are of different data sets.
+    target: accuracy in [0, 1] for the time to it; default: what every finished run without a
+    filter reaches. Returns (points, target or None). Raises InputError when there is no run, or
+    they are of different data sets.
     """
     records = [read_record(folder) for folder in run_dirs]
     if not records:
@@ -68,18 +74,22 @@ def study(run_dirs, target=None):
     if len({record.run["data"] for record in records}) > 1:
         raise InputError("report: these runs are of different data sets; a study needs one")
     if target is None:
-        bests = [max(right) for record in records if record.end and record.policy == "none" and (right := record.accuracies)]
+        bests = [max(right) for record in records
+                 if record.end and record.policy == "none" and (right := record.accuracies)]
         target = min(bests, default=None)
     labels, groups = _labels(records), {}
     for record, label in zip(records, labels, strict=True):
         run = record.run
-        groups.setdefault((label, run["ranks"], run["ranks_per_node"], run["global_batch"]), []).append(record)
+        groups.setdefault((label, run["ranks"], run["ranks_per_node"], run["global_batch"]),
+                          []).append(record)
     points = [_point(label, group, target) for (label, *_), group in groups.items()]
-    return sorted(points, key=lambda point: (not point.policy.startswith("none"), point.policy, point.ranks, point.global_batch)), target
+    return sorted(points, key=lambda point: (not point.policy.startswith("none"), point.policy, point.ranks,
+                                             point.global_batch)), target
 
 
 def kind(points):
-    """"weak" when the batch of a rank stays the same, "strong" when the global batch does, "mixed", or "" for one size."""
+    """"weak" when the batch of a rank stays the same, "strong" when the global batch does,
+    "mixed", or "" for one size."""
     if len({point.ranks for point in points}) == 1:
         return ""
     if len({point.global_batch for point in points}) == 1:
@@ -88,15 +98,17 @@ def kind(points):
 
 
 def bases(points):
-    """The Point that each policy's efficiency is measured from: that with the fewest ranks. Returns policy -> Point."""
+    """The Point that each policy's efficiency is measured from: that with the fewest ranks.
+    Returns policy -> Point."""
     return {point.policy: point for point in sorted(points, key=lambda point: -point.ranks)}
 
 
 def _labels(records):
-    """What each run is called: its policy and fraction, and the settings by which runs that would be called the same differ."""
+    """What each run is called: its policy and fraction, and the settings by which runs that would be
+    called the same differ."""
     settings = [{"device": record.run["device"].partition(":")[0],
-                 **{key: str(value) for key, value in record.settings.items() if key not in FREE and key.partition(".")[0] not in FREE_TABLES}}
-                for record in records]
+                 **{key: str(value) for key, value in record.settings.items()
+                    if key not in FREE and key.partition(".")[0] not in FREE_TABLES}} for record in records]
     labels = []
     for record, mine in zip(records, settings, strict=True):
         same = [other for other, its in zip(settings, records, strict=True) if its.label == record.label]
@@ -108,22 +120,25 @@ def _labels(records):
 def _point(label, group, target):
     run, counted = group[0].run, [record.counted() for record in group]
     epochs = [row for rows in counted for row in rows]
-    seconds = [[sum(row["seconds"].get(phase, 0.0) for phase in TRAINING) for row in rows] for rows in counted]
+    seconds = [[sum(row["seconds"].get(phase, 0.0) for phase in TRAINING) for row in rows]
+               for rows in counted]
     parts, moved = _speed(group, epochs)
     accuracies = [right[-1] for record in group if (right := record.accuracies)]
     joules = [row["joules"] for record in group for row in record.speeds() if row.get("joules_of")]
     return Point(
-        label, run["ranks"], -(-run["ranks"] // max(1, run["ranks_per_node"])), run["global_batch"], run["samples"], group,
-        rate=interval([sum(row["kept"] for row in rows) / sum(took) for rows, took in zip(counted, seconds, strict=True)]),
+        label, run["ranks"], -(-run["ranks"] // max(1, run["ranks_per_node"])), run["global_batch"],
+        run["samples"], group, rate=interval([sum(row["kept"] for row in rows) / sum(took)
+                                              for rows, took in zip(counted, seconds, strict=True)]),
         epoch=interval([statistics.fmean(took) for took in seconds]),
         total=interval([statistics.fmean(row["seconds"]["total"] for row in rows) for rows in counted]),
         steps=statistics.fmean(row["steps"] for row in epochs), parts=parts,
-        phases={phase: statistics.fmean(row["seconds"].get(phase, 0.0) for row in epochs) for phase in PHASES}, bytes=moved,
-        joules=statistics.fmean(joules) if joules else None,
-        joules_of=next((row["joules_of"] for record in group for row in record.speeds() if row.get("joules_of")), None),
-        accuracy=interval(accuracies) if accuracies else None,
-        reached=[took for record in group if (took := record.seconds_until(target)) is not None],
-        hidden=statistics.fmean(row["hidden"] for row in epochs) / run["samples"], epochs=max(len(record.epochs) for record in group))
+        phases={phase: statistics.fmean(row["seconds"].get(phase, 0.0) for row in epochs)
+                for phase in PHASES}, bytes=moved, joules=statistics.fmean(joules) if joules else None,
+        joules_of=next((row["joules_of"] for record in group for row in record.speeds()
+                        if row.get("joules_of")), None), accuracy=interval(accuracies) if accuracies
+        else None, reached=[took for record in group if (took := record.seconds_until(target)) is not None],
+        hidden=statistics.fmean(row["hidden"] for row in epochs) / run["samples"],
+        epochs=max(len(record.epochs) for record in group))
 
 
 def _speed(group, epochs):

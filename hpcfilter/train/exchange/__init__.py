@@ -1,8 +1,8 @@
 """How the ranks come to agree on weights: the only speaker of Horovod.
 
-A new kind is a class made from `Exchange` in one file, and an entry in EXCHANGES. The keyword-only parameters of its
-constructor are the keys of the table [exchange]. torch and Horovod are imported where there are gradients: what may stand in
-[exchange] is known without them.
+A new kind is a class made from `Exchange` in one file, and an entry in EXCHANGES. The keyword-only parameters
+of its constructor are the keys of the table [exchange]. torch and Horovod are imported where there are
+gradients: what may stand in [exchange] is known without them.
 """
 
 from hpcfilter.base.registry import bind, choose
@@ -22,7 +22,8 @@ def exchange_of(table):
 
 
 def make_exchange(table, comm, deterministic=False):
-    """The exchange of a run. table: train.schema.Exchange. deterministic: sums in the same order in every run on as many ranks.
+    """The exchange of a run. table: train.schema.Exchange. deterministic: sums in the same order in
+    every run on as many ranks.
 
     Raises InputError, on all ranks where it is of the launch.
     """

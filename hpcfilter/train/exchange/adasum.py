@@ -1,4 +1,5 @@
-"""Adasum: gradients that agree are averaged, and those that do not are added (Maleki et al., arXiv 2006.02924, equation 3)."""
+"""Adasum: gradients that agree are averaged, and those that do not are added (Maleki et al., arXiv
+2006.02924, equation 3)."""
 
 from typing import Literal
 
@@ -12,11 +13,13 @@ def check_adasum(parts, what):
     what: they are of, "ranks" or "nodes".
     """
     if parts & (parts - 1):
-        raise on_all(f"exchange.kind: adasum goes in pairs of pairs and needs 1, 2, 4, 8, ... {what}, got {parts}")
+        raise on_all("exchange.kind: adasum goes in pairs of pairs and needs 1, 2, 4, 8, ... "
+                     f"{what}, got {parts}")
 
 
 class Adasum(OnHorovod):
-    """Brings together the gradients of the ranks; on GPUs with NCCL those of the nodes, each the mean of its ranks.
+    """Brings together the gradients of the ranks; on GPUs with NCCL those of the nodes, each
+    the mean of its ranks.
 
     compression: fp16 sends float16.
     """
@@ -38,7 +41,8 @@ class Adasum(OnHorovod):
         return batch.total / self.comm.size
 
     def _parts(self, on_gpus):
-        """How many gradients are brought together. Raises InputError on all ranks for a number that cannot be."""
+        """How many gradients are brought together. Raises InputError on all ranks for a
+        number that cannot be."""
         comm = self.comm
         nodes = comm.size > 1 and on_gpus and bool(started(comm, self.deterministic).nccl_built())
         parts, what = (-(-comm.size // comm.local_size), "nodes") if nodes else (comm.size, "ranks")

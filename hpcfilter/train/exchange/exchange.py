@@ -6,10 +6,11 @@ from abc import ABC, abstractmethod
 class Exchange(ABC):
     """How the ranks come to agree on weights.
 
-    comm: the ranks. deterministic: always in the same order, so that sums have the same bits in every run on as many ranks.
-    equal_after_step: whether all ranks hold the same weights after every step; if not, only after `settle`.
-    share: times which a rank's gradient is the mean over its own samples. batches: how many batches a step brings together like
-    one of their size; the learning rate is that of the global batch divided by it.
+    comm: the ranks. deterministic: always in the same order, so that sums have the same bits in every run
+    on as many ranks. equal_after_step: whether all ranks hold the same weights after every step; if not,
+    only after `settle`. share: times which a rank's gradient is the mean over its own samples.
+    batches: how many batches a step brings together like one of their size; the learning rate is that of
+    the global batch divided by it.
     """
 
     equal_after_step = True
@@ -20,7 +21,8 @@ class Exchange(ABC):
 
     @abstractmethod
     def prepare(self, model, optimizer):
-        """Have the gradients of all ranks added up during the backward pass. Returns the optimizer to use: same groups, no state."""
+        """Have the gradients of all ranks added up during the backward pass. Returns the optimizer to
+        use: same groups, no state."""
 
     @abstractmethod
     def release(self, optimizer):
@@ -46,7 +48,8 @@ class Exchange(ABC):
 
     @abstractmethod
     def finish(self, optimizer):
-        """Wait until the gradients of all ranks are there; also of ranks that had no sample in this step. All ranks must call."""
+        """Wait until the gradients of all ranks are there; also of ranks that had no sample in this
+        step. All ranks must call."""
 
     @abstractmethod
     def step(self, optimizer):
@@ -54,10 +57,11 @@ class Exchange(ABC):
 
     @abstractmethod
     def settle(self, model, share):
-        """Make all ranks equal at the end of an epoch: weights, where a step does not, and the buffers that a state dict holds.
+        """Make all ranks equal at the end of an epoch: weights, where a step does not, and the buffers
+        that a state dict holds.
 
-        Floating-point buffers (the statistics of BatchNorm) become their mean, others rank 0's. share: this rank's weight, of 1 in
-        all. All ranks must call.
+        Floating-point buffers (the statistics of BatchNorm) become their mean, others rank 0's. share: this
+        rank's weight, of 1 in all. All ranks must call.
         """
 
     def state(self):
@@ -75,11 +79,13 @@ class Exchange(ABC):
 
 
 def accumulate(loss, model):
-    """Add the gradients of a loss to those that are there, as loss.backward() does, but without the hooks that begin messages."""
+    """Add the gradients of a loss to those that are there, as loss.backward() does, but without the
+    hooks that begin messages."""
     import torch
 
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    for parameter, gradient in zip(parameters, torch.autograd.grad(loss, parameters, allow_unused=True), strict=True):
+    for parameter, gradient in zip(parameters, torch.autograd.grad(loss, parameters, allow_unused=True),
+                                   strict=True):
         if gradient is not None and parameter.grad is None:
             # in the layout of the parameter, which Horovod insists on
             parameter.grad = torch.empty_like(parameter).copy_(gradient)

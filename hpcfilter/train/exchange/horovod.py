@@ -1,4 +1,5 @@
-"""Horovod, as the exchanges use it. One process needs none: nothing is to be agreed on, and every sum is what it was."""
+"""Horovod, as the exchanges use it. One process needs none: nothing is to be agreed on, and
+every sum is what it was."""
 
 import os
 import sys
@@ -9,9 +10,11 @@ from hpcfilter.train.exchange.exchange import Exchange
 
 
 def started(comm, deterministic=False):
-    """The module horovod.torch, started at the first use. deterministic: counts at the first use only. All ranks must call.
+    """The module horovod.torch, started at the first use. deterministic: counts at the first use
+    only. All ranks must call.
 
-    Raises InputError on all ranks when it does not import, or was built for other ranks than those of this launch.
+    Raises InputError on all ranks when it does not import, or was built for other ranks than
+    those of this launch.
     """
     if (hvd := sys.modules.get("horovod.torch")) and hvd.is_initialized():
         return hvd
@@ -31,7 +34,8 @@ def started(comm, deterministic=False):
 
 
 def sum_tensor(comm, tensor, name):
-    """Sum over the ranks, the way gradients are added up. tensor: floating-point, on any device. name: the same on all ranks.
+    """Sum over the ranks, the way gradients are added up. tensor: floating-point, on any device.
+    name: the same on all ranks.
 
     Returns a new tensor. All ranks must call.
     """
@@ -42,7 +46,8 @@ def sum_tensor(comm, tensor, name):
 
 
 def horovod_facts():
-    """What Horovod is built with. Returns {"mpi", "gloo", "nccl" (or RCCL), "cuda", "rocm": bool}. Raises what a broken Horovod raises."""
+    """What Horovod is built with. Returns {"mpi", "gloo", "nccl" (or RCCL), "cuda", "rocm": bool}. Raises
+    what a broken Horovod raises."""
     import horovod.torch as hvd
 
     if not hasattr(hvd, "init"):  # Horovod has printed the reason
@@ -59,12 +64,13 @@ class OnHorovod(Exchange):
         """The optimizer with Horovod's hooks. op: name of Horovod's reduction."""
         hvd = started(self.comm, self.deterministic)
         compressor = {"none": hvd.Compression.none, "fp16": hvd.Compression.fp16}[self.compression]
-        return hvd.DistributedOptimizer(optimizer, named_parameters=model.named_parameters(), op=getattr(hvd, op),
-                                        compression=compressor)
+        return hvd.DistributedOptimizer(optimizer, named_parameters=model.named_parameters(),
+                                        op=getattr(hvd, op), compression=compressor)
 
     def release(self, optimizer):
         if self.comm.size > 1:
-            optimizer._grad_accs.clear()  # Horovod's hooks live as long as the nodes of the graph that are kept here
+            # Horovod's hooks live as long as the nodes of the graph that are kept here
+            optimizer._grad_accs.clear()
 
     def broadcast(self, model):
         if self.comm.size == 1:

@@ -15,10 +15,11 @@ def cross_entropy(output, target, label_smoothing=0.0):
 
 
 def mse(output, target):
-    """Squared error of each sample, mean over its values. output: any shape with as many values as target (b, ...). Returns (b,).
-    Raises InputError for another number of values."""
+    """Squared error of each sample, mean over its values. output: any shape with as many values as target
+    (b, ...). Returns (b,). Raises InputError for another number of values."""
     if output.numel() != target.numel():
-        raise InputError(f"model: got outputs of shape {tuple(output.shape)}, expected as many values as the targets have, {tuple(target.shape)}")
+        raise InputError(f"model: got outputs of shape {tuple(output.shape)}, expected as many values as the "
+                         f"targets have, {tuple(target.shape)}")
     return (output.reshape(target.shape) - target).square().reshape(len(target), -1).mean(dim=1)
 
 

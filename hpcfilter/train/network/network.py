@@ -1,4 +1,5 @@
-"""A model on its device: rows become tensors, tensors become one loss and one observation per sample. No communication, no files."""
+"""A model on its device: rows become tensors, tensors become one loss and one observation per sample. No
+communication, no files."""
 
 import hashlib
 from contextlib import contextmanager
@@ -28,7 +29,8 @@ class Network:
 
     def __init__(self, config, dataset, local_rank=0, local_size=1):
         train = config.train
-        self.reconstructs = config.loss.name == "reconstruction"  # the target is the sample itself, and labels play no part
+        # the target is the sample itself, and labels play no part
+        self.reconstructs = config.loss.name == "reconstruction"
         self.classes, self.layout = classes_of(config, dataset), dataset.layout
         set_determinism(train.deterministic)
         self.device = device_of(train.device, local_rank)
@@ -37,12 +39,16 @@ class Network:
         keep_memory(self.device)
         sample, outputs = shapes_of(config, dataset)
         self._factory = models.find_model(config.model.name, config.model.factory)
-        self._build = lambda: models.build(config.model.name, config.model.factory, config.model.model_extra, sample, outputs)
+        self._build = lambda: models.build(config.model.name, config.model.factory, config.model.model_extra,
+                                           sample, outputs)
         torch.manual_seed(seed_of(config.seed, 0, "weights"))
-        self.model = self._build().to(self.device)  # built on the CPU, so that the same seed gives the same weights on every device
-        self.mean, self.std = (torch.from_numpy(part).to(self.device).reshape(-1, *[1] * (len(sample) - 1)) for part in (dataset.mean, dataset.std))
+        # built on the CPU, so that the same seed gives the same weights on every device
+        self.model = self._build().to(self.device)
+        self.mean, self.std = (torch.from_numpy(part).to(self.device).reshape(-1, *[1] * (len(sample) - 1))
+                               for part in (dataset.mean, dataset.std))
         self.loss = make_loss(config.loss, self.classes)
-        self._theirs = {"model": config.model.factory is not None, "loss.name": ":" in config.loss.name, "score.name": ":" in config.score.name}
+        self._theirs = {"model": config.model.factory is not None, "loss.name": ":" in config.loss.name,
+                        "score.name": ":" in config.score.name}
         self.score = score_of(config, dataset)
         self.features = Features(self.model) if self.score.needs_features else None
 
@@ -52,14 +58,15 @@ class Network:
         self.model.load_state_dict(self._build().state_dict())
 
     def seed(self, number):
-        """Set the generators that the model draws from, such as dropout. As torch.manual_seed, which where there is no GPU takes note of the whole
-        call stack for one that may come: 0.7 ms in every step."""
+        """Set the generators that the model draws from, such as dropout. As torch.manual_seed, which where
+        there is no GPU takes note of the whole call stack for one that may come: 0.7 ms in every step."""
         torch.default_generator.manual_seed(number)
         if self.device.type == "cuda":
             torch.cuda.manual_seed(number)
 
     def tensors(self, images, labels):
-        """Move rows to the device. images: numpy or tensor (b, ...); labels: (b, ...). Returns (x float32, normalised; y int64 or float32).
+        """Move rows to the device. images: numpy or tensor (b, ...); labels: (b, ...). Returns (x float32,
+        normalised; y int64 or float32).
 
         Trees of inputs go to the model as they are, those of targets to the loss.
         """
@@ -76,28 +83,35 @@ class Network:
         return self.laid_out(x), y
 
     def laid_out(self, x):
-        """The samples in the memory layout of the config. x: (b, ...). With train.channels_last images (b, c, h, w) lie pixel by pixel."""
+        """The samples in the memory layout of the config. x: (b, ...). With train.channels_last images
+        (b, c, h, w) lie pixel by pixel."""
         if not self.channels_last or x.ndim != 4:
             return x.contiguous()
         x = x.contiguous(memory_format=torch.channels_last)
         channels, height, width = x.shape[1:]
-        # Both layouts of one channel are the same memory, and torch takes it for the other one unless the strides say which
-        return x.as_strided(x.shape, (channels * height * width, 1, channels * width, channels)) if channels == 1 else x
+        # Both layouts of one channel are the same memory, and torch takes it for the other one
+        # unless the strides say which
+        return (x.as_strided(x.shape, (channels * height * width, 1, channels * width, channels))
+                if channels == 1 else x)
 
     def forward(self, x, y):
-        """Returns (output float32 (b, ...), losses float32 (b,), one per sample). Raises OwnCode where a model or a loss of the user's own fails."""
+        """Returns (output float32 (b, ...), losses float32 (b,), one per sample). Raises OwnCode where a
+        model or a loss of the user's own fails."""
         count = samples(x)
         alone = count == 1 and self.model.training
-        what = "one sample in a step (BatchNorm needs two: give a larger batch)" if alone else f"samples of shape {shape(x)}"
+        what = ("one sample in a step (BatchNorm needs two: give a larger batch)" if alone
+                else f"samples of shape {shape(x)}")
         with code(f"model: fails on {what}", self._theirs["model"] or alone, self._factory):
             with torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32):
                 output = self.model(x)
         if found := self._unfit(output, count):
-            expected = f"one tensor of shape ({count}, {self.classes})" if self.classes else "one tensor of floating-point numbers"
-            raise OwnCode(f"model: returned {found}, expected {expected} on {self.device}{place(type(self.model).forward, self._factory)}")
+            expected = (f"one tensor of shape ({count}, {self.classes})" if self.classes
+                        else "one tensor of floating-point numbers")
+            raise OwnCode(f"model: returned {found}, expected {expected} on "
+                          f"{self.device}{place(type(self.model).forward, self._factory)}")
         output, target = output.float(), x if self.reconstructs else y
-        with code(f"loss.name: fails on outputs of shape {tuple(output.shape)} with targets of shape {each(lambda part: tuple(part.shape), target)}",
-                  self._theirs["loss.name"], self.loss):
+        with code(f"loss.name: fails on outputs of shape {tuple(output.shape)} with targets of shape "
+                  f"{each(lambda part: tuple(part.shape), target)}", self._theirs["loss.name"], self.loss):
             return output, self.loss(output, target)
 
     def _unfit(self, output, count):
@@ -112,23 +126,28 @@ class Network:
         return f"a tensor of shape {tuple(output.shape)}" if few else ""
 
     def try_out(self, split, index):
-        """Run model, loss and score on a few rows, so that what does not fit is known before the run. Raises InputError."""
+        """Run model, loss and score on a few rows, so that what does not fit is known before the
+        run. Raises InputError."""
         names = {name for name, _ in self.model.named_parameters()}
         with self.evaluating():
             x, y = self.tensors(*split.rows(index))
-            with code(f"model: fails on samples of shape {shape(x)} with targets of shape {shape(y)}", True, self._factory):
+            with code(f"model: fails on samples of shape {shape(x)} with targets of shape {shape(y)}", True,
+                      self._factory):
                 output, losses = self.forward(x, y)
                 check_losses(self.loss, losses, samples(x))
                 if not self.score.needs_passes:
                     self.measure(output, y, losses)
         if new := sorted({name for name, _ in self.model.named_parameters()} - names):
-            raise OwnCode(f"model: its first forward pass makes the parameters {', '.join(new[:4])}, which no optimiser would know; "
+            raise OwnCode(f"model: its first forward pass makes the parameters {', '.join(new[:4])}, "
+                          "which no optimiser would know; "
                           f"make all layers in __init__{place(type(self.model).forward)}")
 
     def measure(self, output, y, losses):
-        """What is worth knowing of each sample of the batch that has just gone forward. Returns name -> tensor (b,), as `Score.measure`."""
+        """What is worth knowing of each sample of the batch that has just gone forward. Returns name ->
+        tensor (b,), as `Score.measure`."""
         with code(f"score.name: {self.score.name} fails", self._theirs["score.name"], self.score):
-            return self.score.measure(output, y, losses, self.features and self.features.last, self.classes > 0)
+            return self.score.measure(output, y, losses, self.features and self.features.last,
+                                      self.classes > 0)
 
     @contextmanager
     def evaluating(self):
@@ -143,15 +162,18 @@ class Network:
                 module.training = training
 
     def infer(self, rows, index, batch):
-        """Forward pass over rows in eval mode. index: int64 (m,). Returns (observations: name -> numpy (m,), losses float32 (m,))."""
+        """Forward pass over rows in eval mode. index: int64 (m,). Returns (observations: name -> numpy (m,),
+        losses float32 (m,))."""
         seen = Seen(self.names)
         for number, ((output, losses), y) in enumerate(self.forward_all(rows, index, batch)):
-            seen.add(np.zeros(len(losses), np.int64), number, {**self.measure(output, y, losses), "loss": losses})
+            seen.add(np.zeros(len(losses), np.int64), number,
+                     {**self.measure(output, y, losses), "loss": losses})
         columns = seen.rows()
         return {name: columns[name] for name in self.names if name != "loss"}, columns["loss"]
 
     def forward_all(self, split, index, batch):
-        """Forward pass over rows in eval mode, without gradients. Yields ((output, losses), y) per batch; `features.last` belongs to it."""
+        """Forward pass over rows in eval mode, without gradients. Yields ((output, losses), y) per batch;
+        `features.last` belongs to it."""
         with self.evaluating():
             for start in range(0, len(index), batch):
                 beat()
@@ -173,8 +195,10 @@ class Network:
         return all(bool(torch.isfinite(parameter).all()) for parameter in self.model.parameters())
 
     def fingerprint(self):
-        """Hex digest of the names, shapes and types of the model's parameters and buffers: what a checkpoint must match."""
-        shape = [(name, tuple(tensor.shape), str(tensor.dtype)) for name, tensor in self.model.state_dict().items()]
+        """Hex digest of the names, shapes and types of the model's parameters and buffers: what a
+        checkpoint must match."""
+        shape = [(name, tuple(tensor.shape), str(tensor.dtype))
+                 for name, tensor in self.model.state_dict().items()]
         return hashlib.sha256(repr(shape).encode()).hexdigest()[:16]
 
     def digest(self):
@@ -198,7 +222,8 @@ class Network:
 
 
 class Features:
-    """What went into the model's last linear layer in the last forward pass, with a 1 for its bias: `last`, tensor (b, d)."""
+    """What went into the model's last linear layer in the last forward pass, with a 1 for its
+    bias: `last`, tensor (b, d)."""
 
     def __init__(self, model):
         linear = [module for module in model.modules() if isinstance(module, torch.nn.Linear)]

@@ -1,11 +1,13 @@
-"""ExtrapSGD: take the gradient a little way off, where the loss is smoother, and step from here (Lin et al., arXiv 2006.05720, algorithm 1).
+"""ExtrapSGD: take the gradient a little way off, where the loss is smoother, and step from here (Lin et al.,
+arXiv 2006.05720, algorithm 1).
 
     w' = w - e * d        on each rank for itself, no message
     w <- w - rate * mean over the ranks of the gradient at w'
 
-d is the mean gradient over the rank's own samples, of the step before (`past`) or at w (`fresh`, a second pass, in which BatchNorm takes note and
-dropout draws once more); or Gaussian noise of the length that the past gradient has in each tensor (`noise`). e = distance * the step's
-learning rate of the parameter's group, which is a long way with LARS, whose rates are for scaled gradients. Losses and scores are those at w'.
+d is the mean gradient over the rank's own samples, of the step before (`past`) or at w (`fresh`, a second
+pass, in which BatchNorm takes note and dropout draws once more); or Gaussian noise of the length that the
+past gradient has in each tensor (`noise`). e = distance * the step's learning rate of the parameter's group,
+which is a long way with LARS, whose rates are for scaled gradients. Losses and scores are those at w'.
 """
 
 from functools import partial
@@ -15,17 +17,19 @@ from pydantic import Field
 
 from hpcfilter.train.passes.plain import Wrapper
 
-BUFFER = "past_gradient"  # of the model: buffers are what each rank has for itself inside an epoch, and a checkpoint keeps
+# of the model: buffers are what each rank has for itself inside an epoch, and a checkpoint keeps
+BUFFER = "past_gradient"
 
 
 class Extrapolate(Wrapper):
     """The way off and back of one rank. With distance 0 the steps are those without it, bit for bit.
 
-    direction: past, fresh or noise. distance: e / rate. The model gets one more buffer as large as itself that its state dict does not hold, but for
-    `fresh`; a checkpoint inside an epoch keeps that of every rank.
+    direction: past, fresh or noise. distance: e / rate. The model gets one more buffer as large as itself
+    that its state dict does not hold, but for `fresh`; a checkpoint inside an epoch keeps that of every rank.
     """
 
-    def __init__(self, inner, model, exchange, ratios, *, direction: Literal["past", "fresh", "noise"] = "past",
+    def __init__(self, inner, model, exchange, ratios, *,
+                 direction: Literal["past", "fresh", "noise"] = "past",
                  distance: Annotated[float, Field(ge=0)] = 1.0):
         super().__init__(inner, model, exchange, ratios)
         self._direction = {"past": self._past, "fresh": self._fresh, "noise": self._noise}[direction]
@@ -82,7 +86,8 @@ class Extrapolate(Wrapper):
         with torch.no_grad():
             self._kept = [parameter.clone() for parameter in self._parameters]
             for ratio, places in self._of_ratio.items() if direction else ():
-                moved, ways = ([tensors[place] for place in places] for tensors in (self._parameters, direction))
+                moved, ways = ([tensors[place] for place in places]
+                               for tensors in (self._parameters, direction))
                 torch._foreach_add_(moved, ways, alpha=-self._distance * (step.rate * ratio) * self._share)
         self._forget()  # the gradients of this step, part by part, are the past of the next
 
@@ -103,7 +108,8 @@ class Extrapolate(Wrapper):
         total = [torch.zeros_like(parameter) for parameter in self._parameters]
         for x, y, weight in parts:  # not backward(): its hooks would begin the sum over the ranks
             loss = (step.losses(x, y) * weight).sum()
-            torch._foreach_add_(total, torch.autograd.grad(loss, self._parameters, allow_unused=True, materialize_grads=True))
+            torch._foreach_add_(total, torch.autograd.grad(loss, self._parameters, allow_unused=True,
+                                                           materialize_grads=True))
         return total
 
     def _noise(self, step, parts):

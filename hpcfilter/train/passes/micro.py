@@ -8,8 +8,8 @@ from hpcfilter.train.passes.plain import Wrapper
 class Micro(Wrapper):
     """Samples go forward in equal parts of at most `samples`, whose gradients are added up.
 
-    BatchNorm normalises each part by itself, as on as many ranks, and takes its running statistics from one part after the other.
-    samples: per forward pass of a rank.
+    BatchNorm normalises each part by itself, as on as many ranks, and takes its running statistics from one
+    part after the other. samples: per forward pass of a rank.
     """
 
     def __init__(self, inner, model, exchange, ratios, *, samples: Count):
@@ -25,6 +25,7 @@ class Micro(Wrapper):
         start, pieces = 0, []
         for piece in weight.tensor_split(-(-len(weight) // self.samples)):
             here = slice(start, start + len(piece))
-            pieces.append((each(lambda tensor, here=here: tensor[here], x), each(lambda tensor, here=here: tensor[here], y), piece))
+            pieces.append((each(lambda tensor, here=here: tensor[here], x),
+                           each(lambda tensor, here=here: tensor[here], y), piece))
             start = here.stop
         return pieces

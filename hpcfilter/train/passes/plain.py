@@ -13,8 +13,8 @@ class Plain:
     def __call__(self, step, parts):
         """Turn the samples of a step into gradients.
 
-        step: train.step.Step. parts: list of (x, y, weight), tensors or trees of them (b, ...); weight (b,), of which the sum of
-        weight * loss over all parts is this rank's part of the loss.
+        step: train.step.Step. parts: list of (x, y, weight), tensors or trees of them (b, ...); weight (b,),
+        of which the sum of weight * loss over all parts is this rank's part of the loss.
         """
         for number, (x, y, weight) in enumerate(parts, 1):
             losses = step.forward(x, y)

@@ -4,7 +4,17 @@ import numpy as np
 import pytest
 
 from hpcfilter.base.errors import InputError
-from hpcfilter.study.predict import Link, Step, epoch_seconds, fit, hierarchical, ring, selection_seconds, tree, ways
+from hpcfilter.study.predict import (
+    Link,
+    Step,
+    epoch_seconds,
+    fit,
+    hierarchical,
+    ring,
+    selection_seconds,
+    tree,
+    ways,
+)
 
 LINK = Link(2e-6, 4.2e9)  # 25 GB/s per node of 6 GPUs
 RESNET = 102e6  # bytes of gradients

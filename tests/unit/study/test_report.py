@@ -12,7 +12,15 @@ from hpcfilter.base.errors import InputError
 from hpcfilter.cli import main
 from hpcfilter.jobs.machine import load_machine
 from hpcfilter.study.predict import Fit, Link
-from hpcfilter.study.report import TextTable, fits, proposal, read_results, results_tables, scaling_tables, study
+from hpcfilter.study.report import (
+    TextTable,
+    fits,
+    proposal,
+    read_results,
+    results_tables,
+    scaling_tables,
+    study,
+)
 from hpcfilter.study.report.form import Interval, Share, number, word
 from hpcfilter.study.report.proposal import at_scale, node_hours, walltimes
 from hpcfilter.study.report.statistics import interval, quotient
