@@ -1,4 +1,5 @@
-"""What the tests share: packed digits, the way to start ranks, the reasons for skips, which tests go together."""
+"""What the tests share: packed digits, the way to start ranks, the reasons for skips, which
+tests go together."""
 
 import importlib.util
 import os
@@ -8,7 +9,8 @@ import time
 from contextlib import ExitStack
 from pathlib import Path
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # nets this small gain nothing from more, and lose much on a busy machine
+# nets this small gain nothing from more, and lose much on a busy machine
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import launches
 import numpy as np
@@ -28,24 +30,29 @@ TIMEOUT = launches.TIMEOUT
 RANKS = (1, 2, 3, 4, 8)
 # What costs seconds to make and is made once in each worker: the tests that use it go to one worker.
 COSTLY = "slurm", "undisturbed", "trained"
-MARKS = {"ranks": "real_ranks", "slurm": "slurm", "browser": "driver"}  # mark -> the fixture that a test with it uses
+# mark -> the fixture that a test with it uses
+MARKS = {"ranks": "real_ranks", "slurm": "slurm", "browser": "driver"}
 # What takes longest goes first, so that at the end no worker waits for another.
-FIRST = "slurm", "undisturbed", "test_leaving", "test_nobody_hangs", "trained", "test_laws", "test_large_batch", "test_hostile", "test_evidence"
+FIRST = ("slurm", "undisturbed", "test_leaving", "test_nobody_hangs", "trained", "test_laws",
+         "test_large_batch", "test_hostile", "test_evidence")
 
 
 def pytest_addoption(parser):
-    parser.addoption("--cold", action="store_true", help="start every rank from nothing, not from a server that has imported torch")
+    parser.addoption("--cold", action="store_true",
+                     help="start every rank from nothing, not from a server that has imported torch")
     parser.addoption("--seed", type=int, default=int(time.strftime("%Y%m%d")),
                      help="of the nightly tests that draw (default: the date)")
 
 
 def pytest_report_header(config):
-    return f"ranks: {'from nothing' if config.getoption('cold') else 'warm'}; seed of what is drawn: {config.getoption('seed')}"
+    return (f"ranks: {'from nothing' if config.getoption('cold') else 'warm'}; seed of what is drawn: "
+            f"{config.getoption('seed')}")
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-    """Marks by what a test uses. For `--dist loadgroup`: a file is a group, and so are the tests that share what is costly."""
+    """Marks by what a test uses. For `--dist loadgroup`: a file is a group, and so are the tests that
+    share what is costly."""
     ranks = {}
     for item in items:
         group = next((name for name in COSTLY if name in item.fixturenames), item.path.stem)
@@ -87,7 +94,8 @@ def vectors(tmp_path_factory):
     """2880 training and 720 test rows of 2048 float32, 28 MiB in all, of 3 classes."""
     folder, rng = tmp_path_factory.mktemp("vectors"), np.random.default_rng(0)
     y = rng.integers(0, 3, 3600)
-    np.savez(folder / "source.npz", x=(rng.normal(size=(3600, 2048)) + 0.1 * y[:, None]).astype(np.float32), y=y)
+    np.savez(folder / "source.npz",
+             x=(rng.normal(size=(3600, 2048)) + 0.1 * y[:, None]).astype(np.float32), y=y)
     pack(folder / "source.npz", folder / "packed.h5")
     return folder / "packed.h5"
 
@@ -109,11 +117,13 @@ def shared_data():
 
 @pytest.fixture
 def config(tmp_path):
-    """config(path of a packed file, {table: {key: value}}) -> path of a short run config; a value of None leaves a key out. phase: list of tables."""
+    """config(path of a packed file, {table: {key: value}}) -> path of a short run config; a value of None
+    leaves a key out. phase: list of tables."""
 
     def write(packed, **tables):
-        base = {"data": {"path": str(packed)}, "model": {"name": "cnn", "width": 4}, "filter": {"policy": "none"},
-                "train": {"epochs": 2, "global_batch": 120}, "optim": {"lr": 0.1}, "schedule": {"warmup_epochs": 0}}
+        base = {"data": {"path": str(packed)}, "model": {"name": "cnn", "width": 4},
+                "filter": {"policy": "none"}, "train": {"epochs": 2, "global_batch": 120},
+                "optim": {"lr": 0.1}, "schedule": {"warmup_epochs": 0}}
         phases = tables.pop("phase", [])
         if phases:
             base["train"]["epochs"] = None
@@ -121,7 +131,8 @@ def config(tmp_path):
             base.setdefault(table, {}).update(values)
         lines = []
         for table, values in base.items():
-            lines += [f"[{table}]", *(f"{key} = {_toml(value)}" for key, value in values.items() if value is not None)]
+            lines += [f"[{table}]",
+                      *(f"{key} = {_toml(value)}" for key, value in values.items() if value is not None)]
         for phase in phases:
             lines += ["[[phase]]", *(f"{key} = {_toml(value)}" for key, value in phase.items())]
         path = tmp_path / f"run{len(list(tmp_path.glob('run*.toml')))}.toml"
@@ -155,7 +166,8 @@ def bench(trained):
 
 @pytest.fixture(autouse=True)
 def sockets(monkeypatch, tmp_path_factory):
-    """Open MPI's folders of sockets, named by process number, where no launcher that was killed before has left one of the same number."""
+    """Open MPI's folders of sockets, named by process number, where no launcher that was killed before has
+    left one of the same number."""
     monkeypatch.setenv("PRTE_MCA_prte_tmpdir_base", str(tmp_path_factory.mktemp("sockets")))
 
 
@@ -194,13 +206,15 @@ def warm_ranks(warm):
 
 @pytest.fixture(scope="session")
 def cold_hpcfilter(real_ranks):
-    """The same on ranks that start from nothing: for deaths, what happens at the start, and the environment that Python and torch read there."""
+    """The same on ranks that start from nothing: for deaths, what happens at the start, and the environment
+    that Python and torch read there."""
     return lambda ranks, *words, **more: launches.cold(ranks, ["-m", "hpcfilter", *words], **more)
 
 
 @pytest.fixture(scope="session")
 def program(warm):
-    """program(ranks, name, *words): a program of tests/ranks/programs on real ranks, within the time limit."""
+    """program(ranks, name, *words): a program of tests/ranks/programs on real ranks, within
+    the time limit."""
     return lambda ranks, name, *words: warm.run(ranks, [PROGRAMS / f"{name}.py", *words])
 
 
@@ -223,9 +237,11 @@ def submitted(tmp_path, monkeypatch):
     """Programs named as the submitting ones, which note how they were called; submitted() -> the lines."""
     folder = tmp_path / "bin"
     folder.mkdir()
-    answers = {"sbatch": "4711;cluster", "bsub": "Job <4711> is submitted to queue <batch>.", "qsub": "4711.server", "flux": "f4711"}
+    answers = {"sbatch": "4711;cluster", "bsub": "Job <4711> is submitted to queue <batch>.",
+               "qsub": "4711.server", "flux": "f4711"}
     for name, answer in answers.items():
-        (folder / name).write_text(f'#!/bin/bash\necho "{name} $* $(cat | head -n 1)" >> {tmp_path}/calls\necho "{answer}"\n')
+        (folder / name).write_text(f'#!/bin/bash\necho "{name} $* $(cat | head -n 1)" >> {tmp_path}/calls\n'
+                                   f'echo "{answer}"\n')
         (folder / name).chmod(0o755)
     monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
     return lambda: (tmp_path / "calls").read_text().splitlines() if (tmp_path / "calls").exists() else []
@@ -241,9 +257,11 @@ def fake_scheduler(tmp_path, warm):
 
 @pytest.fixture(scope="session")
 def undisturbed(digits, warm, tmp_path_factory):
-    """The digests of the weights that fakes.RUN ends with in one piece: {(): of the whole run, fakes.SHORT: of the short one}."""
+    """The digests of the weights that fakes.RUN ends with in one piece: {(): of the whole run,
+    fakes.SHORT: of the short one}."""
     with warm.instead():
-        return {words: in_one_piece(digits, tmp_path_factory.mktemp("undisturbed"), *words) for words in ((), SHORT)}
+        return {words: in_one_piece(digits, tmp_path_factory.mktemp("undisturbed"), *words)
+                for words in ((), SHORT)}
 
 
 @pytest.fixture(scope="session")

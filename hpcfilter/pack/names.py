@@ -107,7 +107,10 @@ def _meant(name, wanted):
 
 
 def listed(names, most=12):
-    """Names for a person: the first few, and how many more there are. A long one loses its middle: of a path, the end says which file it is."""
+    """Names for a person: the first few, and how many more there are.
+
+    A long one loses its middle: of a path, the end says which file it is.
+    """
     names = [str(name) for name in names]
     more = f" and {len(names) - most:,} more" if len(names) > most else ""
     return ", ".join(_short(" ".join(name.split())) for name in names[:most]) + more

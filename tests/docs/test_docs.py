@@ -1,4 +1,5 @@
-"""The pages that people read: short sentences, links and anchors that lead somewhere, code that compiles, configs and commands that are taken."""
+"""The pages that people read: short sentences, links and anchors that lead somewhere, code that compiles,
+configs and commands that are taken."""
 
 import re
 import shlex
@@ -30,8 +31,9 @@ OPTIONAL = re.compile(r"\s\[[^\]]*\]|\s\.\.\.")  # [--resume], ...
 
 def blocks(*languages):
     """The code blocks of these languages, as parameters of a test."""
-    return pytest.mark.parametrize("text", [pytest.param(text, id=f"{name(page)}-{number}")
-                                            for page, number, language, text in BLOCKS if language in languages])
+    return pytest.mark.parametrize("text",
+                                   [pytest.param(text, id=f"{name(page)}-{number}")
+                                    for page, number, language, text in BLOCKS if language in languages])
 
 
 def name(page):
@@ -40,7 +42,8 @@ def name(page):
 
 @pytest.mark.parametrize("page", PAGES, ids=name)
 def test_sentences_are_short(page):
-    assert [f"{count} words: {text}" for text in sentences(page) if (count := words_in(text)) > MOST_WORDS] == []
+    assert [f"{count} words: {text}"
+            for text in sentences(page) if (count := words_in(text)) > MOST_WORDS] == []
 
 
 def test_the_readme_is_short():
@@ -54,7 +57,8 @@ def test_the_readme_says_what_the_evidence_says():
     row = r"two-sided 0.5 .*?\| \+([\d.]+) ± ([\d.]+) .*?\| ([\d.]+) % \| ([\d.]+) % \|"
     gain, spread, passes, compute = re.search(row, wrong).groups()
     loss = re.search(r"InfoBatch 0.5 .*?\| -([\d.]+ ± [\d.]+) ", clean)[1]
-    assert f"rises {float(gain):.1f} ± {float(spread):.1f} points at {float(passes):.0f} % of the passes" in said
+    assert (f"rises {float(gain):.1f} ± {float(spread):.1f} points at {float(passes):.0f} % of "
+            "the passes" in said)
     assert f"{float(compute):.0f} % of the compute" in said
     assert f"half the passes cost {loss} points" in said
 
@@ -64,7 +68,8 @@ def test_the_table_of_laws_has_every_case_and_every_law():
     assert f"| policy | {' | '.join(LAWS)} |" in page
     rows = [line.strip("|").split(" | ") for line in page.splitlines() if line.count("| yes ") > 3]
     assert [row[0].strip(" `") for row in rows] == list(CASES)
-    assert {cell.strip() for row in rows for cell in row[1:]} == {"yes", "-"} and {len(row) for row in rows} == {1 + len(LAWS)}
+    assert ({cell.strip() for row in rows for cell in row[1:]} == {"yes", "-"}
+            and {len(row) for row in rows} == {1 + len(LAWS)})
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)
@@ -82,7 +87,8 @@ def test_links_lead_somewhere(page):
 
 def test_every_page_is_in_the_table_of_contents():
     listed = (CHECKOUT / "docs" / "index.md").read_text()
-    for page in (page.relative_to(CHECKOUT / "docs") for page in PAGES if page.is_relative_to(CHECKOUT / "docs")):
+    for page in (page.relative_to(CHECKOUT / "docs")
+                 for page in PAGES if page.is_relative_to(CHECKOUT / "docs")):
         assert page.stem == "index" or re.search(rf"^{page.with_suffix('')}$", listed, re.MULTILINE), page
 
 
@@ -93,11 +99,13 @@ def test_python_compiles(text):
 
 @pytest.fixture
 def a_script():
-    """What a training script has when a block of the pages begins: a data set, a model, an optimiser. Names -> values."""
+    """What a training script has when a block of the pages begins: a data set, a model, an
+    optimiser. Names -> values."""
     torch = pytest.importorskip("torch")
     data = torch.utils.data
     model = torch.nn.Linear(4, 3)
-    return {"__name__": "block", "EPOCHS": 3, "DataLoader": data.DataLoader, "cross_entropy": torch.nn.functional.cross_entropy,
+    return {"__name__": "block",
+            "EPOCHS": 3, "DataLoader": data.DataLoader, "cross_entropy": torch.nn.functional.cross_entropy,
             "train": data.TensorDataset(torch.randn(16, 4), torch.arange(16) % 3), "model": model,
             "optimizer": torch.optim.SGD(model.parameters(), lr=0.1)}
 
@@ -110,7 +118,8 @@ def test_python_that_says_so_runs(text, a_script, monkeypatch, tmp_path):
 
 @blocks("toml")
 def test_toml_is_a_run_config_or_a_machine(text, tmp_path):
-    """A run config that shows some tables only gets a path of its data, too. A machine's profile says `scheduler`."""
+    """A run config that shows some tables only gets a path of its data, too. A machine's
+    profile says `scheduler`."""
     found, path = tomllib.loads(text), tmp_path / "file.toml"
     if "scheduler" in found:
         path.write_text(text)
@@ -121,7 +130,8 @@ def test_toml_is_a_run_config_or_a_machine(text, tmp_path):
         load(path)
 
 
-COMMANDS = [pytest.param(line, id=f"{name(page)}-{number}: {line[:60]}") for page, number, language, text in BLOCKS
+COMMANDS = [pytest.param(line, id=f"{name(page)}-{number}: {line[:60]}")
+            for page, number, language, text in BLOCKS
             if language in ("", "sh", "text") for line in re.sub(r"\\\n\s*", " ", text).splitlines()
             if re.match(r"(\$ )?(mpirun .*|srun .*)?hpcfilter [a-z]", line)]
 
@@ -129,7 +139,8 @@ COMMANDS = [pytest.param(line, id=f"{name(page)}-{number}: {line[:60]}") for pag
 @pytest.mark.parametrize("line", COMMANDS)
 def test_commands_are_taken(line):
     words = shlex.split(OPTIONAL.sub("", line.split("   #")[0].split(" #")[0]))
-    words = [VALUES.get(word.strip(string.punctuation), word) for word in words[words.index("hpcfilter") + 1:]]
+    words = [VALUES.get(word.strip(string.punctuation), word)
+             for word in words[words.index("hpcfilter") + 1:]]
     try:
         parser().parse_args(words)
     except (InputError, SystemExit) as error:
@@ -159,7 +170,8 @@ def test_the_site_builds_without_a_warning(tmp_path):
 
 def test_the_checker_sees_long_sentences_and_lost_links(tmp_path):
     page = tmp_path / "page.md"
-    page.write_text("# A title\n\nShort. " + "word " * 21 + "end.\n\n| a | b |\n|---|---|\n| x | y |\n\n```\n" + "code " * 30 + "\n```\n"
-                    "- see [this](other.md#there)\n\n<!-- x: python -m benchmarks goals -->\n" + "word " * 30 + "\n<!-- end of x -->\n")
+    page.write_text("# A title\n\nShort. " + "word " * 21 + "end.\n\n| a | b |\n|---|---|\n| x | y |\n\n```\n"
+                    + "code " * 30 + "\n```\n- see [this](other.md#there)\n\n"
+                    "<!-- x: python -m benchmarks goals -->\n" + "word " * 30 + "\n<!-- end of x -->\n")
     assert [words_in(text) for text in sentences(page)] == [2, 1, 22, 1, 1, 1, 1, 2]
     assert links(page) == ["other.md#there"] and anchors(page) == {"a-title"}

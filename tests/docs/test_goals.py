@@ -23,8 +23,8 @@ def test_the_tables_are_written_into_their_pages(tmp_path):
         (tmp_path / name).write_text(page.replace("**no**", "maybe").replace("±", "by"))
     assert main(["goals", "--write", str(tmp_path)]) == 0
     for name in ("benchmarks.md", "evidence.md"):
-        written, kept = (re.findall(r"<!-- [\w, ]+: python.*?<!-- end of", (folder / name).read_text(), re.DOTALL)
-                         for folder in (tmp_path, CHECKOUT / "docs"))
+        written, kept = (re.findall(r"<!-- [\w, ]+: python.*?<!-- end of", (folder / name).read_text(),
+                                    re.DOTALL) for folder in (tmp_path, CHECKOUT / "docs"))
         assert written == kept
 
 

@@ -1,4 +1,5 @@
-"""What every communicator must do, as functions of a comm; the same assertions for one process, threads, MPI and torch.distributed."""
+"""What every communicator must do, as functions of a comm; the same assertions for one process, threads, MPI
+and torch.distributed."""
 
 import numpy as np
 import pytest

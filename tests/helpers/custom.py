@@ -10,7 +10,8 @@ from hpcfilter.select.policies import Selection
 
 
 def perceptron(inputs, outputs, *, hidden: int = 16):
-    return nn.Sequential(nn.Flatten(), nn.Linear(inputs[0], hidden), nn.Tanh(), nn.Dropout(0.2), nn.Linear(hidden, outputs))
+    return nn.Sequential(nn.Flatten(), nn.Linear(inputs[0], hidden), nn.Tanh(), nn.Dropout(0.2),
+                         nn.Linear(hidden, outputs))
 
 
 def wrong_shape(inputs, outputs):
@@ -89,4 +90,5 @@ def two_rates(model, optim):
     import torch
 
     *trunk, weight, bias = model.parameters()
-    return torch.optim.SGD([{"params": trunk, "lr": 0.001}, {"params": [weight, bias], "lr": 0.1}], momentum=0.9)
+    return torch.optim.SGD([{"params": trunk, "lr": 0.001}, {"params": [weight, bias], "lr": 0.1}],
+                           momentum=0.9)

@@ -1,6 +1,8 @@
-"""What job scripts may say to a scheduler: a strict reader of directives, also of the options on a command line. Standard library only.
+"""What job scripts may say to a scheduler: a strict reader of directives, also of the options on a command
+line. Standard library only.
 
-Stricter than the schedulers, which pass over in silence what they do not understand, or what stands in the wrong place.
+Stricter than the schedulers, which pass over in silence what they do not understand, or what
+stands in the wrong place.
 """
 
 import re
@@ -14,59 +16,73 @@ CLOCK = r"(\d+:)?[0-5]?\d:[0-5]\d"  # hours, minutes, seconds
 FSD = r"\d+(\.\d+)?[smhd]?"  # Flux's standard duration
 LSF_TIME = r"(\d+:)?[0-5]\d|\d+"  # hours and minutes, no seconds
 
-# Flags and what their values look like; None: no value. A short flag that is another name of a long one stands in ALIASES.
+# Flags and what their values look like; None: no value. A short flag that is another name of a
+# long one stands in ALIASES.
 BSUB = {
-    "-P": WORD, "-G": WORD, "-W": LSF_TIME, "-nnodes": NUMBER, "-J": WORD, "-o": FILE, "-e": FILE, "-q": WORD,
-    "-alloc_flags": r"(gpumps|gpudefault|smt[124]|nvme|maximizegpfs|spectral)( (gpumps|gpudefault|smt[124]|nvme|maximizegpfs|spectral))*",
-    "-wt": LSF_TIME, "-wa": SIGNAL, "-w": r"(ended|done|exit|started)\(\d+\)( *(&&|\|\|) *(ended|done|exit|started)\(\d+\))*",
-    "-u": WORD, "-N": None, "-B": None, "-U": WORD, "-rn": None, "-core_isolation": r"[0-6]", "--shared-launch": None,
+    "-P": WORD, "-G": WORD, "-W": LSF_TIME, "-nnodes": NUMBER, "-J": WORD, "-o": FILE,
+    "-e": FILE, "-q": WORD, "-alloc_flags": r"(gpumps|gpudefault|smt[124]|nvme|maximizegpfs|spectral)( "
+                                            r"(gpumps|gpudefault|smt[124]|nvme|maximizegpfs|spectral))*",
+    "-wt": LSF_TIME, "-wa": SIGNAL,
+    "-w": r"(ended|done|exit|started)\(\d+\)( *(&&|\|\|) *(ended|done|exit|started)\(\d+\))*", "-u": WORD,
+    "-N": None, "-B": None, "-U": WORD, "-rn": None, "-core_isolation": r"[0-6]", "--shared-launch": None,
 }
 QSUB = {
-    "-N": r"[A-Za-z0-9_][\w.+-]{0,229}", "-A": WORD, "-q": WORD, "-j": "oe", "-o": FILE, "-e": FILE, "-r": "[yn]", "-k": "doe?|oed?",
-    "-m": "n|[abe]+", "-M": WORD,
-    "-W": r"depend=(afterany|afterok|afternotok|after)(:\d+[\w.\[\]-]*)+", "-v": r"[A-Za-z_]\w*(=[^,]*)?(,[A-Za-z_]\w*(=[^,]*)?)*", "-V": None,
-    "-l": {"select": rf"{NUMBER}(:[a-z_]+=[\w.-]+)*", "place": r"(scatter|pack|free|vscatter)(:(excl|exclhost|shared))?", "walltime": CLOCK,
-           "filesystems": r"\w+(:\w+)*"},
+    "-N": r"[A-Za-z0-9_][\w.+-]{0,229}", "-A": WORD, "-q": WORD, "-j": "oe", "-o": FILE, "-e": FILE,
+    "-r": "[yn]", "-k": "doe?|oed?", "-m": "n|[abe]+", "-M": WORD,
+    "-W": r"depend=(afterany|afterok|afternotok|after)(:\d+[\w.\[\]-]*)+",
+    "-v": r"[A-Za-z_]\w*(=[^,]*)?(,[A-Za-z_]\w*(=[^,]*)?)*",
+    "-V": None, "-l": {"select": rf"{NUMBER}(:[a-z_]+=[\w.-]+)*",
+                       "place": r"(scatter|pack|free|vscatter)(:(excl|exclhost|shared))?", "walltime": CLOCK,
+                       "filesystems": r"\w+(:\w+)*"},
 }
 SBATCH = {
-    "--account": WORD, "--job-name": WORD, "--nodes": NUMBER, "--ntasks": NUMBER, "--ntasks-per-node": NUMBER, "--cpus-per-task": NUMBER,
-    "--time": rf"(\d+-)?{CLOCK}", "--partition": WORD, "--qos": WORD, "--reservation": WORD, "--constraint": r"[\w.&|*()\[\]-]+",
-    "--dependency": r"(singleton|(afterany|afterok|afternotok|after)(:\d[\w+]*)+)(,(afterany|afterok|afternotok|after)(:\d[\w+]*)+)*",
-    "--array": r"\d+(-\d+)?(%\d+)?",
-    "--output": FILE, "--error": FILE, "--mail-user": WORD, "--mail-type": r"[A-Z_\d]+(,[A-Z_\d]+)*", "--signal": rf"(B:)?({SIGNAL})@\d+",
-    "--requeue": None, "--no-requeue": None, "--open-mode": "append", "--gpus-per-node": rf"([a-z]\w*:)?{NUMBER}", "--gres": r"\w+(:\w+)*",
-    "--gpus-per-task": NUMBER, "--core-spec": r"\d+", "--mem": r"\d+[KMGT]?", "--mem-per-gpu": r"\d+[KMGT]", "--exclusive": None,
-    "--hint": "nomultithread|multithread", "--threads-per-core": "[124]", "--network": WORD, "--image": WORD, "--module": WORD, "--uenv": WORD,
-    "--view": WORD, "--environment": WORD, "--licenses": WORD, "--export": "ALL|NONE", "--chdir": FILE, "--parsable": None,
+    "--account": WORD, "--job-name": WORD, "--nodes": NUMBER, "--ntasks": NUMBER, "--ntasks-per-node": NUMBER,
+    "--cpus-per-task": NUMBER, "--time": rf"(\d+-)?{CLOCK}", "--partition": WORD, "--qos": WORD,
+    "--reservation": WORD, "--constraint": r"[\w.&|*()\[\]-]+", "--dependency":
+    r"(singleton|(afterany|afterok|afternotok|after)(:\d[\w+]*)+)(,(afterany|afterok|afternotok|after)(:\d[\w+]*)+)*",
+    "--array": r"\d+(-\d+)?(%\d+)?", "--output": FILE, "--error": FILE, "--mail-user": WORD,
+    "--mail-type": r"[A-Z_\d]+(,[A-Z_\d]+)*", "--signal": rf"(B:)?({SIGNAL})@\d+", "--requeue": None,
+    "--no-requeue": None, "--open-mode": "append", "--gpus-per-node": rf"([a-z]\w*:)?{NUMBER}",
+    "--gres": r"\w+(:\w+)*", "--gpus-per-task": NUMBER, "--core-spec": r"\d+", "--mem": r"\d+[KMGT]?",
+    "--mem-per-gpu": r"\d+[KMGT]", "--exclusive": None, "--hint": "nomultithread|multithread",
+    "--threads-per-core": "[124]", "--network": WORD, "--image": WORD, "--module": WORD, "--uenv": WORD,
+    "--view": WORD, "--environment": WORD, "--licenses": WORD, "--export": "ALL|NONE",
+    "--chdir": FILE, "--parsable": None,
 }
 FLUX_JOB = {
-    "--nodes": NUMBER, "--cores-per-slot": NUMBER, "--gpus-per-slot": r"\d+", "--exclusive": None, "--time-limit": FSD, "--queue": WORD,
-    "--bank": WORD, "--job-name": WORD, "--output": FILE, "--error": FILE, "--signal": rf"({SIGNAL})@{FSD}", "--setattr": r"[\w.]+(=[\w.-]+)?",
-    "--setopt": r"[\w.-]+(=[\w.,:-]+)?", "--dependency": r"(afterany|afterok|afternotok|after):[fƒ]?\w+", "--requires": r"\S+", "--cwd": FILE,
+    "--nodes": NUMBER, "--cores-per-slot": NUMBER, "--gpus-per-slot": r"\d+", "--exclusive": None,
+    "--time-limit": FSD, "--queue": WORD, "--bank": WORD, "--job-name": WORD, "--output": FILE,
+    "--error": FILE, "--signal": rf"({SIGNAL})@{FSD}", "--setattr": r"[\w.]+(=[\w.-]+)?",
+    "--setopt": r"[\w.-]+(=[\w.,:-]+)?",
+    "--dependency": r"(afterany|afterok|afternotok|after):[fƒ]?\w+", "--requires": r"\S+", "--cwd": FILE,
 }
 FLUX_BATCH = {**FLUX_JOB, "--nslots": NUMBER}
 ALIASES = {
-    "SBATCH": {"-A": "--account", "-J": "--job-name", "-N": "--nodes", "-n": "--ntasks", "-c": "--cpus-per-task", "-t": "--time", "-p": "--partition",
-               "-q": "--qos", "-C": "--constraint", "-d": "--dependency", "-a": "--array", "-o": "--output", "-e": "--error", "-S": "--core-spec",
-               "-G": "--gpus", "-D": "--chdir", "-L": "--licenses"},
-    "flux": {"-N": "--nodes", "-n": "--nslots", "-c": "--cores-per-slot", "-g": "--gpus-per-slot", "-x": "--exclusive", "-t": "--time-limit",
+    "SBATCH": {"-A": "--account", "-J": "--job-name", "-N": "--nodes", "-n": "--ntasks",
+               "-c": "--cpus-per-task", "-t": "--time", "-p": "--partition",
+               "-q": "--qos", "-C": "--constraint", "-d": "--dependency", "-a": "--array", "-o": "--output",
+               "-e": "--error", "-S": "--core-spec", "-G": "--gpus", "-D": "--chdir", "-L": "--licenses"},
+    "flux": {"-N": "--nodes", "-n": "--nslots",
+             "-c": "--cores-per-slot", "-g": "--gpus-per-slot", "-x": "--exclusive", "-t": "--time-limit",
              "-q": "--queue", "-B": "--bank", "-S": "--setattr", "-o": "--setopt"},
 }
 SCHEDULERS = {  # sentinel -> (table, aliases, whether -N8 is -N 8, the flags that must be there)
-    "#BSUB": (BSUB, {}, False, {"-W", "-nnodes", "-J", "-o"}),
-    "#PBS": (QSUB, {}, False, {"-N", "-l"}),
-    "#SBATCH": (SBATCH, ALIASES["SBATCH"], True, {"--nodes", "--time", "--job-name", "--output"}),
-    "# flux:": (FLUX_BATCH, ALIASES["flux"], True, {"--nodes", "--nslots", "--time-limit", "--job-name", "--output"}),
-}
+              "#BSUB": (BSUB, {}, False, {"-W", "-nnodes", "-J", "-o"}),
+              "#PBS": (QSUB, {}, False, {"-N", "-l"}),
+              "#SBATCH": (SBATCH, ALIASES["SBATCH"], True, {"--nodes", "--time", "--job-name", "--output"}),
+              "# flux:": (FLUX_BATCH, ALIASES["flux"], True,
+                          {"--nodes", "--nslots", "--time-limit", "--job-name", "--output"}),}
 SEVERAL = {"--setattr", "--setopt", "--env"}  # flags that may come again, with other keys
 LOOKS_LIKE = re.compile(r"\s*#+\s*(BSUB|PBS|SBATCH|flux:)", re.I)
 
 
 def options(words, table, aliases=None, joined=True):
-    """Read options up to the first other word. words: list of str. table: flag -> pattern of the value, None, or a dict of them by key.
+    """Read options up to the first other word. words: list of str. table: flag -> pattern of the value, None,
+    or a dict of them by key.
 
-    joined: -n8 is understood as -n 8. Returns ({flag: value or True; a list or a dict where it may come again}, the rest of the words).
-    Raises AssertionError for an unknown flag, a value that does not fit, a flag that comes again.
+    joined: -n8 is understood as -n 8. Returns ({flag: value or True; a list or a dict where it may come
+    again}, the rest of the words). Raises AssertionError for an unknown flag, a value that does not fit,
+    a flag that comes again.
     """
     found, words, aliases = {}, list(words), aliases or {}
     while words and words[0].startswith("-") and words[0] != "-":
@@ -99,16 +115,19 @@ def options(words, table, aliases=None, joined=True):
 
 
 def read(text, complete=True):
-    """Read the directives of a job script. complete: what every job needs must be there. Returns (sentinel, dict as of `options`).
+    """Read the directives of a job script. complete: what every job needs must be there. Returns
+    (sentinel, dict as of `options`).
 
     Raises AssertionError with the line. A script without directives: ("", {}).
     """
     lines = text.splitlines()
-    assert lines and re.fullmatch(r"#!/bin/bash( -l)?", lines[0]), f"line 1: expected #!/bin/bash, got {lines[:1]}"
+    assert lines and re.fullmatch(r"#!/bin/bash( -l)?", lines[0]), (
+        f"line 1: expected #!/bin/bash, got {lines[:1]}")
     sentinel = next((known for known in SCHEDULERS for line in lines if line.startswith(f"{known} ")), "")
     numbers = [number for number, line in enumerate(lines) if sentinel and line.startswith(f"{sentinel} ")]
     for number, line in enumerate(lines):
-        assert number in numbers or not LOOKS_LIKE.match(line), f"line {number + 1}: nearly a directive: {line}"
+        assert (number in numbers
+                or not LOOKS_LIKE.match(line)), f"line {number + 1}: nearly a directive: {line}"
     if not sentinel:
         return "", {}
     table, aliases, joined, needed = SCHEDULERS[sentinel]
@@ -143,6 +162,8 @@ def _complete(sentinel, found, needed):
     if sentinel == "#PBS":
         assert {"select", "walltime"} <= set(found["-l"]), "#PBS: missing -l select or -l walltime"
     if "--requeue" in found:
-        assert found.get("--open-mode") == "append", "#SBATCH: a requeue truncates the log without --open-mode=append"
+        assert found.get("--open-mode") == "append", ("#SBATCH: a requeue truncates the log without "
+                                                      "--open-mode=append")
     if sentinel == "#SBATCH" and "--signal" in found:
-        assert found["--signal"].startswith("B:"), "#SBATCH: --signal without B: goes to every process of the ranks"
+        assert found["--signal"].startswith("B:"), ("#SBATCH: --signal without B: "
+                                                    "goes to every process of the ranks")

@@ -1,4 +1,5 @@
-"""Fake LSF, PBS and Flux for the tests: their executables (tests/jobs/fakebin) with a table of jobs of their own, and an end to what they started."""
+"""Fake LSF, PBS and Flux for the tests: their executables (tests/jobs/fakebin) with a table of jobs of their
+own, and an end to what they started."""
 
 import json
 import os
@@ -16,7 +17,8 @@ from hpcfilter.study.report import read_run
 FAKEBIN = Path(__file__).parent.parent / "jobs" / "fakebin"
 TIMEOUT = 90  # seconds for a job, and for a command
 WALLTIME = 60  # seconds of a job that `submit` submits
-OURS = ("HPCFILTER_", "FAKE_", "SLURM_", "LSB_", "PBS_", "FLUX_", "OMPI_", "PMI")  # of the surroundings of the tests, which a job should not see
+# of the surroundings of the tests, which a job should not see
+OURS = ("HPCFILTER_", "FAKE_", "SLURM_", "LSB_", "PBS_", "FLUX_", "OMPI_", "PMI")
 RUN = """seed = 3
 [data]
 path = "{}"
@@ -44,20 +46,24 @@ def weights(run_dir):
 
 
 def in_one_piece(packed, folder, *words):
-    """Train as RUN says on two ranks, without a scheduler. words: such as SHORT. Returns the digest of the final weights."""
+    """Train as RUN says on two ranks, without a scheduler. words: such as SHORT. Returns the digest
+    of the final weights."""
     (folder / "run.toml").write_text(RUN.format(packed))
-    done = run_local(2, ["-m", "hpcfilter", "train", folder / "run.toml", "--run-dir", folder / "run", *words], TIMEOUT, capture=True)
+    done = run_local(2, ["-m", "hpcfilter", "train", folder / "run.toml",
+                         "--run-dir", folder / "run", *words], TIMEOUT, capture=True)
     assert done.returncode == 0, done.stderr
     return weights(folder / "run")
 
 
 def toml(value):
     """A value as TOML."""
-    return "{" + ", ".join(f"{key} = {toml(item)}" for key, item in value.items()) + "}" if isinstance(value, dict) else json.dumps(value)
+    return ("{" + ", ".join(f"{key} = {toml(item)}" for key, item in value.items()) + "}"
+            if isinstance(value, dict) else json.dumps(value))
 
 
 class FakeScheduler:
-    """environment: what a command needs to meet the fakes, to be changed by a test. workdir: the folder that commands run in.
+    """environment: what a command needs to meet the fakes, to be changed by a test. workdir: the
+    folder that commands run in.
 
     python: the interpreter of the jobs.
     """
@@ -69,21 +75,23 @@ class FakeScheduler:
         program, _, _, *more = mpirun(2)
         path = os.pathsep.join([str(FAKEBIN), str(Path(sys.executable).parent), os.environ["PATH"]])
         inherited = {key: value for key, value in os.environ.items() if not key.startswith(OURS)}
-        self.environment = {**inherited, "PATH": path, "FAKE_SCHEDULER": str(self.table), "FAKE_MPIRUN": shlex.join([program, *more])}
+        self.environment = {**inherited, "PATH": path, "FAKE_SCHEDULER": str(self.table),
+                            "FAKE_MPIRUN": shlex.join([program, *more])}
 
     def run(self, *words, stdin=""):
         """Run a command beside the fakes. Returns CompletedProcess, with text."""
-        return subprocess.run([str(word) for word in words], input=stdin, capture_output=True, text=True, timeout=TIMEOUT, cwd=self.workdir,
-                              env=self.environment, check=False)
+        return subprocess.run([str(word) for word in words], input=stdin, capture_output=True, text=True,
+                              timeout=TIMEOUT, cwd=self.workdir, env=self.environment, check=False)
 
     def submit(self, packed, machine, *words, **keys):
-        """`hpcfilter jobs submit` of RUN, two ranks on one node, one thread each. keys: of [job]. Returns CompletedProcess."""
+        """`hpcfilter jobs submit` of RUN, two ranks on one node, one thread each. keys: of [job].
+        Returns CompletedProcess."""
         (self.workdir / "run.toml").write_text(RUN.format(packed))
-        basic = {"name": "try", "account": "abc123", "ranks_per_node": 2, "omp_num_threads": 1, "max_requeues": 50,
-                 "python": self._python, **keys}
+        basic = {"name": "try", "account": "abc123", "ranks_per_node": 2, "omp_num_threads": 1,
+                 "max_requeues": 50, "python": self._python, **keys}
         settings = [word for key, value in basic.items() for word in ("--set", f"job.{key}={toml(value)}")]
-        return self.run(sys.executable, "-m", "hpcfilter", "jobs", "submit", "run.toml", "--machine", machine, "--walltime", "00:01:00",
-                        "--run-dir", "run", *settings, *words)
+        return self.run(sys.executable, "-m", "hpcfilter", "jobs", "submit", "run.toml", "--machine", machine,
+                        "--walltime", "00:01:00", "--run-dir", "run", *settings, *words)
 
     def rows(self, kind):
         """The rows of that kind which the run has written so far."""
@@ -102,7 +110,8 @@ class FakeScheduler:
         while not (value := condition()):
             broken = [path.read_text() for path in self.table.glob("*.runner") if path.stat().st_size]
             assert not broken, f"a fake is at fault: {broken[0]}"
-            assert time.monotonic() < end, f"waited {TIMEOUT} s for {what}; jobs: {self.jobs()}; logs: {self.logs()}"
+            assert time.monotonic() < end, (f"waited {TIMEOUT} s for {what}; jobs: {self.jobs()}; logs: "
+                                            f"{self.logs()}")
             time.sleep(0.05)
         return value
 
@@ -110,7 +119,8 @@ class FakeScheduler:
         """Wait until there are `count` jobs, and all have ended. Returns their rows."""
         def ended():
             rows = list(self.jobs().values())
-            return rows if len(rows) >= count and all(row["state"] in ("DONE", "EXIT") for row in rows) else None
+            return (rows
+                    if len(rows) >= count and all(row["state"] in ("DONE", "EXIT") for row in rows) else None)
 
         return self.until(ended, f"the end of {count} jobs")
 
@@ -137,7 +147,8 @@ class FakeScheduler:
     def _running(self):
         for process in psutil.process_iter():
             try:
-                if process.status() != psutil.STATUS_ZOMBIE and process.environ().get("FAKE_SCHEDULER") == str(self.table):
+                if (process.status() != psutil.STATUS_ZOMBIE
+                        and process.environ().get("FAKE_SCHEDULER") == str(self.table)):
                     yield process
             except psutil.Error:
                 continue  # gone meanwhile, or somebody else's

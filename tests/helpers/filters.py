@@ -1,4 +1,5 @@
-"""A filter on one rank for the tests of the filter, and a step with it on the table of losses of `law_cases`."""
+"""A filter on one rank for the tests of the filter, and a step with it on the table of
+losses of `law_cases`."""
 
 from law_cases import EPOCHS, SEED, network
 from law_cases import N as SAMPLES

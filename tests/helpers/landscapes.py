@@ -1,4 +1,5 @@
-"""What the tests of a probe share: short runs to probe, models and a loss whose landscape is known, and how to compare what was found."""
+"""What the tests of a probe share: short runs to probe, models and a loss whose landscape is known, and how
+to compare what was found."""
 
 import numpy as np
 import torch
@@ -26,7 +27,8 @@ class Frozen(nn.Module):
 
     def __init__(self, inputs, outputs):
         super().__init__()
-        self.first, self.last, self.idle = nn.Linear(inputs[1] * inputs[2], 8), nn.Linear(8, outputs), nn.Parameter(torch.ones(2, 3))
+        self.first, self.last, self.idle = (nn.Linear(inputs[1] * inputs[2], 8), nn.Linear(8, outputs),
+                                            nn.Parameter(torch.ones(2, 3)))
         self.first.requires_grad_(False)
 
     def forward(self, x):
@@ -39,8 +41,9 @@ def absolute():
 
 
 def runs_in(folder, digits, regression):
-    """A function (name) -> the folder of a short run, which its first call trains in FOLDER and no test may change. a and b differ in their seed;
-    quadratic is of a linear model; everything, of the policy none; single has one number as target."""
+    """A function (name) -> the folder of a short run, which its first call trains in FOLDER and no test may
+    change. a and b differ in their seed; quadratic is of a linear model; everything, of the policy none;
+    single has one number as target."""
     one_number = folder / "single.h5"
     x = np.random.default_rng(1).normal(size=(100, 3)).astype(np.float32)
     np.savez(folder / "single.npz", x=x, y=x.sum(1))
@@ -51,13 +54,16 @@ def runs_in(folder, digits, regression):
              "single": (one_number, 3, 'factory = "landscapes:linear"', 'policy = "none"'),
              "everything": (digits, 3, 'name = "mlp"\nhidden = 8', 'policy = "none"'),
              "frozen": (digits, 3, 'factory = "landscapes:Frozen"', 'policy = "none"'),
-             "quadratic": (regression, 3, 'factory = "landscapes:linear"', 'policy = "random"\nfraction = 0.3')}
+             "quadratic": (regression, 3, 'factory = "landscapes:linear"',
+                           'policy = "random"\nfraction = 0.3')}
 
     def make(name):
         if not (folder / name).exists():
             packed, seed, model, policy = kinds[name]
-            (folder / f"{name}.toml").write_text(f'seed = {seed}\n[data]\npath = "{packed}"\n[model]\n{model}\n[filter]\n{policy}\n'
-                                                 "[train]\nepochs = 2\nglobal_batch = 60\n[optim]\nlr = 0.1\n[schedule]\nwarmup_epochs = 0\n")
+            (folder / f"{name}.toml").write_text(f'seed = {seed}\n[data]\npath = "{packed}"\n[model]\n'
+                                                 f'{model}\n[filter]\n{policy}\n'
+                                                 "[train]\nepochs = 2\nglobal_batch = 60\n[optim]\nlr = 0.1\n"
+                                                 "[schedule]\nwarmup_epochs = 0\n")
             train(folder / f"{name}.toml", folder / name, SerialComm())
         return folder / name
 
@@ -79,6 +85,7 @@ def same(one, other, rtol=0.0):
         elif isinstance(value, str | list):
             assert value == other[name], name
         elif name == "residuals" and rtol:  # are rounding
-            assert len(value) == len(other[name]) and max(*value, *other[name]) < TOLERANCE * max(one["eigenvalues"])
+            assert (len(value) == len(other[name])
+                    and max(*value, *other[name]) < TOLERANCE * max(one["eigenvalues"]))
         else:
             np.testing.assert_allclose(other[name], value, rtol, 1e-6 * (rtol > 0), err_msg=name)

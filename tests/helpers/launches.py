@@ -1,4 +1,5 @@
-"""Start ranks of this machine: warm ones, of servers that have imported torch, and cold ones, which start from nothing."""
+"""Start ranks of this machine: warm ones, of servers that have imported torch, and cold ones,
+which start from nothing."""
 
 import shlex
 import subprocess
@@ -11,14 +12,17 @@ from hpcfilter.jobs import local, run_local
 
 WARM = Path(__file__).parent / "warm.py"
 # Where seconds go before a rank has done anything.
-IMPORTED = ("numpy", "h5py", "scipy.stats", "pydantic", "torch", "torch._dynamo", "torch._inductor.config", "mpi4py", "horovod.torch",
-            "hpcfilter.cli", "hpcfilter.train.run", "hpcfilter.study.static.score")
-SERVERS = 2  # of which neighbours take different ones: each has other hashes of strings, so that an order by hash would show
+IMPORTED = ("numpy", "h5py", "scipy.stats", "pydantic", "torch", "torch._dynamo", "torch._inductor.config",
+            "mpi4py", "horovod.torch", "hpcfilter.cli", "hpcfilter.train.run", "hpcfilter.study.static.score")
+# of which neighbours take different ones: each has other hashes of strings, so that an order
+# by hash would show
+SERVERS = 2
 TIMEOUT = 90  # seconds for anything that starts ranks
 
 
 class Servers:
-    """The servers of warm.py, started at the first use and ended by `close`. cold: there are none, and all ranks start from nothing."""
+    """The servers of warm.py, started at the first use and ended by `close`. cold: there are none, and all
+    ranks start from nothing."""
 
     def __init__(self, cold=False):
         self._cold, self._folder, self._servers = cold, None, []
@@ -28,7 +32,8 @@ class Servers:
         if self._cold:
             return [sys.executable]
         if self._folder is None:
-            self._folder = tempfile.TemporaryDirectory(prefix="warm", dir="/tmp")  # the path of a socket is short
+            # the path of a socket is short
+            self._folder = tempfile.TemporaryDirectory(prefix="warm", dir="/tmp")
             self._servers = [self._started(path) for path in self._paths()]
             for server in self._servers:
                 if server.stdout.readline() != "ready\n":
@@ -52,7 +57,8 @@ class Servers:
     @staticmethod
     def _started(path):
         words = [sys.executable, "-u", WARM, "serve", path, *IMPORTED]
-        return subprocess.Popen(list(map(str, words)), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True)
+        return subprocess.Popen(list(map(str, words)), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                text=True, start_new_session=True)
 
     @contextmanager
     def instead(self):
@@ -64,7 +70,8 @@ class Servers:
             local.PYTHON = before
 
     def run(self, ranks, words, timeout=TIMEOUT, **more):
-        """`python WORDS` on warm ranks. more: extra environment variables. Returns CompletedProcess, with text."""
+        """`python WORDS` on warm ranks. more: extra environment variables. Returns
+        CompletedProcess, with text."""
         with self.instead():
             return run_local(ranks, words, timeout, capture=True, **more)
 
@@ -76,5 +83,6 @@ class Servers:
 
 
 def cold(ranks, words, timeout=TIMEOUT, **more):
-    """`python WORDS` on ranks that start from nothing. more: extra environment variables. Returns CompletedProcess, with text."""
+    """`python WORDS` on ranks that start from nothing. more: extra environment variables. Returns
+    CompletedProcess, with text."""
     return run_local(ranks, words, timeout, capture=True, **more)

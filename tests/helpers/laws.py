@@ -1,5 +1,6 @@
-"""What every policy must do, whatever it selects: the conformance suite, as functions of (case, order). pytest runs them one by one (test_laws),
-`python -m benchmarks conformance` prints them as a table. The cases, and the filter and network they are played with, are in `law_cases`.
+"""What every policy must do, whatever it selects: the conformance suite, as functions of (case, order).
+pytest runs them one by one (test_laws), `python -m benchmarks conformance` prints them as a table. The cases,
+and the filter and network they are played with, are in `law_cases`.
 """
 
 import copy
@@ -20,13 +21,15 @@ RANKS = (1, 2, 3, 4, 8)
 
 
 def epoch_ends(case, order):
-    """An epoch ends on every rank after as many samples; taken in pieces or in tuples, each index comes as often as in one piece."""
+    """An epoch ends on every rank after as many samples; taken in pieces or in tuples, each index comes as
+    often as in one piece."""
     def pieces(comm):
         sampler = make(comm, case, order)
         whole = list(sampler)
         assert len(whole) == len(sampler)
         iterator = iter(sampler)
-        assert list(itertools.islice(iterator, 7)) + list(itertools.islice(iterator, N)) == whole and next(iterator, None) is None
+        assert (list(itertools.islice(iterator, 7)) + list(itertools.islice(iterator, N)) == whole
+                and next(iterator, None) is None)
         iterator = iter(sampler)
         assert list(itertools.chain(*zip(*[iterator] * 4, strict=False))) == whole[: len(whole) // 4 * 4]
         return len(whole)
@@ -38,22 +41,26 @@ def epoch_ends(case, order):
 
 
 def one_owner(case, order):
-    """Each kept sample is trained by one rank: exactly once in `global` order, at least once in `shard`. Nothing else is, but for stand-ins."""
+    """Each kept sample is trained by one rank: exactly once in `global` order, at least once in `shard`.
+    Nothing else is, but for stand-ins."""
     for ranks in RANKS:
         results = play(case, order, ranks)
         for epoch in range(EPOCHS):
             keep, trained = np.flatnonzero(joined(results, epoch, "keep")), joined(results, epoch, "trained")
             count = np.bincount(trained, minlength=N)
             if order == "global":
-                assert len(trained) == -(-len(keep) // ranks) * ranks and (np.maximum(count, 1) - 1).sum() == len(trained) - len(keep)
+                assert (len(trained) == -(-len(keep) // ranks) * ranks
+                        and (np.maximum(count, 1) - 1).sum() == len(trained) - len(keep))
                 assert np.array_equal(np.flatnonzero(count), keep)
             else:
-                own = [set(history[epoch].trained) for history in results if history[epoch].keep.any()]  # a rank that keeps nothing has stand-ins
+                # a rank that keeps nothing has stand-ins
+                own = [set(history[epoch].trained) for history in results if history[epoch].keep.any()]
                 assert sum(map(len, own)) == len(keep) and set(keep) == set().union(*own)
 
 
 def weights_add_up(case, order):
-    """The losses that go backward are the weighted means they claim to be; weights sum to N where a policy claims it."""
+    """The losses that go backward are the weighted means they claim to be; weights sum to N
+    where a policy claims it."""
     row = CASES[case]
     claims = POLICIES[row.policy].facts.sums_to_n(row.hides) and "class_floor" not in row.hides
     for ranks in RANKS:
@@ -64,38 +71,47 @@ def weights_add_up(case, order):
                 assert abs(weight[keep].astype(np.float64).sum() - N) < 1e-3
             weighted = np.where(keep, weight * network(epoch)[0].numpy(), 0).astype(np.float64)
             if order == "global":
-                assert abs(backward([history[epoch] for history in results], keep.sum()) - weighted.sum()) < 1e-3 * max(1, weighted.sum())
+                assert (abs(backward([history[epoch] for history in results], keep.sum()) - weighted.sum())
+                        < 1e-3 * max(1, weighted.sum()))
             else:  # every rank's mean, at the rank's share of the kept samples
                 for history in results:
                     row, share = history[epoch], history[epoch].keep.sum() * ranks / keep.sum()
                     cuts = np.cumsum([0, *(size for _, size in row.losses)])
                     for (loss, _), first, last in zip(row.losses, cuts, cuts[1:], strict=False):
-                        assert abs(loss - weighted[row.trained[first:last]].mean() * share) < 1e-4 * max(1, loss)
+                        assert (abs(loss - weighted[row.trained[first:last]].mean() * share)
+                                < 1e-4 * max(1, loss))
 
 
 def backward(rows, samples):
-    """Sum of weight * loss over the samples of an epoch, from the losses that went backward. rows: Epoch of each rank. samples: how many are real."""
+    """Sum of weight * loss over the samples of an epoch, from the losses that went backward. rows: Epoch of
+    each rank. samples: how many are real."""
     batches = list(zip(*(row.losses for row in rows), strict=True))
     real = [sum(size for _, size in batch) for batch in batches]
     if real:
         real[-1] -= sum(real) - samples
-    return sum(np.mean([loss for loss, _ in batch]) * count for batch, count in zip(batches, real, strict=True))
+    return sum(np.mean([loss for loss, _ in batch]) * count
+               for batch, count in zip(batches, real, strict=True))
 
 
 def seed_decides(case, order):
-    """The same seed gives the same run, another one another order, and another selection where the policy draws."""
-    first, again, other = (run(2, lambda comm, seed=seed: train(make(comm, case, order, seed=seed))) for seed in (SEED, SEED, SEED + 1))
+    """The same seed gives the same run, another one another order, and another selection
+    where the policy draws."""
+    first, again, other = (run(2, lambda comm, seed=seed: train(make(comm, case, order, seed=seed)))
+                           for seed in (SEED, SEED, SEED + 1))
     for epoch in range(EPOCHS):
         for one, two in zip(first, again, strict=True):
-            assert np.array_equal(one[epoch].trained, two[epoch].trained) and np.array_equal(one[epoch].keep, two[epoch].keep)
-    assert any(not np.array_equal(one[epoch].trained, two[epoch].trained) for one, two in zip(first, other, strict=True) for epoch in range(EPOCHS))
+            assert (np.array_equal(one[epoch].trained, two[epoch].trained)
+                    and np.array_equal(one[epoch].keep, two[epoch].keep))
+    assert any(not np.array_equal(one[epoch].trained, two[epoch].trained)
+               for one, two in zip(first, other, strict=True) for epoch in range(EPOCHS))
     if CASES[case].draws:
-        assert any(not np.array_equal(joined(first, epoch, "keep"), joined(other, epoch, "keep")) for epoch in range(EPOCHS))
+        assert any(not np.array_equal(joined(first, epoch, "keep"), joined(other, epoch, "keep"))
+                   for epoch in range(EPOCHS))
 
 
 def any_ranks(case, order):
-    """The same selection, weights and learning rate on any number of ranks, through epochs that depend on the ones before; in `global` order the
-    same batches.
+    """The same selection, weights and learning rate on any number of ranks, through epochs that depend on the
+    ones before; in `global` order the same batches.
     """
     reference = play(case, order, 1)
     if order == "shard" and CASES[case].policy == "bls":
@@ -104,24 +120,29 @@ def any_ranks(case, order):
         results = play(case, order, ranks)
         for epoch in range(EPOCHS):
             for field in ("keep", "weight", "refresh"):
-                assert np.array_equal(joined(results, epoch, field), joined(reference, epoch, field)), (ranks, epoch, field)
-            assert len({(history[epoch].lr_scale, history[epoch].anew) for history in (*results, *reference)}) == 1
+                assert np.array_equal(joined(results, epoch, field),
+                                      joined(reference, epoch, field)), (ranks, epoch, field)
+            assert len({(history[epoch].lr_scale, history[epoch].anew)
+                        for history in (*results, *reference)}) == 1
             if order == "global":
                 batch, rows = GLOBAL_BATCH // ranks, [history[epoch].trained for history in results]
                 for step in range(len(reference[0][epoch].losses) - 1):
                     got = set(np.concatenate([row[step * batch : (step + 1) * batch] for row in rows]))
-                    assert got == set(reference[0][epoch].trained[step * GLOBAL_BATCH : (step + 1) * GLOBAL_BATCH])
+                    assert got == set(reference[0][epoch]
+                                      .trained[step * GLOBAL_BATCH : (step + 1) * GLOBAL_BATCH])
 
 
 def resumes(case, order):
-    """Stopped after a batch of the third epoch, or when that epoch and its looks are over; saved, and restored on as many ranks or on others: the
-    same future, to the last bit of what goes backward and of what is known."""
+    """Stopped after a batch of the third epoch, or when that epoch and its looks are over; saved,
+    and restored on as many ranks or on others: the same future, to the last bit of what goes
+    backward and of what is known."""
     for batch, ranks in itertools.product((1, None), (2, 4)):
         def first(comm, batch=batch):
             return train(make(comm, case, order), stop=(2, batch)).state
 
         state = copy.deepcopy(run(ranks, first)[0])
-        for later in (1, 2) if order == "global" or (batch is None and CASES[case].policy != "bls") else (ranks,):
+        for later in ((1, 2) if order == "global" or (batch is None and CASES[case].policy != "bls")
+                      else (ranks,)):
             def second(comm, state=state):
                 sampler = make(comm, case, order)
                 sampler.load_state_dict(state if comm.rank == 0 else None)
@@ -131,12 +152,16 @@ def resumes(case, order):
             assert {begin for begin, _ in results} == {2 if batch else 3}
             results = [history for _, history in results]
             if batch:
-                rest_of_an_epoch([history.pop(0) for history in results], [history[2] for history in reference],
-                                 set(joined(play(case, order, ranks), 2, "keep").nonzero()[0]), state["consumed"], ranks == later)
+                rest_of_an_epoch([history.pop(0) for history in results],
+                                 [history[2] for history in reference],
+                                 set(joined(play(case, order, ranks), 2, "keep").nonzero()[0]),
+                                 state["consumed"], ranks == later)
             for epoch in range(3, EPOCHS):
                 for field in ("keep", "weight", "refresh", "trained"):
-                    assert np.array_equal(joined(results, epoch - 3, field), joined(reference, epoch, field)), (ranks, later, epoch, field)
-                assert [history[epoch - 3].losses for history in results] == [history[epoch].losses for history in reference]
+                    assert np.array_equal(joined(results, epoch - 3, field),
+                                          joined(reference, epoch, field)), (ranks, later, epoch, field)
+                assert [history[epoch - 3].losses for history in results] == [history[epoch].losses
+                                                                              for history in reference]
             for name, column in reference[0].state.items():
                 if order == "shard" and later != ranks and name in ("scores.seen", "trained.index"):
                     continue  # how often a short rank goes round its samples depends on the ranks
@@ -151,9 +176,11 @@ def rest_of_an_epoch(rows, reference, keep, consumed, same_ranks):
     """What is trained after a stop is what was left: row by row on as many ranks, as a whole on others."""
     if same_ranks:
         for row, whole in zip(rows, reference, strict=True):
-            assert np.array_equal(row.trained, whole.trained[len(whole.trained) - len(row.trained) :]) and row.losses == whole.losses[1:]
+            assert (np.array_equal(row.trained, whole.trained[len(whole.trained) - len(row.trained) :])
+                    and row.losses == whole.losses[1:])
         return
-    order = np.stack([whole.trained for whole in reference], axis=1).reshape(-1)[: len(keep)]  # as dealt: card by card
+    # as dealt: card by card
+    order = np.stack([whole.trained for whole in reference], axis=1).reshape(-1)[: len(keep)]
     rest = set(order[consumed:])
     trained = np.concatenate([row.trained for row in rows])
     assert rest <= set(trained) and len(trained) == -(-len(rest) // len(rows)) * len(rows)
@@ -166,15 +193,18 @@ def monotone(case, order):
     """From equal scores, more of the policy only adds hidden samples."""
     if not CASES[case].rising:
         return "nothing to say"
-    (name, values), epoch = CASES[case].rising, max(1, CASES[case].looks)  # the first epoch that anything is known in
-    hidden = [~np.concatenate([history[epoch].keep for history in run(2, lambda comm, value=value: train(make(comm, case, order, **{name: value})))])
-              for value in values]
-    assert all((less <= more).all() for less, more in itertools.pairwise(hidden)) and hidden[0].sum() < hidden[-1].sum()
+    # the first epoch that anything is known in
+    (name, values), epoch = CASES[case].rising, max(1, CASES[case].looks)
+    hidden = [~np.concatenate([history[epoch].keep for history in run(
+        2, lambda comm, value=value: train(make(comm, case, order, **{name: value})))]) for value in values]
+    assert (all((less <= more).all() for less, more in itertools.pairwise(hidden))
+            and hidden[0].sum() < hidden[-1].sum())
     return None
 
 
 def nothing_is_baseline(case, order):
-    """With its fraction at zero the policy is no filter: the same samples, order, weights and learning rate as `none`, and no second looks."""
+    """With its fraction at zero the policy is no filter: the same samples, order, weights and learning rate
+    as `none`, and no second looks."""
     if CASES[case].nothing is None:
         return "nothing to say"  # a variant of a policy that has a row of its own
     for ranks in RANKS:
@@ -183,13 +213,15 @@ def nothing_is_baseline(case, order):
         for history, expected in zip(results, baseline, strict=True):
             for got, want in zip(history, expected, strict=True):
                 assert np.array_equal(got.trained, want.trained) and got.losses == want.losses
-                assert (got.weight == 1).all() and got.lr_scale == 1 and not got.anew and not got.refresh.any()
+                assert ((got.weight == 1).all() and got.lr_scale == 1 and not got.anew
+                        and not got.refresh.any())
 
 
 def leaves_no_trace(case, order):
     """No global random state is touched, no DataLoader patched."""
     def fingerprint():
-        return random.getstate(), np.random.get_state()[1].tobytes(), torch.get_rng_state().numpy().tobytes(), dict(vars(DataLoader))
+        return (random.getstate(), np.random.get_state()[1].tobytes(),
+                torch.get_rng_state().numpy().tobytes(), dict(vars(DataLoader)))
 
     def work(comm):
         sampler = make(comm, case, order)
@@ -225,7 +257,8 @@ def bad_losses(case, order):
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         results = run(2, work)
-    assert sum("losses are not finite; their samples are kept" in str(warning.message) for warning in caught) == 1
+    assert sum("losses are not finite; their samples are kept" in str(warning.message)
+               for warning in caught) == 1
     unknown, keep = (np.concatenate([result[part] for result in results]) for part in (0, 1))
     if case in ("random", "random walk", "static"):
         return "nothing to say"  # they hide whatever the losses are
@@ -235,8 +268,8 @@ def bad_losses(case, order):
 
 
 def extremes(case, order):
-    """With everything hidden that can be hidden the epochs end alike on all ranks, or all ranks stop and say that nothing is kept; a network that has
-    diverged stops all ranks."""
+    """With everything hidden that can be hidden the epochs end alike on all ranks, or all ranks stop and say
+    that nothing is kept; a network that has diverged stops all ranks."""
     def strongest(comm):
         sampler = make(comm, case, order, **CASES[case].most)
         try:
@@ -257,9 +290,11 @@ def extremes(case, order):
     for ranks in (1, 3, 8):
         ends = run(ranks, strongest)
         assert all(end == ends[0] for end in ends)
-        assert min(ends[0]) >= 1 if isinstance(ends[0], list) else ends[0] == "filter: the policy keeps no sample in this epoch"
+        assert (min(ends[0]) >= 1 if isinstance(ends[0], list)
+                else ends[0] == "filter: the policy keeps no sample in this epoch")
     assert all("the network has diverged" in (message or "") for message in run(3, diverged))
 
 
 LAWS = {law.__name__.replace("_", " "): law for law in (
-    epoch_ends, one_owner, weights_add_up, seed_decides, any_ranks, resumes, monotone, nothing_is_baseline, leaves_no_trace, bad_losses, extremes)}
+    epoch_ends, one_owner, weights_add_up, seed_decides, any_ranks, resumes, monotone, nothing_is_baseline,
+    leaves_no_trace, bad_losses, extremes)}

@@ -1,4 +1,5 @@
-"""What users get wrong in code of their own. Each name is a mistake, but for those that test_own_code.py calls right."""
+"""What users get wrong in code of their own. Each name is a mistake, but for those that
+test_own_code.py calls right."""
 
 from math import prod
 
@@ -107,11 +108,13 @@ class LazyAndUnused(Net):
 
 def lazy(inputs, outputs):
     """Right: lazy layers take their shape before anybody counts the parameters."""
-    return nn.Sequential(nn.LazyConv2d(4, 3), nn.LazyBatchNorm2d(), nn.ReLU(), nn.Flatten(), nn.LazyLinear(outputs))
+    return nn.Sequential(nn.LazyConv2d(4, 3), nn.LazyBatchNorm2d(), nn.ReLU(), nn.Flatten(),
+                         nn.LazyLinear(outputs))
 
 
 class Remembers(Net):
-    """Right: draws numbers, counts its passes and keeps a running mean, all of which tell a training pass that nobody asked for."""
+    """Right: draws numbers, counts its passes and keeps a running mean, all of which tell a training pass
+    that nobody asked for."""
 
     def __init__(self, inputs, outputs):
         super().__init__(inputs, outputs)
@@ -120,7 +123,8 @@ class Remembers(Net):
 
     def forward(self, x):
         self.passes += self.training
-        y = nn.functional.dropout(self.norm(super().forward(x)), 0.3, self.training) * (1 + 0.01 * self.passes)
+        y = nn.functional.dropout(self.norm(super().forward(x)), 0.3,
+                                  self.training) * (1 + 0.01 * self.passes)
         if self.training:
             self.mean = 0.9 * self.mean + 0.1 * y.detach().mean(0)
         return y + 0.1 * self.mean

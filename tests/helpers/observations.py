@@ -1,4 +1,5 @@
-"""Invented observations of samples for the tests of policies, and what a policy, with guards or without, selects from them."""
+"""Invented observations of samples for the tests of policies, and what a policy, with guards or
+without, selects from them."""
 
 import numpy as np
 
@@ -17,8 +18,8 @@ def observed(n=N, seed=0):
     rng = np.random.default_rng(seed)
     importance = np.round(rng.exponential(size=n), 2).astype(np.float32)
     importance[rng.random(n) < 0.05] = np.nan
-    return {"importance": importance, "confidence": rng.random(n).astype(np.float32), "correct": rng.random(n) < 0.8,
-            "labels": rng.integers(0, 5, n)}
+    return {"importance": importance, "confidence": rng.random(n).astype(np.float32),
+            "correct": rng.random(n) < 0.8, "labels": rng.integers(0, 5, n)}
 
 
 def scores_of(columns, owned=None, total=None, given=None):
@@ -27,7 +28,8 @@ def scores_of(columns, owned=None, total=None, given=None):
     owned = owned or range(total)
     own = slice(owned.start, owned.stop)
     labels = columns.get("labels")
-    scores = Scores(owned, total, labels=None if labels is None else labels[own], classes=0 if labels is None else int(labels.max()) + 1,
+    scores = Scores(owned, total, labels=None if labels is None else labels[own],
+                    classes=0 if labels is None else int(labels.max()) + 1,
                     given={name: np.asarray(values)[own] for name, values in (given or {}).items()})
     for name, values in columns.items():
         if name != "labels":
@@ -42,7 +44,8 @@ def select(policy, columns=None, epoch=1, seed=3, given=None, **parameters):
 
 def guard(policy=none, columns=None, epoch=5, given=None, parameters=None, **guards):
     """The selection of one rank that owns all, with guards around the policy."""
-    return select(lambda *arguments: guarded(lambda *a: policy(*a, **(parameters or {})), *arguments, **guards), columns, epoch, given=given)
+    return select(lambda *arguments: guarded(lambda *a: policy(*a, **(parameters or {})), *arguments,
+                                             **guards), columns, epoch, given=given)
 
 
 def selections(policy, columns, ranks, epoch=1, seed=3, given=None, **parameters):

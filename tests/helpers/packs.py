@@ -11,5 +11,6 @@ def packed(source, tmp_path, **options):
     about = pack(source, tmp_path / "p.h5", replace=True, **options)
     data = open_packed(tmp_path / "p.h5")
     order = np.argsort(np.concatenate([data.train.origin, data.test.origin]))
-    rows, labels = (np.concatenate([getattr(split, name) for split in (data.train, data.test)])[order] for name in ("images", "labels"))
+    rows, labels = (np.concatenate([getattr(split, name) for split in (data.train, data.test)])[order]
+                    for name in ("images", "labels"))
     return rows, labels, data, " | ".join([*about["found"]["left_out"], *about["found"]["said"]])

@@ -5,17 +5,22 @@ import re
 from conftest import CHECKOUT
 
 DOCS = CHECKOUT / "docs"
-GENERATED = [DOCS / "reference", DOCS / "policies", DOCS / "scores.md"]  # of docs/generate.py, in the words of the docstrings
-PAGES = [path for path in (*sorted(CHECKOUT.glob("*.md")), CHECKOUT / "jobs" / "README.md", *sorted(DOCS.rglob("*.md")))
-         if path.name != "CHANGELOG.md" and "_build" not in path.parts and not any(path.is_relative_to(made) for made in GENERATED)]
+# of docs/generate.py, in the words of the docstrings
+GENERATED = [DOCS / "reference", DOCS / "policies", DOCS / "scores.md"]
+PAGES = [path for path in (*sorted(CHECKOUT.glob("*.md")), CHECKOUT / "jobs" / "README.md",
+                           *sorted(DOCS.rglob("*.md"))) if path.name != "CHANGELOG.md"
+         and "_build" not in path.parts and not any(path.is_relative_to(made) for made in GENERATED)]
 FENCE = re.compile(r"^```(.*?)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-TABLES = re.compile(r"<!-- ([\w, ]+): python.*?<!-- end of \1 -->", re.DOTALL)  # made from results, between two comments
+# made from results, between two comments
+TABLES = re.compile(r"<!-- ([\w, ]+): python.*?<!-- end of \1 -->", re.DOTALL)
 LINK = re.compile(r"!?\[([^\]]*)\]\(([^)\s]+)\)")
 
 
 def code_blocks(page):
-    """(language, text) of each fenced block, in order. Directives of the site, such as {toctree}, are none."""
-    return [(language.strip(), text) for language, text in FENCE.findall(page.read_text()) if not language.startswith("{")]
+    """(language, text) of each fenced block, in order. Directives of the site, such as
+    {toctree}, are none."""
+    return [(language.strip(), text) for language, text in FENCE.findall(page.read_text())
+            if not language.startswith("{")]
 
 
 def prose(page):
@@ -31,13 +36,15 @@ def sentences(page):
         lines = []
         for line in block.splitlines():
             if line.lstrip().startswith("|"):
-                lines += [f"\n{cell}\n" for cell in line.strip().strip("|").split("|") if not re.fullmatch(r"[\s:-]*", cell)]
+                lines += [f"\n{cell}\n" for cell in line.strip().strip("|").split("|")
+                          if not re.fullmatch(r"[\s:-]*", cell)]
             else:
                 lines.append(re.sub(r"^\s*([-*>]|\d+\.|#+)\s+", "\n", line))
                 lines += ["\n"] * line.startswith("#")
         paragraphs += " ".join(lines).split("\n")
     spans = [re.sub(r"`[^`]*`", "code", LINK.sub(r"\1", paragraph)) for paragraph in paragraphs]
-    return [text.strip() for span in spans for text in re.split(r"(?<=[.!?])[*_)\"]*\s+", span) if words_in(text)]
+    return [text.strip() for span in spans for text in re.split(r"(?<=[.!?])[*_)\"]*\s+", span)
+            if words_in(text)]
 
 
 def words_in(text):
@@ -55,4 +62,5 @@ def links(page):
 def anchors(page):
     """What a link to a heading of a page may say behind its #, as the sites that show Markdown name it."""
     headings = re.findall(r"^#+ (.+)$", FENCE.sub("\n", page.read_text()), re.MULTILINE)
-    return {re.sub(r"[^\w\- ]", "", re.sub(r"[`*]", "", LINK.sub(r"\1", heading)).lower()).strip().replace(" ", "-") for heading in headings}
+    return {re.sub(r"[^\w\- ]", "", re.sub(r"[`*]", "", LINK.sub(r"\1", heading)).lower()).strip()
+            .replace(" ", "-") for heading in headings}

@@ -1,4 +1,5 @@
-"""What the tests of staging share: the nodes and ranks of a job, what becomes of a file and its folder, and a part of a file for each node."""
+"""What the tests of staging share: the nodes and ranks of a job, what becomes of a file and its folder, and a
+part of a file for each node."""
 
 import os
 
@@ -28,7 +29,8 @@ def staged_part(vectors, folder):
     for number in range(NODES):
         path = folder / f"node{number}" / "packed.h5"
         stage(vectors, path, "copy", number, (NODES, PER_NODE))
-        seal, held = read_seal(path), set(open_packed(vectors).blocks(number * PER_NODE, (number + 1) * PER_NODE, RANKS))
+        seal, held = (read_seal(path),
+                      set(open_packed(vectors).blocks(number * PER_NODE, (number + 1) * PER_NODE, RANKS)))
         with open(path, "r+b") as file:
             for block in set(range(len(seal.sums))) - held:
                 start, stop = seal.span(block)

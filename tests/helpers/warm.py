@@ -1,15 +1,16 @@
 """Ranks that start at once: a server has imported what takes seconds, and forks itself for whoever asks.
 
-A rank of the tests has work for some tenths of a second, and imports torch for seconds before. Here a server imports it once. What mpirun starts is
-only a client: it hands its words, environment, folder and output to the server, which forks. The child is a process like any other: it starts
-MPI itself, and ends, fails or kills itself as a rank does. The client passes signals on and ends as the child has ended. If the client is killed,
-so is the child.
+A rank of the tests has work for some tenths of a second, and imports torch for seconds before. Here a server
+imports it once. What mpirun starts is only a client: it hands its words, environment, folder and output to
+the server, which forks. The child is a process like any other: it starts MPI itself, and ends, fails or
+kills itself as a rank does. The client passes signals on and ends as the child has ended. If the client is
+killed, so is the child.
 
-This cannot show what happens while torch is being imported, in which order libraries are loaded, or what a stopped process does to its launcher.
-Tests of these take ranks that start from nothing.
+This cannot show what happens while torch is being imported, in which order libraries are loaded, or what a
+stopped process does to its launcher. Tests of these take ranks that start from nothing.
 
     python warm.py serve SOCKET MODULE...        the server; it ends with its standard input
-    python -I -S warm.py SOCKET:SOCKET WORDS...  in place of `python WORDS...`; the ranks take the servers in turns
+    python -I -S warm.py SOCKET:SOCKET WORDS...  in place of `python WORDS...`; the ranks take turns
 """
 
 import json
@@ -82,7 +83,8 @@ class Server:
         self._events.register(file, 1, (do, arguments))  # 1: readable
 
     def serve(self):
-        """Until standard input ends. Returns in the children only: the job of this one, dict, and its standard files, descriptors."""
+        """Until standard input ends. Returns in the children only: the job of this one, dict, and its
+        standard files, descriptors."""
         while True:
             for key, _ in self._events.select():
                 do, arguments = key.data
@@ -156,7 +158,8 @@ class Server:
 
 
 def become(job, files):
-    """Do in this process what `python WORDS` does. job: "words", "environment", "folder". files: descriptors of its standard files."""
+    """Do in this process what `python WORDS` does. job: "words", "environment", "folder". files: descriptors
+    of its standard files."""
     import runpy
 
     for number, file in enumerate(files):

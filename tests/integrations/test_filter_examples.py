@@ -1,4 +1,5 @@
-"""The filter's examples: how little they change, and on real ranks under Horovod and torch.distributed, whose communicator keeps the laws of all."""
+"""The filter's examples: how little they change, and on real ranks under Horovod and torch.distributed, whose
+communicator keeps the laws of all."""
 
 import difflib
 import re
@@ -16,7 +17,8 @@ def test_without_a_launcher_there_is_one_rank():
 
 @pytest.mark.parametrize("name", ["horovod", "ddp"])
 def test_an_example_changes_five_lines(name):
-    plain, filtered = ((CHECKOUT / "examples" / f"{name}_{kind}.py").read_text().splitlines()[1:] for kind in ("plain", "filtered"))
+    plain, filtered = ((CHECKOUT / "examples" / f"{name}_{kind}.py").read_text().splitlines()[1:]
+                       for kind in ("plain", "filtered"))
     new = [line for line in difflib.ndiff(plain, filtered) if line.startswith("+ ") and line[2:].strip()]
     assert len(new) <= 5
 

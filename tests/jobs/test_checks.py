@@ -1,4 +1,5 @@
-"""What `train` refuses `jobs check` refuses too, in the same words and before the wait in the queue; what cannot be known there it says."""
+"""What `train` refuses `jobs check` refuses too, in the same words and before the wait in the queue; what
+cannot be known there it says."""
 
 import sys
 from pathlib import Path
@@ -10,7 +11,8 @@ from hpcfilter.cli import main
 from hpcfilter.data import write_table
 from hpcfilter.pack.pack import pack
 
-CHECK = ["--machine", "slurm-cpu", "--run-dir", "run", "--set", "job.ranks_per_node=1", "--set", "job.cpus_per_rank=1"]
+CHECK = ["--machine", "slurm-cpu", "--run-dir", "run", "--set", "job.ranks_per_node=1",
+         "--set", "job.cpus_per_rank=1"]
 
 
 @pytest.fixture
@@ -43,47 +45,76 @@ def both(check, capsys):
 
 MLP = {"name": "mlp", "width": None}
 REFUSED = [  # data set, tables of the run config -> what both say, behind the place
-    ("digits", {"model": {"name": "vgg"}}, ", line 5: model.name: unknown 'vgg'; known: autoencoder, cnn, mlp, resnet18"),
-    ("digits", {"model": {"depth": 3}}, "model.depth: unknown key; known: width (of cnn)"),
-    ("digits", {"model": {"width": 0}}, "model.width: "),
-    ("digits", {"model": {"factory": "cnn"}}, "model.factory: got 'cnn', expected package.module:name"),
-    ("digits", {"model": {"factory": "nowhere_at_all:net"}}, "model.factory: cannot import 'nowhere_at_all:net': ModuleNotFoundError"),
-    ("digits", {"model": {"factory": "custom:nothing"}}, "model.factory: cannot import 'custom:nothing': AttributeError"),
-    ("digits", {"model": {"factory": "custom:perceptron", "name": None, "width": None, "hiden": 3}}, "model.hiden: unknown key; known: hidden"),
-    ("regression", {"model": {"name": "cnn"}}, "model: cnn cannot be made for inputs (6,) and 2 outputs: expected images (channels, height, width)"),
-    ("regression", {"model": {"name": "resnet18"}}, "model: resnet18 cannot be made for inputs (6,) and 2 outputs: expected images"),
-    ("digits", {"model": {"name": "autoencoder"}}, "loss.name: cross_entropy takes 10 values per sample, and the model autoencoder gives 64"),
-    ("digits", {"loss": {"name": "reconstruction"}}, "loss.name: reconstruction takes 64 values per sample, and the model cnn gives 1"),
-    ("digits", {"filter": {"policy": "kakurembo"}}, "filter.policy: unknown 'kakurembo'; known: bls, ccs,"),
-    ("digits", {"filter": {"policy": "random", "fraction": 1.5}}, ", line 9: filter.fraction: "),
-    ("digits", {"filter": {"policy": "random", "tau": 0.5}}, "filter.tau: unknown key; known: fraction"),
-    ("digits", {"filter": {"policy": "custom:nothing"}}, "filter.policy: cannot import 'custom:nothing'"),
-    ("digits", {"filter": {"policy": "custom:named_like_a_guard"}}, "filter.policy: custom:named_like_a_guard has the parameters noise"),
-    ("digits", {"filter": {"policy": "forget", "after": 5}}, "filter.after: has become phases, at the beginning of which forget cuts: [[phase]]"),
-    ("digits", {"filter": {"policy": "forget"}}, "filter.policy: forget cuts once, by what earlier epochs have shown; expected"),
-    ("digits", {"filter": {"policy": "rho"}}, "filter.irreducible: missing; expected a table made by hpcfilter, with the column loss"),
-    ("digits", {"filter": {"policy": "static", "selection": "gone.h5"}}, "gone.h5: cannot read"),
-    ("digits", {"filter": {"policy": "kakurenbo", "noise": 0.1}, "score": {"name": "batch_loss"}}, "score.name: batch_loss is taken while a network"),
-    ("regression", {"model": MLP, "filter": {"policy": "kakurenbo"}}, "filter.policy: kakurenbo needs class labels, got"),
-    ("regression", {"model": MLP, "filter": {"policy": "random", "class_floor": 0.1}}, "filter.class_floor: needs class labels, got"),
-    ("digits", {"score": {"name": "grant"}}, "score.name: unknown 'grant'; known: aum, batch_loss, centroid"),
-    ("digits", {"score": {"name": "ema", "alpha": 2}}, "score.alpha: "),
-    ("digits", {"score": {"name": "centroid"}}, "score.name: centroid is taken of a finished network, by `hpcfilter score`"),
-    ("regression", {"model": MLP, "score": {"name": "el2n"}}, "score.name: el2n needs class labels, got"),
-    ("digits", {"data": {"augment": "blur"}}, "data.augment: unknown 'blur'; known: none, shift, shift_flip"),
-    ("regression", {"model": MLP, "data": {"augment": "shift"}}, "data.augment: 'shift' is for images with class labels"),
-    ("digits", {"loss": {"name": "hinge"}}, "loss.name: unknown 'hinge'; known: cross_entropy, mse, reconstruction"),
-    ("digits", {"loss": {"name": "custom:nothing"}}, "loss.name: cannot import 'custom:nothing'"),
-    ("regression", {"model": MLP, "loss": {"name": "cross_entropy"}}, "loss.name: cross_entropy needs class labels; give mse or"),
-    ("regression", {"model": MLP, "loss": {"label_smoothing": 0.1}}, "loss.label_smoothing: is of the loss cross_entropy; this run"),
-    ("digits", {"optim": {"name": "custom:nothing"}}, "optim.name: cannot import 'custom:nothing'"),
-    ("digits", {"optim": {"name": "sdg"}}, "optim.name: "),
-    ("digits", {"train": {"ramp_batch": 500, "ramp_epochs": 2}}, "train.ramp_batch: got 500, more than the global batch of 120"),
-    ("digits", {"record": {"noise_scale": True}}, "record.noise_scale: is measured between ranks, and needs two or more"),
-]
+           ("digits", {"model": {"name": "vgg"}},
+            ", line 5: model.name: unknown 'vgg'; known: autoencoder, cnn, mlp, resnet18"),
+           ("digits", {"model": {"depth": 3}}, "model.depth: unknown key; known: width (of cnn)"),
+           ("digits", {"model": {"width": 0}}, "model.width: "),
+           ("digits", {"model": {"factory": "cnn"}},
+            "model.factory: got 'cnn', expected package.module:name"),
+           ("digits", {"model": {"factory": "nowhere_at_all:net"}},
+            "model.factory: cannot import 'nowhere_at_all:net': ModuleNotFoundError"),
+           ("digits", {"model": {"factory": "custom:nothing"}},
+            "model.factory: cannot import 'custom:nothing': AttributeError"),
+           ("digits", {"model": {"factory": "custom:perceptron", "name": None, "width": None, "hiden": 3}},
+            "model.hiden: unknown key; known: hidden"),
+           ("regression", {"model": {"name": "cnn"}}, "model: cnn cannot be made for inputs (6,) and 2 "
+            "outputs: expected images (channels, height, width)"),
+           ("regression", {"model": {"name": "resnet18"}},
+            "model: resnet18 cannot be made for inputs (6,) and 2 outputs: expected images"),
+           ("digits", {"model": {"name": "autoencoder"}},
+            "loss.name: cross_entropy takes 10 values per sample, and the model autoencoder gives 64"),
+           ("digits", {"loss": {"name": "reconstruction"}},
+            "loss.name: reconstruction takes 64 values per sample, and the model cnn gives 1"),
+           ("digits", {"filter": {"policy": "kakurembo"}},
+            "filter.policy: unknown 'kakurembo'; known: bls, ccs,"),
+           ("digits", {"filter": {"policy": "random", "fraction": 1.5}}, ", line 9: filter.fraction: "),
+           ("digits",
+            {"filter": {"policy": "random", "tau": 0.5}}, "filter.tau: unknown key; known: fraction"),
+           ("digits",
+            {"filter": {"policy": "custom:nothing"}}, "filter.policy: cannot import 'custom:nothing'"),
+           ("digits", {"filter": {"policy": "custom:named_like_a_guard"}},
+            "filter.policy: custom:named_like_a_guard has the parameters noise"),
+           ("digits", {"filter": {"policy": "forget", "after": 5}},
+            "filter.after: has become phases, at the beginning of which forget cuts: [[phase]]"),
+           ("digits", {"filter": {"policy": "forget"}},
+            "filter.policy: forget cuts once, by what earlier epochs have shown; expected"),
+           ("digits", {"filter": {"policy": "rho"}},
+            "filter.irreducible: missing; expected a table made by hpcfilter, with the column loss"),
+           ("digits", {"filter": {"policy": "static", "selection": "gone.h5"}}, "gone.h5: cannot read"),
+           ("digits", {"filter": {"policy": "kakurenbo", "noise": 0.1}, "score": {"name": "batch_loss"}},
+            "score.name: batch_loss is taken while a network"),
+           ("regression", {"model": MLP, "filter": {"policy": "kakurenbo"}},
+            "filter.policy: kakurenbo needs class labels, got"),
+           ("regression", {"model": MLP, "filter": {"policy": "random", "class_floor": 0.1}},
+            "filter.class_floor: needs class labels, got"),
+           ("digits",
+            {"score": {"name": "grant"}}, "score.name: unknown 'grant'; known: aum, batch_loss, centroid"),
+           ("digits", {"score": {"name": "ema", "alpha": 2}}, "score.alpha: "),
+           ("digits", {"score": {"name": "centroid"}},
+            "score.name: centroid is taken of a finished network, by `hpcfilter score`"),
+           ("regression", {"model": MLP, "score": {"name": "el2n"}},
+            "score.name: el2n needs class labels, got"),
+           ("digits",
+            {"data": {"augment": "blur"}}, "data.augment: unknown 'blur'; known: none, shift, shift_flip"),
+           ("regression", {"model": MLP, "data": {"augment": "shift"}},
+            "data.augment: 'shift' is for images with class labels"),
+           ("digits", {"loss": {"name": "hinge"}},
+            "loss.name: unknown 'hinge'; known: cross_entropy, mse, reconstruction"),
+           ("digits", {"loss": {"name": "custom:nothing"}}, "loss.name: cannot import 'custom:nothing'"),
+           ("regression", {"model": MLP, "loss": {"name": "cross_entropy"}},
+            "loss.name: cross_entropy needs class labels; give mse or"),
+           ("regression", {"model": MLP, "loss": {"label_smoothing": 0.1}},
+            "loss.label_smoothing: is of the loss cross_entropy; this run"),
+           ("digits", {"optim": {"name": "custom:nothing"}}, "optim.name: cannot import 'custom:nothing'"),
+           ("digits", {"optim": {"name": "sdg"}}, "optim.name: "),
+           ("digits", {"train": {"ramp_batch": 500, "ramp_epochs": 2}},
+            "train.ramp_batch: got 500, more than the global batch of 120"),
+           ("digits", {"record": {"noise_scale": True}},
+            "record.noise_scale: is measured between ranks, and needs two or more"),]
 
 
-@pytest.mark.parametrize("data, tables, message", REFUSED, ids=[message.strip(", ")[:60] for *_, message in REFUSED])
+@pytest.mark.parametrize("data, tables, message", REFUSED,
+                         ids=[message.strip(", ")[:60] for *_, message in REFUSED])
 def test_both_refuse_in_the_same_words(data, tables, message, both, config, request, tmp_path):
     assert message in both(config(request.getfixturevalue(data), **tables))
     assert not (tmp_path / "run").exists()
@@ -96,12 +127,15 @@ def test_the_data_file(both, check, config, digits, tmp_path):
     for name in ("short.h5", "raw.npz", "table.h5"):
         assert name in both(config(tmp_path / name))
     for name in ("gone.h5", "."):
-        assert check(config(tmp_path / name))[0] == main(["train", str(config(tmp_path / name)), "--run-dir", "run"]) == 2
+        assert check(config(tmp_path / name))[0] == main(["train", str(config(tmp_path / name)),
+                                                          "--run-dir", "run"]) == 2
 
 
 def selection(path, rows=1438, data="0123456789abcdef", **columns):
-    table = {"keep": (np.uint8, [np.ones(rows, np.uint8)]), "weight": (np.float32, [np.ones(rows, np.float32)]), **columns}
-    write_table(path, rows, {name: column for name, column in table.items() if column}, {"data": data, "kept": rows})
+    table = {"keep": (np.uint8, [np.ones(rows, np.uint8)]),
+             "weight": (np.float32, [np.ones(rows, np.float32)]), **columns}
+    write_table(path, rows, {name: column for name, column in table.items() if column},
+                {"data": data, "kept": rows})
 
 
 def test_the_file_of_a_policy(both, check, config, digits, tmp_path):
@@ -110,7 +144,8 @@ def test_the_file_of_a_policy(both, check, config, digits, tmp_path):
     path, own = config(digits, filter={"policy": "static", "selection": "s.h5"}), open_packed(digits).digest
     for table, message in (({}, "got a table of data set 0123456789abcdef with 1438 samples, expected"),
                            ({"rows": 7, "data": own}, "with 7 samples, expected"),
-                           ({"weight": None, "data": own}, "s.h5: got the columns keep, expected keep and weight")):
+                           ({"weight": None, "data": own},
+                            "s.h5: got the columns keep, expected keep and weight")):
         selection(tmp_path / "s.h5", **table)
         assert message in both(path)
     selection(tmp_path / "s.h5", data=own)
@@ -120,21 +155,27 @@ def test_the_file_of_a_policy(both, check, config, digits, tmp_path):
 
 
 def test_more_ranks_than_samples(check, config, digits):
-    """The words are those of Dataset.check_ranks, which tests/trouble/test_bad_input.py has from the ranks themselves."""
+    """The words are those of Dataset.check_ranks, which tests/trouble/test_bad_input.py has from
+    the ranks themselves."""
     words = "--set", "job.ranks_per_node=32", "--nodes"
     assert check(config(digits), *words, "44")[0] == 0
     for order in ("global", "shard"):
         code, _, error = check(config(digits, data={"order": order}), *words, "45")
-        assert code == 2 and error == f"hpcfilter: {digits}: got 1440 ranks for 1438 training samples, expected at most one rank per sample\n"
+        assert (code == 2 and error == f"hpcfilter: {digits}: got 1440 ranks for 1438 training samples, "
+                "expected at most one rank per sample\n")
     code, _, error = check(config(digits), *words, "1,2,45,64")
-    assert code == 2 and error.startswith(f"hpcfilter: --nodes 45: {digits}: got 1440 ranks for 1438 training samples")
+    assert code == 2 and error.startswith(f"hpcfilter: --nodes 45: {digits}: "
+                                          "got 1440 ranks for 1438 training samples")
     code, out, _ = check(config(digits), *words, "44")
-    assert code == 0 and "global batch 120, 0.0852273 samples per rank and step (1288 of the ranks have none)" in out
+    assert (code == 0
+            and "global batch 120, 0.0852273 samples per rank and step (1288 of the ranks have none)" in out)
 
 
 @pytest.mark.parametrize("words, message", [
-    (["train.device=cuda"], "train.device: got cuda, but the ranks of this job see no GPU; expected job.gpus_per_rank = 1"),
-    (["exchange.kind=adasum", "job.ranks_per_node=3"], "exchange.kind: adasum goes in pairs of pairs and needs 1, 2, 4, 8, ... ranks, got 3"),
+    (["train.device=cuda"],
+     "train.device: got cuda, but the ranks of this job see no GPU; expected job.gpus_per_rank = 1"),
+    (["exchange.kind=adasum", "job.ranks_per_node=3"],
+     "exchange.kind: adasum goes in pairs of pairs and needs 1, 2, 4, 8, ... ranks, got 3"),
 ])
 def test_what_comes_of_the_layout(check, config, digits, words, message):
     code, _, error = check(config(digits), *(part for word in words for part in ("--set", word)))
@@ -146,8 +187,11 @@ def test_what_resuming_would_refuse(both, check, config, digits, regression):
     assert main(["train", str(path), "--run-dir", "run"]) == 0
     Path("run/DONE").unlink()
     assert check(path)[0] == 0
-    assert "run/checkpoints/epoch-00000: seed: the run began with 3, got 9" in both(path, "--set", "seed=9", train=["--resume"])
-    assert "train.global_batch: the run began with 120, got 60" in both(path, "--set", "train.global_batch=60", train=["--resume"])
+    assert "run/checkpoints/epoch-00000: seed: the run began with 3, got 9" in both(path, "--set", "seed=9",
+                                                                                    train=["--resume"])
+    assert "train.global_batch: the run began with 120, got 60" in both(path,
+                                                                        "--set", "train.global_batch=60",
+                                                                        train=["--resume"])
     assert "it belongs to another data" in check(config(regression, model=MLP))[2]
     Path("run/checkpoints/epoch-00000/stamp.json").write_text("{")
     assert check(path)[0] == 0, "whether it is whole the run will see"
@@ -166,7 +210,8 @@ def test_a_finished_run_and_a_folder_that_cannot_be(check, config, digits):
 
 
 def test_code_of_the_users_own_where_torch_is_not(check, config, digits, tmp_path, monkeypatch):
-    (tmp_path / "net_of_mine.py").write_text("import torch\ndef net(inputs, outputs, *, width: int = 3): ...\n")
+    (tmp_path / "net_of_mine.py").write_text("import torch\n"
+                                             "def net(inputs, outputs, *, width: int = 3): ...\n")
     (tmp_path / "wants_a_gpu.py").write_text("assert False, 'no GPU'\n")
     path = config(digits, model={"name": None, "width": None, "factory": "net_of_mine:net"})
     code, out, error = check(path, "--set", "model.width=x")
@@ -177,7 +222,8 @@ def test_code_of_the_users_own_where_torch_is_not(check, config, digits, tmp_pat
     assert code == 0 and "not checked here: model.factory: " in out and "torch" in out
     code, out, _ = check(path, "--nodes", "1,2", "--set", "optim.name=wants_a_gpu:make")
     assert code == 0 and out.count("not checked here: optim.name") == 2
-    assert check(path, "--set", "filter.policy=kakurembo")[0] == 2, "what needs no torch is checked all the same"
+    assert check(path,
+                 "--set", "filter.policy=kakurembo")[0] == 2, "what needs no torch is checked all the same"
 
 
 def test_code_of_the_users_own_that_another_environment_has(check, config, digits):
@@ -189,11 +235,14 @@ def test_code_of_the_users_own_that_another_environment_has(check, config, digit
 
 def test_data_in_an_archive(check, config, digits, tmp_path):
     (tmp_path / "data.tar").touch()
-    words = "--set", "job.stage.method=tar", "--set", "job.stage.source=data.tar", "--set", "job.stage.folder=/tmp"
+    words = ("--set", "job.stage.method=tar", "--set", "job.stage.source=data.tar",
+             "--set", "job.stage.folder=/tmp")
     code, out, _ = check(config("in/the/archive.h5"), *words)
     assert code == 0 and "not checked here: data.path: it is in data.tar" in out
-    for setting, message in (("model.hidden=3", "model.hidden: unknown key"), ("filter.tau=1", "filter.tau: unknown key"),
-                             ("score.name=x", "score.name: unknown 'x'"), ("data.augment=blur", "data.augment: unknown 'blur'"),
+    for setting, message in (("model.hidden=3", "model.hidden: unknown key"),
+                             ("filter.tau=1", "filter.tau: unknown key"),
+                             ("score.name=x", "score.name: unknown 'x'"),
+                             ("data.augment=blur", "data.augment: unknown 'blur'"),
                              ("loss.name=hinge", "loss.name: unknown 'hinge'")):
         code, _, error = check(config("in/the/archive.h5"), *words, "--set", setting)
         assert code == 2 and message in error
@@ -204,7 +253,8 @@ def test_the_files_of_a_job_that_works_elsewhere(check, config, digits, tmp_path
     from hpcfilter.data import open_packed
 
     (tmp_path / "work").mkdir()
-    path, words = config(digits, filter={"policy": "static", "selection": "s.h5"}), ("--set", f"job.workdir={tmp_path}/work")
+    path, words = (config(digits, filter={"policy": "static", "selection": "s.h5"}),
+                   ("--set", f"job.workdir={tmp_path}/work"))
     selection(tmp_path / "s.h5", data=open_packed(digits).digest)
     assert check(path)[0] == 0 and "s.h5: cannot read" in check(path, *words)[2]
     (tmp_path / "s.h5").rename(tmp_path / "work" / "s.h5")
@@ -214,9 +264,10 @@ def test_the_files_of_a_job_that_works_elsewhere(check, config, digits, tmp_path
 def test_rows_without_targets_are_for_a_reconstruction(both, config, tmp_path):
     np.savez(tmp_path / "s.npz", x=np.random.default_rng(0).integers(0, 256, (40, 8, 8), np.uint8))
     pack(tmp_path / "s.npz", tmp_path / "rows.h5")
-    assert "has rows without targets; expected \"reconstruction\"" in both(config(tmp_path / "rows.h5", train={"global_batch": 8}))
-    fits = config(tmp_path / "rows.h5", model={"name": "autoencoder", "width": 2}, train={"global_batch": 8, "epochs": 1},
-                  loss={"name": "reconstruction"})
+    assert "has rows without targets; expected \"reconstruction\"" in both(config(tmp_path / "rows.h5",
+                                                                                  train={"global_batch": 8}))
+    fits = config(tmp_path / "rows.h5", model={"name": "autoencoder", "width": 2},
+                  train={"global_batch": 8, "epochs": 1}, loss={"name": "reconstruction"})
     assert main(["train", str(fits), "--run-dir", str(tmp_path / "run")]) == 0
 
 
@@ -225,4 +276,5 @@ def test_weights_to_begin_with_must_be_there(both, digits, config, tmp_path):
     nowhere = str(tmp_path / "nowhere")
     wanted = f"{nowhere}: no checkpoints there of a finished epoch; expected a run folder"
     assert f"model.start: {wanted}" in both(config(digits, model={"start": nowhere}))
-    assert f"phase.1.weights: {wanted}" in both(config(digits, phase=[{"epochs": 1}, {"epochs": 1, "weights": nowhere}]))
+    assert f"phase.1.weights: {wanted}" in both(config(digits, phase=[{"epochs": 1},
+                                                                      {"epochs": 1, "weights": nowhere}]))

@@ -1,4 +1,5 @@
-"""The strict reader of directives itself: what is right passes, and each kind of mistake is found with its line."""
+"""The strict reader of directives itself: what is right passes, and each kind of mistake is
+found with its line."""
 
 import pytest
 from directives import options, read
@@ -50,9 +51,12 @@ echo
 def test_what_is_right_is_read():
     assert read("#!/bin/bash\necho\n") == ("", {})
     sentinel, found = read(SLURM)
-    assert sentinel == "#SBATCH" and found["--nodes"] == "2" and found["--time"] == "1-02:00:00" and found["--requeue"] is True
-    assert read(LSF)[1]["-alloc_flags"] == "gpumps smt1 nvme" and read(LSF.replace("-P", "-G"))[1]["-G"] == "ABC123"
-    assert read(PBS)[1]["-l"] == {"select": "2:ncpus=4:system=polaris", "walltime": "01:30:00", "filesystems": "home:eagle"}
+    assert (sentinel == "#SBATCH" and found["--nodes"] == "2" and found["--time"] == "1-02:00:00"
+            and found["--requeue"] is True)
+    assert (read(LSF)[1]["-alloc_flags"] == "gpumps smt1 nvme"
+            and read(LSF.replace("-P", "-G"))[1]["-G"] == "ABC123")
+    assert read(PBS)[1]["-l"] == {"select": "2:ncpus=4:system=polaris", "walltime": "01:30:00",
+                                  "filesystems": "home:eagle"}
     assert read(FLUX)[1]["--setattr"] == ["a=1", "b"] and read(FLUX)[1]["--gpus-per-slot"] == "1"
 
 
@@ -98,7 +102,8 @@ def test_mistakes(text, old, new, problem):
 
 def test_options_of_a_command_line():
     table = {"--nodes": r"\d+", "--exclusive": None}
-    assert options(["-N8", "--exclusive", "program", "-x"], table, {"-N": "--nodes"}) == ({"--nodes": "8", "--exclusive": True}, ["program", "-x"])
+    assert options(["-N8", "--exclusive", "program", "-x"], table,
+                   {"-N": "--nodes"}) == ({"--nodes": "8", "--exclusive": True}, ["program", "-x"])
     for words in (["-N 8"], ["--nodes 8"], ["--nodes"], ["-N8", "--nodes=8"], ["--nodes="]):
         with pytest.raises(AssertionError):
             options(words, table, {"-N": "--nodes"})

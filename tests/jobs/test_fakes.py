@@ -1,4 +1,5 @@
-"""The fake schedulers themselves, with scripts written by hand: they run jobs, pass signals on, and refuse what real ones do."""
+"""The fake schedulers themselves, with scripts written by hand: they run jobs, pass signals on, and
+refuse what real ones do."""
 
 import os
 import signal
@@ -27,7 +28,8 @@ FLUX = """#!/bin/bash
 # flux: --job-name=try
 # flux: --output=try-{{id}}.out
 """
-NAP = "python3 -S -c 'import os, signal, time; signal.signal(signal.SIGUSR1, lambda *a: os._exit(0)); print(\"up\", flush=True); time.sleep(60)'"
+NAP = ("python3 -S -c 'import os, signal, time; signal.signal(signal.SIGUSR1, lambda *a: os._exit(0)); "
+       "print(\"up\", flush=True); time.sleep(60)'")
 WAIT = "while :; do told=0 status=0; wait $! || status=$?; [ $told = 1 ] || break; done"
 
 
@@ -43,16 +45,19 @@ def fake(fake_scheduler):
 
 
 def test_lsf_runs_ranks_where_jsrun_puts_them(fake, fake_scheduler):
-    show = "sh -c 'echo $JSM_NAMESPACE_RANK/$JSM_NAMESPACE_SIZE $JSM_NAMESPACE_LOCAL_RANK/$JSM_NAMESPACE_LOCAL_SIZE gpu $CUDA_VISIBLE_DEVICES" \
-           " omp ${OMP_NUM_THREADS-none} ${OMPI_COMM_WORLD_RANK-hidden}'"
-    done = fake(LSF + f"jsrun -n 3 -r 2 -a 1 -c 7 -g 2 -b packed:7 -d packed -l gpu-cpu --smpiargs=-gpu {show}\n"
-                f"jsrun --nrs 1 --tasks_per_rs 2 --cpu_per_rs ALL_CPUS --bind packed:7 -E OMP_NUM_THREADS=7 {show}\n"
-                "echo $LSB_JOBID $LSB_QUEUE $(sort -u $LSB_DJOB_HOSTFILE | tr '\\n' ' '); exit 3", "bsub", "job.sh")
+    show = ("sh -c 'echo $JSM_NAMESPACE_RANK/$JSM_NAMESPACE_SIZE "
+            "$JSM_NAMESPACE_LOCAL_RANK/$JSM_NAMESPACE_LOCAL_SIZE gpu $CUDA_VISIBLE_DEVICES omp "
+            "${OMP_NUM_THREADS-none} ${OMPI_COMM_WORLD_RANK-hidden}'")
+    done = fake(
+        LSF + f"jsrun -n 3 -r 2 -a 1 -c 7 -g 2 -b packed:7 -d packed -l gpu-cpu --smpiargs=-gpu {show}\n"
+        f"jsrun --nrs 1 --tasks_per_rs 2 --cpu_per_rs ALL_CPUS --bind packed:7 -E OMP_NUM_THREADS=7 {show}\n"
+        "echo $LSB_JOBID $LSB_QUEUE $(sort -u $LSB_DJOB_HOSTFILE | tr '\\n' ' '); exit 3", "bsub", "job.sh")
     assert done.stdout == "Job <123> is submitted to default queue <batch>.\n" and not done.stderr
     (row,) = fake_scheduler.finished()
     assert (row["state"], row["exit"], row["options"]["-alloc_flags"]) == ("EXIT", 3, "smt1 nvme")
     lines = fake_scheduler.log(row).splitlines()
-    assert sorted(lines[:3]) == ["0/3 0/2 gpu 0,1 omp none hidden", "1/3 1/2 gpu 2,3 omp none hidden", "2/3 0/1 gpu 0,1 omp none hidden"]
+    assert sorted(lines[:3]) == ["0/3 0/2 gpu 0,1 omp none hidden", "1/3 1/2 gpu 2,3 omp none hidden",
+                                 "2/3 0/1 gpu 0,1 omp none hidden"]
     assert sorted(lines[3:5]) == ["0/2 0/2 gpu omp 7 hidden", "1/2 1/2 gpu omp 7 hidden"]
     assert lines[5] == "123 batch batch1 node01 node02"
 
@@ -61,8 +66,9 @@ def test_lsf_runs_ranks_where_jsrun_puts_them(fake, fake_scheduler):
 def test_lsf_signals_and_requeues(fake, fake_scheduler, how):
     """USR1 comes to the batch shell, and by jskill to the ranks; the job runs again under the same id."""
     fake_scheduler.environment["FAKE_LSF_SIGNAL"] = how
-    assert fake(LSF + f"trap 'told=1; jskill -s USR1 all' USR1\njsrun -n 2 -r 1 {NAP} &\n{WAIT}\necho left with $status\n"
-                "[ -e again ] && exit 0; touch again; brequeue $LSB_JOBID; sleep 60", "bsub", "job.sh").returncode == 0
+    assert fake(LSF + f"trap 'told=1; jskill -s USR1 all' USR1\njsrun -n 2 -r 1 {NAP} &\n{WAIT}\n"
+                "echo left with $status\n[ -e again ] && exit 0; touch again; brequeue $LSB_JOBID; sleep 60",
+                "bsub", "job.sh").returncode == 0
     for ups in (2, 4):
         fake_scheduler.until(lambda ups=ups: fake_scheduler.logs().count("up") == ups, "the ranks")
         done = fake_scheduler.run("bkill", "-s", "USR1", "123")
@@ -80,24 +86,26 @@ def test_lsf_ends_a_job_and_all_its_ranks(fake, fake_scheduler):
     assert fake_scheduler.jobs()["124"]["state"] == "PEND"
     assert fake_scheduler.run("bkill", "123").returncode == 0
     killed, after = fake_scheduler.finished(2)
-    assert killed["exit"] == 128 + signal.SIGTERM and after["state"] == "DONE" and fake_scheduler.log(after) == "after\n"
+    assert (killed["exit"] == 128 + signal.SIGTERM and after["state"] == "DONE"
+            and fake_scheduler.log(after) == "after\n")
     assert list(fake_scheduler._running()) == []
 
 
 @pytest.mark.parametrize("words, what", [
-    ("bsub job.sh", "STDIN_ONLY"), ("bsub", "ARGUMENT_ONLY"), ("bsub -nodes 2 job.sh", ""), ("bsub -W 3:00:00 job.sh", ""),
-    ("bsub -w ended(999) job.sh", ""),
-    ("bsub -G bank job.sh", ""), ("bsub -wa USR1 job.sh", ""), ("bsub -o nowhere/out job.sh", ""), ("bsub missing.sh", ""),
+    ("bsub job.sh", "STDIN_ONLY"), ("bsub", "ARGUMENT_ONLY"), ("bsub -nodes 2 job.sh", ""),
+    ("bsub -W 3:00:00 job.sh", ""), ("bsub -w ended(999) job.sh", ""), ("bsub -G bank job.sh", ""),
+    ("bsub -wa USR1 job.sh", ""), ("bsub -o nowhere/out job.sh", ""), ("bsub missing.sh", ""),
 ])
 def test_lsf_refuses(fake, fake_scheduler, words, what):
     fake_scheduler.environment |= {f"FAKE_LSF_{what}": "1"} if what else {}
     done = fake(LSF, *words.split())
-    assert done.returncode == 255 and done.stderr.startswith("bsub: ") and not done.stdout and fake_scheduler.jobs() == {}
+    assert (done.returncode == 255 and done.stderr.startswith("bsub: ") and not done.stdout
+            and fake_scheduler.jobs() == {})
 
 
 @pytest.mark.parametrize("words", [
-    "-n 13 -r 6", "-n 1 -c 43", "-n 7 -r 7 -g 1", "-n 1 -a 2 -c 7 -b packed:7", "-n 1 -q batch", "-n 1 --cpus_per_rs 2", "-n 1 --nnodes 2",
-    "-n 1 -W 10", "-n 0", "-n 1 -c 7 -b packed", "-n 1 -n 2",
+    "-n 13 -r 6", "-n 1 -c 43", "-n 7 -r 7 -g 1", "-n 1 -a 2 -c 7 -b packed:7", "-n 1 -q batch",
+    "-n 1 --cpus_per_rs 2", "-n 1 --nnodes 2", "-n 1 -W 10", "-n 0", "-n 1 -c 7 -b packed", "-n 1 -n 2",
 ])
 def test_jsrun_refuses(fake, fake_scheduler, words):
     fake(LSF + f"jsrun {words} echo ran", "bsub", "job.sh")
@@ -113,7 +121,8 @@ def test_a_rank_that_fails_is_seen(fake, fake_scheduler, code, status):
 
 def test_pbs_runs_a_chain_without_the_environment_of_the_submitter(fake, fake_scheduler):
     fake_scheduler.environment["SECRET"] = "1"
-    show = "sh -c 'echo $PMI_RANK/$PMI_SIZE $PMI_LOCAL_RANK/$PMI_LOCAL_SIZE $A ${OMPI_COMM_WORLD_RANK-hidden}'"
+    show = ("sh -c 'echo $PMI_RANK/$PMI_SIZE $PMI_LOCAL_RANK/$PMI_LOCAL_SIZE $A "
+            "${OMPI_COMM_WORLD_RANK-hidden}'")
     text = PBS + "echo ${SECRET-none} $PWD ${1-}; cd $PBS_O_WORKDIR || exit\n" \
         f"mpiexec -n 2 --ppn 1 --depth=8 --cpu-bind depth --env A=b {show}\n" \
         "[ -e again ] || { touch again; qsub -W depend=afterany:$PBS_JOBID job.sh; }"
@@ -121,14 +130,16 @@ def test_pbs_runs_a_chain_without_the_environment_of_the_submitter(fake, fake_sc
     first, second = fake_scheduler.finished(2)
     assert second["after"] == ["123.fake"] and (first["output"], second["output"]) == ("try.o123", "try.o124")
     lines = fake_scheduler.log(first).splitlines()
-    assert lines[0] == f"none {fake_scheduler.table / 'home'}" and sorted(lines[1:3]) == ["0/2 0/1 b hidden", "1/2 0/1 b hidden"]
+    assert (lines[0] == f"none {fake_scheduler.table / 'home'}"
+            and sorted(lines[1:3]) == ["0/2 0/1 b hidden", "1/2 0/1 b hidden"])
     assert lines[3] == "124.fake" and len(fake_scheduler.log(second).splitlines()) == 3
 
 
 @pytest.mark.parametrize("words, line", [
-    ("qsub job.sh", "#PBS -l nodes=2"), ("qsub job.sh", "# a comment\n#PBS -q debug"), ("qsub job.sh", "\n#PBS -q debug"),
-    ("qsub job.sh", "#PBS -l walltime=10m"),
-    ("qsub -W depend=afterany:9.fake job.sh", ""), ("qsub --queue=x job.sh", ""), ("qsub missing.sh", ""), ("qsub job.sh", "echo\n#PBS -q debug"),
+    ("qsub job.sh", "#PBS -l nodes=2"), ("qsub job.sh", "# a comment\n#PBS -q debug"),
+    ("qsub job.sh", "\n#PBS -q debug"), ("qsub job.sh", "#PBS -l walltime=10m"),
+    ("qsub -W depend=afterany:9.fake job.sh", ""), ("qsub --queue=x job.sh", ""), ("qsub missing.sh", ""),
+    ("qsub job.sh", "echo\n#PBS -q debug"),
 ])
 def test_pbs_refuses(fake, fake_scheduler, words, line):
     done = fake(PBS + line, *words.split())
@@ -146,26 +157,31 @@ def test_mpiexec_refuses_what_does_not_fit(fake, fake_scheduler):
 def test_flux_tells_ranks_and_script_of_the_end(fake, fake_scheduler, old):
     """Before 2025 the ranks only."""
     fake_scheduler.environment |= {"FAKE_FLUX_WARN": "1", **({"FAKE_FLUX_OLD": "1"} if old else {})}
-    text = FLUX.replace("10m", "1m\n# flux: --signal=USR1@57s") + "trap 'told=1; echo told' USR1\n" \
-        f"flux run -N2 -n2 -c24 -g1 -u -o mpibind=on {NAP} &\n{WAIT}\n" \
-        "echo left with $status job $(flux getattr jobid) ${FLUX_JOB_ID-unset}\n[ -e again ] || { touch again; flux --parent batch job.sh; }"
+    text = (FLUX.replace("10m", "1m\n# flux: --signal=USR1@57s") + "trap 'told=1; echo told' USR1\n"
+            f"flux run -N2 -n2 -c24 -g1 -u -o mpibind=on {NAP} &\n{WAIT}\n"
+            "echo left with $status job $(flux getattr jobid) ${FLUX_JOB_ID-unset}\n"
+            "[ -e again ] || { touch again; flux --parent batch job.sh; }")
     assert fake(text, "flux", "batch", "job.sh").stdout == "ƒ2A123\n"
     for row in fake_scheduler.finished(2):
         log = fake_scheduler.log(row)
-        assert f"left with 0 job {row['id']} unset" in log and ("told\n" in log) != old and row["state"] == "DONE"
+        assert (f"left with 0 job {row['id']} unset" in log and ("told\n" in log) != old
+                and row["state"] == "DONE")
 
 
 def test_flux_kills_a_script_that_does_not_expect_the_signal(fake, fake_scheduler):
     fake_scheduler.environment["FAKE_FLUX_WARN"] = "1"
-    fake(FLUX.replace("10m", "1m\n# flux: --signal=USR1@59s") + f"flux run -n1 {NAP}; echo on", "flux", "batch", "job.sh")
+    fake(FLUX.replace("10m", "1m\n# flux: --signal=USR1@59s") + f"flux run -n1 {NAP}; echo on", "flux",
+         "batch", "job.sh")
     assert fake_scheduler.finished()[0]["exit"] == 128 + signal.SIGUSR1
 
 
-@pytest.mark.parametrize("line", ["-N2 -n4 -c42", "-N3 -n1", "-N4 -n4", "-n4 --ntasks=4", "-W 10", "-N1 -n1 -g7"])
+@pytest.mark.parametrize("line",
+                         ["-N2 -n4 -c42", "-N3 -n1", "-N4 -n4", "-n4 --ntasks=4", "-W 10", "-N1 -n1 -g7"])
 def test_flux_run_refuses(fake, fake_scheduler, line):
     fake(FLUX + f"flux run {line} echo ran; flux batch job.sh", "flux", "batch", "job.sh")
     log = fake_scheduler.log(fake_scheduler.finished()[0])
-    assert log.count("flux: ") == 2 and "ran" not in log, "nor is a job submitted to the instance that ends with this one"
+    assert log.count("flux: ") == 2 and "ran" not in log, ("nor is a job submitted to the instance that ends "
+                                                           "with this one")
 
 
 def test_the_walltime_ends_a_job(fake, fake_scheduler):
@@ -176,6 +192,7 @@ def test_the_walltime_ends_a_job(fake, fake_scheduler):
 def test_nothing_is_left_running(fake, fake_scheduler):
     fake(LSF + f"jsrun -n 2 {NAP}", "bsub", "job.sh")
     fake_scheduler.until(lambda: fake_scheduler.logs().count("up") == 2, "the ranks")
-    assert len(list(fake_scheduler._running())) >= 5, "the runner, the batch shell, jsrun, mpirun and the ranks"
+    assert len(list(fake_scheduler._running())) >= 5, ("the runner, the batch shell, jsrun, "
+                                                       "mpirun and the ranks")
     fake_scheduler.end()
     assert list(fake_scheduler._running()) == [] and os.path.isdir(fake_scheduler.table)

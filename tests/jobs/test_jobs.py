@@ -13,53 +13,72 @@ from hpcfilter.jobs.submit import command
 from hpcfilter.study.report import read_run
 
 REFUSED = {  # words of the command line -> what the one line says
-    "--machine nowhere": "job.machine: unknown 'nowhere'; known: alps, frontier,",
-    "": "job.machine: missing (--machine); known: alps,",
-    "--machine summit --nodes 5000": "job.nodes: got 5000 for queue batch of summit; expected 1 to 45, 46 to 91, 92 to 921, 922 to 4608",
-    "--machine summit --nodes 0": "got '0', expected a number from 1 on",
-    "--machine summit --nodes 1,x": "got 'x', expected a number from 1 on",
-    "--machine summit --nodes 46 --walltime 06:00:01": "job.walltime: got 06:00:01 for 46 nodes in queue batch of summit; expected at most 06:00:00",
-    "--machine summit --walltime 2h": "job.walltime: expected hours, minutes and seconds",
-    "--machine summit --walltime 00:00:00": "job.walltime: expected hours, minutes and seconds",
-    "--machine summit --walltime 00:04:00": "job.grace_seconds: got 300 for a walltime of 00:04:00; expected less, so that some time is left",
-    "--machine summit --queue express": "job.queue: unknown 'express' on summit; known: batch, debug",
-    "--machine summit --set job.account=": "job.account",
-    "--machine summit --set job.nodez=1": "job.nodez: unknown key; known: machine, name, account, nodes,",
-    "--machine summit --set job.ranks_per_node=7": "got 7 ranks with a GPU each on summit, whose nodes have 6; expected job.ranks_per_node up to 6",
-    "--machine slurm-cpu --set job.gpus_per_rank=1": "whose nodes have 0; expected 0",
-    "--machine summit --set job.cpus_per_rank=8": "got 6 ranks of 8 cores on summit, whose nodes have 42; expected at most 7 for 6 ranks",
-    "--machine slurm-cpu --set job.ranks_per_node=65": "job.ranks_per_node: got 65 on slurm-cpu, whose nodes have 64 cores; expected at most 64",
-    "--machine summit --set job.ranks_per_set=4": "job.ranks_per_set: got 4 for 6 ranks per node; expected one of 1, 2, 3, 6",
-    "--machine summit --set job.omp_num_threads=8": "job.omp_num_threads: got 8 for ranks of 7 cores; expected 1 to 7",
-    "--machine summit --set job.signal=KILL": "job.signal: expected a signal that can be caught",
-    "--machine summit --set job.signal=HUP": "job.signal: got HUP, which the ranks do not listen to; expected one of stop.signals: USR1, USR2, TERM",
-    "--machine summit --set job.stage.method=sbcast": "got sbcast, which is Slurm's, on summit with lsf; expected none, copy or tar",
-    "--machine summit --set job.stage.method=tar": "job.stage.source: the archive that method = tar unpacks",
-    "--machine summit --set job.stage.part=true": 'job.stage.part: got true with job.stage.method = "none"',
-    "--machine summit --set job.stage.method=copy --set job.stage.part=true": "got the method copy and data.order = global; expected copy and shard",
-    "--machine summit --set data.path=nothing.h5": "data.path: no file",
-    "--machine summit --set train.epochs=0": "train.epochs",
-    "--machine local --chain 2": "--chain: the local machine has no queue",
-    "--machine local --nodes 2": "job.nodes: got 2 for queue here of local; expected 1 to 1",
-    "--machine local --set job.log_dir=..": "job.log_dir",
-    "--machine local --set job.name=a\nb": "expected one printable line",
-    "--machine frontier --run-dir a\nb": "--run-dir: got 'a\\nb', expected one printable line that does not begin with -",
-    "--machine frontier --run-dir=-x": "--run-dir: got '-x', expected one printable line that does not begin with -",
-    "--machine frontier --nodes 1,2,1": "got '1,2,1', expected each number once",
-    "--machine polaris --nodes 10 --set job.reservation=r": "got 'r' for polaris with pbs, which has none; write it into job.directives",
-    "--machine frontier --set job.grace_seconds=70000 --walltime 23:00:00": "job.grace_seconds",
-    "--machine frontier --set job.env.pid=1": "job.env.pid.[key]: the job script has a variable of that name",
-    "--machine frontier --set job.workdir=/nowhere": "job.workdir: no folder /nowhere",
-    "--machine perlmutter --set job.qos=debug": "job.qos: got 'debug'; the queues of perlmutter are QOS: expected it as job.queue",
-    "--machine alps --queue debug --nodes 2 --walltime 01:00:00": "expected at most 00:45:00",
-    "--machine polaris --nodes 10 --walltime 04:00:00": "expected at most 03:00:00",
-}
+           "--machine nowhere": "job.machine: unknown 'nowhere'; known: alps, frontier,",
+           "": "job.machine: missing (--machine); known: alps,",
+           "--machine summit --nodes 5000": "job.nodes: got 5000 for queue batch of summit; "
+                                            "expected 1 to 45, 46 to 91, 92 to 921, 922 to 4608",
+           "--machine summit --nodes 0": "got '0', expected a number from 1 on",
+           "--machine summit --nodes 1,x": "got 'x', expected a number from 1 on",
+           "--machine summit --nodes 46 --walltime 06:00:01":
+           "job.walltime: got 06:00:01 for 46 nodes in queue batch of summit; expected at most 06:00:00",
+           "--machine summit --walltime 2h": "job.walltime: expected hours, minutes and seconds",
+           "--machine summit --walltime 00:00:00": "job.walltime: expected hours, minutes and seconds",
+           "--machine summit --walltime 00:04:00": "job.grace_seconds: got 300 for a walltime of 00:04:00; "
+                                                   "expected less, so that some time is left",
+           "--machine summit --queue express": "job.queue: unknown 'express' on summit; known: batch, debug",
+           "--machine summit --set job.account=": "job.account",
+           "--machine summit --set job.nodez=1": "job.nodez: unknown key; known: "
+                                                 "machine, name, account, nodes,",
+           "--machine summit --set job.ranks_per_node=7": "got 7 ranks with a GPU each on summit, whose "
+                                                          "nodes have 6; expected job.ranks_per_node up to 6",
+           "--machine slurm-cpu --set job.gpus_per_rank=1": "whose nodes have 0; expected 0",
+           "--machine summit --set job.cpus_per_rank=8": "got 6 ranks of 8 cores on summit, whose nodes have "
+                                                         "42; expected at most 7 for 6 ranks",
+           "--machine slurm-cpu --set job.ranks_per_node=65":
+           "job.ranks_per_node: got 65 on slurm-cpu, whose nodes have 64 cores; expected at most 64",
+           "--machine summit --set job.ranks_per_set=4": "job.ranks_per_set: got 4 for 6 ranks per node; "
+                                                         "expected one of 1, 2, 3, 6",
+           "--machine summit --set job.omp_num_threads=8": "job.omp_num_threads: got 8 for ranks of 7 cores; "
+                                                           "expected 1 to 7",
+           "--machine summit --set job.signal=KILL": "job.signal: expected a signal that can be caught",
+           "--machine summit --set job.signal=HUP": "job.signal: got HUP, which the ranks do not listen to; "
+                                                    "expected one of stop.signals: USR1, USR2, TERM",
+           "--machine summit --set job.stage.method=sbcast": "got sbcast, which is Slurm's, "
+                                                             "on summit with lsf; expected none, copy or tar",
+           "--machine summit --set job.stage.method=tar": "job.stage.source: "
+                                                          "the archive that method = tar unpacks",
+           "--machine summit --set job.stage.part=true": 'job.stage.part: '
+                                                         'got true with job.stage.method = "none"',
+           "--machine summit --set job.stage.method=copy --set "
+           "job.stage.part=true": "got the method copy and data.order = global; expected copy and shard",
+           "--machine summit --set data.path=nothing.h5": "data.path: no file",
+           "--machine summit --set train.epochs=0": "train.epochs",
+           "--machine local --chain 2": "--chain: the local machine has no queue",
+           "--machine local --nodes 2": "job.nodes: got 2 for queue here of local; expected 1 to 1",
+           "--machine local --set job.log_dir=..": "job.log_dir",
+           "--machine local --set job.name=a\nb": "expected one printable line",
+           "--machine frontier --run-dir a\nb": "--run-dir: got 'a\\nb', expected one printable line that "
+                                                "does not begin with -",
+           "--machine frontier --run-dir=-x": "--run-dir: got '-x', expected one printable line that does "
+                                              "not begin with -",
+           "--machine frontier --nodes 1,2,1": "got '1,2,1', expected each number once",
+           "--machine polaris --nodes 10 --set job.reservation=r": "got 'r' for polaris with pbs, which has "
+                                                                   "none; write it into job.directives",
+           "--machine frontier --set job.grace_seconds=70000 --walltime 23:00:00": "job.grace_seconds",
+           "--machine frontier --set job.env.pid=1": "job.env.pid.[key]: "
+                                                     "the job script has a variable of that name",
+           "--machine frontier --set job.workdir=/nowhere": "job.workdir: no folder /nowhere",
+           "--machine perlmutter --set job.qos=debug": "job.qos: got 'debug'; the queues of perlmutter are "
+                                                       "QOS: expected it as job.queue",
+           "--machine alps --queue debug --nodes 2 --walltime 01:00:00": "expected at most 00:45:00",
+           "--machine polaris --nodes 10 --walltime 04:00:00": "expected at most 03:00:00",}
 
 
 @pytest.mark.parametrize("words", REFUSED)
 def test_bad_input_is_one_line_and_nothing_is_submitted(run, submitted, tmp_path, words, capsys):
     before = set(tmp_path.iterdir())
-    assert main(["jobs", "submit", str(run), *words.split(" ")] if words else ["jobs", "submit", str(run)]) == 2
+    assert main(["jobs", "submit", str(run), *words.split(" ")] if words
+                else ["jobs", "submit", str(run)]) == 2
     err = capsys.readouterr().err
     assert REFUSED[words] in err and err.count("\n") == 1 and err.startswith("hpcfilter: "), err
     assert not submitted() and set(tmp_path.iterdir()) == before
@@ -68,7 +87,8 @@ def test_bad_input_is_one_line_and_nothing_is_submitted(run, submitted, tmp_path
 def test_a_missing_account(digits, config, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert main(["jobs", "submit", str(config(digits)), "--machine", "summit"]) == 2
-    assert "job.account: missing; summit requires one (--account, or [job] account in the run config)" in capsys.readouterr().err
+    assert ("job.account: missing; summit requires one (--account, or [job] account in the "
+            "run config)" in capsys.readouterr().err)
 
 
 def test_check_says_what_the_job_will_be(run, capsys):
@@ -77,14 +97,16 @@ def test_check_says_what_the_job_will_be(run, capsys):
     out = capsys.readouterr().out
     assert "8 nodes x 8 ranks = 64 ranks, each 7 cores, 1 GPU, OMP_NUM_THREADS=3" in out
     assert "12 node-hours at most, and as much in each of up to 10 requeues" in out
-    assert "local rank   7  cores  49- 55 [" in out and "global batch 1280, 20 samples per rank and step" in out
+    assert ("local rank   7  cores  49- 55 [" in out
+            and "global batch 1280, 20 samples per rank and step" in out)
 
 
 def test_the_drawing_shows_every_core_once(run):
     made = plan(run, settings=["job.machine=summit", "job.ranks_per_set=3"])
     lines = draw(made.layout, made.machine).splitlines()[1:]
     marks = [line[line.index("[") + 1 : line.index("]")] for line in lines]
-    assert [mark.count("#") for mark in marks] == [7] * 6 and all(column.count("#") == 1 for column in map("".join, zip(*marks, strict=True)))
+    assert ([mark.count("#") for mark in marks] == [7] * 6
+            and all(column.count("#") == 1 for column in map("".join, zip(*marks, strict=True))))
     assert [line.rsplit("set ", 1)[1] for line in lines] == ["0", "0", "0", "1", "1", "1"]
 
 
@@ -93,16 +115,19 @@ def test_a_run_config_with_a_job_trains_and_resumes_elsewhere(run, digits, confi
     path = config(digits, job={"machine": "summit", "account": "abc"}, train={"epochs": 1})
     assert main(["train", str(path), "--run-dir", "one"]) == 0
     assert "job" not in (tmp_path / "one" / "config.toml").read_text()
-    assert main(["train", str(path), "--run-dir", "one", "--resume", "--set", "job.machine=frontier", "--set", "train.epochs=2"]) == 0
+    assert main(["train", str(path), "--run-dir", "one", "--resume", "--set", "job.machine=frontier",
+                 "--set", "train.epochs=2"]) == 0
     assert len(read_run(tmp_path / "one")[1]) == 2
 
 
 def test_submit_writes_the_script_and_hands_it_over(run, submitted, tmp_path, capsys):
-    assert main(["jobs", "submit", str(run), "--machine", "frontier", "--run-dir", "runs/first", "--set", "filter.policy=kakurenbo"]) == 0
+    assert main(["jobs", "submit", str(run), "--machine", "frontier", "--run-dir", "runs/first",
+                 "--set", "filter.policy=kakurenbo"]) == 0
     assert capsys.readouterr().out.splitlines()[-1] == "submitted: 4711"
     assert submitted() == ["sbatch --parsable runs/first/job.sh "]
     script = (tmp_path / "runs" / "first" / "job.sh").read_text()
-    assert script == render(plan(str(run), "runs/first", ["filter.policy=kakurenbo", 'job.machine="frontier"']))
+    assert script == render(plan(str(run), "runs/first",
+                                 ["filter.policy=kakurenbo", 'job.machine="frontier"']))
     assert "--set filter.policy=kakurenbo)" in script and "job.machine" not in script
     assert (tmp_path / "logs").is_dir()
 
@@ -120,8 +145,10 @@ def test_queues_that_are_qos(run):
 
 def test_constraints_as_each_scheduler_has_them(run):
     staged = 'job.stage.method="copy"'
-    assert "--constraint=(a|b)&nvme\n" in render(plan(run, settings=["job.machine=frontier", "job.constraint=a|b", staged]))
-    assert '-alloc_flags "gpumps smt1 nvme"\n' in render(plan(run, settings=["job.machine=summit", "job.constraint=gpumps&smt1", staged]))
+    assert "--constraint=(a|b)&nvme\n" in render(plan(run, settings=["job.machine=frontier",
+                                                                     "job.constraint=a|b", staged]))
+    assert ('-alloc_flags "gpumps smt1 nvme"\n'
+            in render(plan(run, settings=["job.machine=summit", "job.constraint=gpumps&smt1", staged])))
 
 
 def test_relative_paths_mean_the_folder_of_the_submission(run, digits, config, tmp_path):
@@ -133,11 +160,14 @@ def test_relative_paths_mean_the_folder_of_the_submission(run, digits, config, t
 
 def test_a_chain_waits_for_the_one_before(run, submitted, tmp_path, capsys):
     assert main(["jobs", "submit", str(run), "--machine", "frontier", "--chain", "3"]) == 0
-    assert submitted() == ["sbatch --parsable runs/hpcfilter/job.sh "] + ["sbatch --parsable --dependency=afterany:4711 runs/hpcfilter/job.sh "] * 2
+    assert (submitted() == ["sbatch --parsable runs/hpcfilter/job.sh "]
+            + ["sbatch --parsable --dependency=afterany:4711 runs/hpcfilter/job.sh "] * 2)
     assert "3 node-hours at most, 3 jobs of 1; not requeued" in capsys.readouterr().out
     assert "#SBATCH --no-requeue" in (tmp_path / "runs" / "hpcfilter" / "job.sh").read_text()
-    for name, waiting in {"summit": ["-w", "ended(7)"], "polaris": ["-W", "depend=afterany:7"], "tuolumne": ["--dependency=afterany:7"]}.items():
-        assert command(plan(run, settings=[f"job.machine={name}", "job.nodes=10"]), "7")[-1 - len(waiting) : -1] == waiting
+    for name, waiting in {"summit": ["-w", "ended(7)"], "polaris": ["-W", "depend=afterany:7"],
+                          "tuolumne": ["--dependency=afterany:7"]}.items():
+        assert command(plan(run, settings=[f"job.machine={name}", "job.nodes=10"]),
+                       "7")[-1 - len(waiting) : -1] == waiting
 
 
 def test_a_study_is_one_job_per_size(run, submitted, tmp_path, capsys):
@@ -145,14 +175,17 @@ def test_a_study_is_one_job_per_size(run, submitted, tmp_path, capsys):
     assert main(["jobs", "submit", str(run), "--machine", "frontier", *words]) == 0
     assert submitted() == [f"sbatch --parsable runs/study/nodes-{nodes}/job.sh " for nodes in (1, 2, 4)]
     script = (tmp_path / "runs/study/nodes-4/job.sh").read_text()
-    assert "#SBATCH --array=1-2" in script and "run=runs/study/nodes-4/repeat-$SLURM_ARRAY_TASK_ID\n" in script and "#SBATCH --nodes=4" in script
+    assert ("#SBATCH --array=1-2" in script and "run=runs/study/nodes-4/repeat-$SLURM_ARRAY_TASK_ID\n"
+            in script and "#SBATCH --nodes=4" in script)
     assert "nodes-4: 4 nodes, 8 node-hours at most" in capsys.readouterr().out
     (tmp_path / "runs/study/nodes-2/repeat-1").mkdir()
     (tmp_path / "runs/study/nodes-2/repeat-1/DONE").touch()
-    assert main(["jobs", "submit", str(run), "--machine", "summit", *words]) == 0, "no arrays here: a job for each that is not finished"
-    assert submitted()[3:] == [f"bsub runs/study/nodes-{nodes}/repeat-{number}/job.sh " for nodes in (1, 2, 4) for number in (1, 2)
-                              if (nodes, number) != (2, 1)]
-    assert "seed=$(( 3 + SLURM_ARRAY_TASK_ID - 1 ))\n" in script and ' --set "seed=$seed")\n' in script, "each has a seed of its own"
+    assert main(["jobs", "submit", str(run),
+                 "--machine", "summit", *words]) == 0, "no arrays here: a job for each that is not finished"
+    assert submitted()[3:] == [f"bsub runs/study/nodes-{nodes}/repeat-{number}/job.sh " for nodes in (1, 2, 4)
+                               for number in (1, 2) if (nodes, number) != (2, 1)]
+    assert ("seed=$(( 3 + SLURM_ARRAY_TASK_ID - 1 ))\n" in script
+            and ' --set "seed=$seed")\n' in script), "each has a seed of its own"
     assert " --set seed=4)\n" in (tmp_path / "runs/study/nodes-4/repeat-2/job.sh").read_text()
 
 
@@ -160,7 +193,8 @@ def test_a_dry_run_shows_all_and_does_nothing(run, submitted, tmp_path, capsys):
     before = set(tmp_path.iterdir())
     assert main(["jobs", "submit", str(run), "--machine", "frontier", "--chain", "2", "--dry-run"]) == 0
     out = capsys.readouterr().out
-    assert "#SBATCH --nodes=1" in out and "sbatch --parsable --dependency=afterany:ID_OF_THE_LAST runs/hpcfilter/job.sh" in out
+    assert ("#SBATCH --nodes=1" in out
+            and "sbatch --parsable --dependency=afterany:ID_OF_THE_LAST runs/hpcfilter/job.sh" in out)
     assert not submitted() and set(tmp_path.iterdir()) == before
 
 
@@ -178,15 +212,18 @@ def test_a_machine_without_its_scheduler(run, monkeypatch, capsys, tmp_path):
 
 
 def test_a_refusal_names_what_was_submitted_before(run, submitted, tmp_path, monkeypatch, capsys):
-    (tmp_path / "bin" / "sbatch").write_text('#!/bin/bash\ncase "$*" in *nodes-2*) echo "error: no such\npartition" >&2; exit 1;; esac\necho 4711\n')
+    (tmp_path / "bin" / "sbatch").write_text('#!/bin/bash\ncase "$*" in *nodes-2*) echo "error: no such\n'
+                                             'partition" >&2; exit 1;; esac\necho 4711\n')
     assert main(["jobs", "submit", str(run), "--machine", "frontier", "--nodes", "1,2"]) == 2
-    assert "sbatch has refused runs/hpcfilter/nodes-2/job.sh: error: no such | partition; submitted before: 4711" in capsys.readouterr().err
+    assert ("sbatch has refused runs/hpcfilter/nodes-2/job.sh: error: no such | partition; "
+            "submitted before: 4711" in capsys.readouterr().err)
 
 
 def test_jobs_need_neither_torch_nor_mpi(run, submitted):
-    code = ("import sys; from hpcfilter.cli import main\n"
-            f"for words in (['list-machines'], *([verb, {str(run)!r}, '--machine', 'frontier'] for verb in ('render', 'check', 'submit'))):\n"
+    code = ("import sys; from hpcfilter.cli import main\nfor words in (['list-machines'], *([verb, "
+            f"{str(run)!r}, '--machine', 'frontier'] for verb in ('render', 'check', 'submit'))):\n"
             "    assert main(['jobs', *words]) == 0\n"
             "print([m for m in ('torch', 'mpi4py', 'horovod') if m in sys.modules])")
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True,
+                          timeout=60, check=True)
     assert done.stdout.splitlines()[-1] == "[]"

@@ -1,20 +1,24 @@
-"""Rendered LSF scripts under fakes of bsub, jsrun, jskill and brequeue: signals, deadlines, requeues, failures."""
+"""Rendered LSF scripts under fakes of bsub, jsrun, jskill and brequeue: signals, deadlines,
+requeues, failures."""
 
 import pytest
 from fakes import SHORT, WALLTIME, weights
 
 from hpcfilter.jobs.machine import files
 
-MODES = {"file": "FAKE_LSF_ARGUMENT_ONLY", "input": "FAKE_LSF_STDIN_ONLY"}  # how a site wants it -> what the fake then insists on
+# how a site wants it -> what the fake then insists on
+MODES = {"file": "FAKE_LSF_ARGUMENT_ONLY", "input": "FAKE_LSF_STDIN_ONLY"}
 
 
 @pytest.fixture
 def lsf(fake_scheduler, digits, tmp_path):
-    """lsf(*words, mode="file", **keys of [job]) -> CompletedProcess of the submission to a machine like Summit."""
+    """lsf(*words, mode="file", **keys of [job]) -> CompletedProcess of the submission to a
+    machine like Summit."""
     summit = (files() / "machines" / "summit.toml").read_text()
     assert 'submit_by = "file"' in summit
     for mode in MODES:
-        (tmp_path / f"summit-{mode}.toml").write_text(summit.replace('submit_by = "file"', f'submit_by = "{mode}"'))
+        (tmp_path / f"summit-{mode}.toml").write_text(summit.replace('submit_by = "file"',
+                                                                     f'submit_by = "{mode}"'))
     fake_scheduler.environment["HPCFILTER_MACHINES"] = str(tmp_path)
 
     def submit(*words, mode="file", insists=None, **keys):
@@ -26,7 +30,8 @@ def lsf(fake_scheduler, digits, tmp_path):
 
 @pytest.mark.parametrize("mode, reaches", [("file", "shell"), ("input", "group")])
 def test_a_signal_a_requeue_and_the_same_weights(lsf, fake_scheduler, undisturbed, mode, reaches):
-    """Summit reads a script that is named, generic LSF one on the input; the signal comes to the batch shell alone, or to jsrun as well."""
+    """Summit reads a script that is named, generic LSF one on the input; the signal comes to the batch shell
+    alone, or to jsrun as well."""
     fake_scheduler.environment["FAKE_LSF_SIGNAL"] = reaches
     done = lsf(mode=mode, grace_seconds=1)
     assert done.returncode == 0 and done.stdout.splitlines()[-1] == "submitted: 123", done.stderr
@@ -35,7 +40,8 @@ def test_a_signal_a_requeue_and_the_same_weights(lsf, fake_scheduler, undisturbe
     (row,) = fake_scheduler.finished()
     assert (row["state"], row["restarts"]) == ("DONE", 1), fake_scheduler.logs()
     (stop,) = fake_scheduler.rows("stop")
-    assert stop["reason"] == "signal USR1" and fake_scheduler.log(row).count("the ranks have left with exit code 0") == 2
+    assert (stop["reason"] == "signal USR1"
+            and fake_scheduler.log(row).count("the ranks have left with exit code 0") == 2)
     assert weights(fake_scheduler.workdir / "run") == undisturbed[()]
 
 
@@ -66,23 +72,28 @@ def test_requeues_have_a_bound(lsf, fake_scheduler):
     assert lsf(grace_seconds=WALLTIME - 1, max_requeues=1).returncode == 0
     (row,) = fake_scheduler.finished()
     assert (row["state"], row["exit"], row["restarts"]) == ("EXIT", 1, 1)
-    assert "not finished after 1 requeues" in fake_scheduler.log(row).splitlines()[-1] and not (fake_scheduler.workdir / "run" / "DONE").exists()
+    assert ("not finished after 1 requeues" in fake_scheduler.log(row).splitlines()[-1]
+            and not (fake_scheduler.workdir / "run" / "DONE").exists())
 
 
 @pytest.mark.parametrize("kind", ["exception", "sigkill"])
 def test_a_failure_is_the_failure_of_the_job(lsf, fake_scheduler, kind):
-    assert lsf(grace_seconds=1, env={"HPCFILTER_FAULT": f"rank=1,point=after_step,n=3,kind={kind}"}).returncode == 0
+    assert lsf(grace_seconds=1,
+               env={"HPCFILTER_FAULT": f"rank=1,point=after_step,n=3,kind={kind}"}).returncode == 0
     (row,) = fake_scheduler.finished()
     assert row["state"] == "EXIT" and row["exit"] not in (0, None) and row["restarts"] == 0
-    assert not {"DONE", "REQUEUE", "requeues"} & {path.name for path in (fake_scheduler.workdir / "run").iterdir()}
+    assert not {"DONE", "REQUEUE", "requeues"} & {path.name
+                                                  for path in (fake_scheduler.workdir / "run").iterdir()}
 
 
 def test_a_chain_leaves_at_once_when_the_run_is_done(lsf, fake_scheduler):
     done = lsf("--chain", "2", "--set", "train.epochs=1", grace_seconds=1)
-    assert [line for line in done.stdout.splitlines() if "submitted" in line] == ["submitted: 123", "submitted: 124"], done.stderr
+    assert [line for line in done.stdout.splitlines()
+            if "submitted" in line] == ["submitted: 123", "submitted: 124"], done.stderr
     first, second = fake_scheduler.finished(2)
     assert (first["state"], second["state"]) == ("DONE", "DONE") and second["after"] == ["123"]
-    assert "the ranks" in fake_scheduler.log(first) and fake_scheduler.log(second).endswith("run is finished\n")
+    assert ("the ranks" in fake_scheduler.log(first)
+            and fake_scheduler.log(second).endswith("run is finished\n"))
     again = lsf(grace_seconds=1)
     assert again.returncode == 2 and "the run is finished" in again.stderr and len(fake_scheduler.jobs()) == 2
 
@@ -91,11 +102,13 @@ def test_data_on_the_nodes(lsf, fake_scheduler, tmp_path):
     """Staged again after each requeue, and gone at the end."""
     stage = {"method": "copy", "folder": str(tmp_path / "bb with ${LSB_QUEUE}")}
     (tmp_path / "bb with batch").mkdir()
-    done = lsf("--set", "train.epochs=1", "--set", "train.global_batch=1438", grace_seconds=WALLTIME - 1, stage=stage)
+    done = lsf("--set", "train.epochs=1", "--set", "train.global_batch=1438", grace_seconds=WALLTIME - 1,
+               stage=stage)
     assert done.returncode == 0, done.stderr
     (row,) = fake_scheduler.finished()
     log = fake_scheduler.log(row)
-    assert row["state"] == "DONE" and row["restarts"] > 0 and row["options"]["-alloc_flags"] == "smt1 nvme", log
+    assert (row["state"] == "DONE" and row["restarts"] > 0
+            and row["options"]["-alloc_flags"] == "smt1 nvme"), log
     assert log.count("copied") == row["restarts"] + 1
     assert str(tmp_path / "bb with batch") in (fake_scheduler.workdir / "run" / "config.toml").read_text()
     assert list((tmp_path / "bb with batch").iterdir()) == []
@@ -116,7 +129,8 @@ def test_a_script_handed_over_in_the_wrong_way(lsf, fake_scheduler, mode, insist
     refused(lsf(mode=mode, insists=insists, grace_seconds=1), fake_scheduler)
 
 
-@pytest.mark.parametrize("keys", [{"directives": ["-R x"]}, {"directives": ["-nodes 2"]}, {"dependency": "ended(999)"}])
+@pytest.mark.parametrize("keys", [{"directives": ["-R x"]}, {"directives": ["-nodes 2"]},
+                                  {"dependency": "ended(999)"}])
 def test_a_script_that_is_refused(lsf, fake_scheduler, keys):
     refused(lsf(grace_seconds=1, **keys), fake_scheduler)
 
@@ -124,4 +138,5 @@ def test_a_script_that_is_refused(lsf, fake_scheduler, keys):
 def refused(done, fake_scheduler):
     """One line says what the scheduler says."""
     assert done.returncode == 2 and done.stderr.count("\n") == 1, done.stderr
-    assert "bsub has refused run/job.sh: " in done.stderr and "Job not submitted" in done.stderr and fake_scheduler.jobs() == {}
+    assert ("bsub has refused run/job.sh: " in done.stderr and "Job not submitted" in done.stderr
+            and fake_scheduler.jobs() == {})

@@ -1,4 +1,5 @@
-"""Machines for `hpcfilter jobs`: those that come along, the user's own, wrong ones, and what a job takes from them. No scheduler is needed."""
+"""Machines for `hpcfilter jobs`: those that come along, the user's own, wrong ones, and what a job takes from
+them. No scheduler is needed."""
 
 import os
 import subprocess
@@ -49,7 +50,8 @@ def test_every_machine_that_comes_along(run, name):
 
 
 def test_the_machines_of_the_issue_are_there():
-    assert set(SHIPPED) == {"local", "slurm-cpu", "perlmutter", "frontier", "lumi", "alps", "summit", "lassen", "polaris", "tuolumne"}
+    assert set(SHIPPED) == {"local", "slurm-cpu", "perlmutter", "frontier", "lumi", "alps", "summit",
+                            "lassen", "polaris", "tuolumne"}
 
 
 def test_a_folder_of_the_users_own_comes_first(run, own, capsys):
@@ -58,23 +60,27 @@ def test_a_folder_of_the_users_own_comes_first(run, own, capsys):
     assert machine.load_machine("frontier").about == "a small machine"
     assert main(["jobs", "list-machines"]) == 0
     out = capsys.readouterr().out
-    assert "mine           slurm     8 cores 2 GPUs  a small machine" in out and "machines/mine.toml" in out and out.count("frontier") == 2
+    assert ("mine           slurm     8 cores 2 GPUs  a small machine" in out and "machines/mine.toml" in out
+            and out.count("frontier") == 2)
 
 
 @pytest.mark.parametrize("text, problem", [
     (SMALL.replace("cpus = 8", "cpus = 0"), "line 8: node.cpus: expected 1 or more, got 0"),
     (SMALL.replace("cpus", "cores"), "line 8: node.cores: unknown key; known: cpus,"),
-    (SMALL.replace('"slurm"', '"sge"'), "line 6: scheduler: expected 'local', 'slurm', 'lsf', 'pbs' or 'flux', got 'sge'"),
+    (SMALL.replace('"slurm"', '"sge"'),
+     "line 6: scheduler: expected 'local', 'slurm', 'lsf', 'pbs' or 'flux', got 'sge'"),
     (SMALL.replace('gpu = "nvidia"\n', ""), "mine.toml: node.gpus and node.gpu (nvidia, amd) go together"),
     (SMALL.replace("date = 2026-01-01\n", ""), "date: missing"),
     (SMALL + '[launch]\nalways = ["--bind={rank}"]', "expected in braces only nodes, ranks"),
     (SMALL + '[launch]\nalways = ["--bind={nodes:99999999}"]', "expected in braces only nodes, ranks"),
     (SMALL + '[launch]\nalways = ["--bind={nodes"]', "expected in braces only nodes, ranks"),
-    (SMALL + '[directives]\nalways = ["--x=$(y)"]', "expected an option as the scheduler or the launcher takes it"),
+    (SMALL + '[directives]\nalways = ["--x=$(y)"]',
+     "expected an option as the scheduler or the launcher takes it"),
     (SMALL + '[job]\nwalltime = "1:00"', "expected hours, minutes and seconds"),
     (SMALL + "[[limits]]\nnodes = [1, 2]", "limits.0.queue: missing"),
     (SMALL + '[[limits]]\nquue = "x"', "limits.0.quue: unknown key; known: queue, nodes, walltime"),
-    (SMALL + '[links]\nsource = "x"\nlatency = 2e-6\nbetween = 3\ninside = 5e10', "links.between: expected more than 1000000"),
+    (SMALL + '[links]\nsource = "x"\nlatency = 2e-6\nbetween = 3\ninside = 5e10',
+     "links.between: expected more than 1000000"),
     ("about = ", "not TOML"),
 ])
 def test_a_wrong_profile_is_refused(run, own, text, problem, capsys):
@@ -87,16 +93,20 @@ def test_a_wrong_profile_is_refused(run, own, text, problem, capsys):
 
 
 def test_settings_later_ones_win(run, own, digits, config):
-    own("mine", SMALL + '[env]\nA = "machine"\nB = "machine"\n[job]\nranks_per_node = 2\ncpus_per_rank = 4\nwalltime = "00:20:00"\n')
+    own("mine", SMALL + '[env]\nA = "machine"\nB = "machine"\n[job]\nranks_per_node = 2\ncpus_per_rank = 4\n'
+        'walltime = "00:20:00"\n')
     path = config(digits, job={"machine": "mine", "cpus_per_rank": 3}, **{"job.env": {"B": "user"}})
     made = plan(path, settings=["job.nodes=3"])
-    assert (made.layout.ranks, made.job.cpus_per_rank, made.job.walltime, made.job.name) == (6, 3, 1200, "hpcfilter")
+    assert (made.layout.ranks, made.job.cpus_per_rank, made.job.walltime,
+            made.job.name) == (6, 3, 1200, "hpcfilter")
     assert environment(made)["A"] == "machine" and environment(made)["B"] == "user"
-    assert environment(made)["OMP_NUM_THREADS"] == "3" and environment(made)["HDF5_USE_FILE_LOCKING"] == "FALSE"
+    assert (environment(made)["OMP_NUM_THREADS"] == "3"
+            and environment(made)["HDF5_USE_FILE_LOCKING"] == "FALSE")
 
 
 def test_small_profiles_ask_for_what_they_need(run, own):
-    """Nodes and GPUs, though the profile has no directives; a profile or a job that has some is left alone."""
+    """Nodes and GPUs, though the profile has no directives; a profile or a job that has some
+    is left alone."""
     gpus = ["job.machine=mine", "job.nodes=3", "job.ranks_per_node=2", "job.gpus_per_rank=1"]
     own("mine")
     assert "#SBATCH --gpus-per-node=2\n" in render(plan(run, settings=gpus))
@@ -125,7 +135,8 @@ def test_lsf_from_the_input(run, own, submitted):
 
 def test_an_installation_brings_templates_and_machines(tmp_path):
     """From the wheel, in a folder that knows nothing of the checkout."""
-    build = [sys.executable, "-m", "pip", "wheel", "-q", "--no-build-isolation", "--no-deps", "--no-index", "-w", str(tmp_path), "."]
+    build = [sys.executable, "-m", "pip", "wheel",
+             "-q", "--no-build-isolation", "--no-deps", "--no-index", "-w", str(tmp_path), "."]
     source = tmp_path / "source"
     source.mkdir()
     for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE", "hpcfilter", "jobs"):
@@ -133,8 +144,10 @@ def test_an_installation_brings_templates_and_machines(tmp_path):
     subprocess.run(build, cwd=source, timeout=TIMEOUT, check=True)
     with zipfile.ZipFile(next(tmp_path.glob("*.whl"))) as wheel:
         wheel.extractall(tmp_path / "site")
-    code = "import hpcfilter, sys; from hpcfilter.cli import main; print(hpcfilter.__file__); sys.exit(main(['jobs', 'list-machines']))"
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(tmp_path / "site")},
-                          capture_output=True, text=True, timeout=TIMEOUT, check=True)
+    code = ("import hpcfilter, sys; from hpcfilter.cli import main; print(hpcfilter.__file__); "
+            "sys.exit(main(['jobs', 'list-machines']))")
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path,
+                          env={**os.environ, "PYTHONPATH": str(tmp_path / "site")}, capture_output=True,
+                          text=True, timeout=TIMEOUT, check=True)
     assert str(tmp_path / "site") in done.stdout and all(name in done.stdout for name in SHIPPED)
     assert (tmp_path / "site" / "hpcfilter" / "jobs" / "files" / "templates" / "slurm.sh.j2").exists()

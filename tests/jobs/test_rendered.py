@@ -1,4 +1,5 @@
-"""The job scripts of all machines that come with hpcfilter: as they were (tests/jobs/golden), and right for the scheduler and the shell."""
+"""The job scripts of all machines that come with hpcfilter: as they were (tests/jobs/golden), and right for
+the scheduler and the shell."""
 
 import os
 import re
@@ -29,14 +30,16 @@ SHELLCHECK = {  # what it is not asked about, and why
     "SC2088": "the same with ~",
 }
 ALL_KEYS = {
-    "name": "all.of-it_1", "account": "abc123", "reservation": "maintenance", "mail_user": "you@example.org", "omp_num_threads": 1,
-    "modules": ["gcc/13", "it's odd"], "source": "/opt/set $up ~.sh", "doctor": True, "env": {"A": "${HOME}/a b", "B": "$(no) `no` \"quoted\" \\"},
+    "name": "all.of-it_1", "account": "abc123", "reservation": "maintenance", "mail_user": "you@example.org",
+    "omp_num_threads": 1, "modules": ["gcc/13", "it's odd"], "source": "/opt/set $up ~.sh", "doctor": True,
+    "env": {"A": "${HOME}/a b", "B": "$(no) `no` \"quoted\" \\"},
 }
 
 
 @pytest.fixture
 def render(tmp_path, capsys, monkeypatch):
-    """render(machine, more words, **keys of [job]) -> the script, with the folders of this machine left out."""
+    """render(machine, more words, **keys of [job]) -> the script, with the folders of this
+    machine left out."""
     monkeypatch.chdir(tmp_path)
     Path("data.h5").touch()
     Path("run.toml").write_text('[data]\npath = "data.h5"\n[filter]\npolicy = "kakurenbo"\n')
@@ -46,12 +49,14 @@ def render(tmp_path, capsys, monkeypatch):
         nodes = max(2, queue.nodes[0]) if queue and machine != "local" else 2 - (machine == "local")
         basic = {"python": "/opt/env/bin/python", "account": "abc123", "nodes": nodes, **keys}
         settings = [word for key, value in basic.items() for word in ("--set", f"job.{key}={toml(value)}")]
-        code = main(["jobs", "render", "run.toml", "--machine", machine, "--walltime", "01:30:00", "--set", "train.epochs=3", *settings, *words])
+        code = main(["jobs", "render", "run.toml", "--machine", machine, "--walltime", "01:30:00",
+                     "--set", "train.epochs=3", *settings, *words])
         out, err = capsys.readouterr()
         assert code == 0, err
         if machine == "local":
             out = out.replace(shlex.join(mpirun(2)), "mpirun -n 2")
-        return re.sub(r"# hpcfilter \d\S* on", "# hpcfilter on", out.replace(str(tmp_path), "/home/you/project"))
+        return re.sub(r"# hpcfilter \d\S* on", "# hpcfilter on",
+                      out.replace(str(tmp_path), "/home/you/project"))
 
     return call
 
@@ -61,9 +66,11 @@ def everything(machine, render):
     profile = load_machine(machine)
     more = {"mail_type": {"slurm": "END,FAIL", "pbs": "abe"}.get(profile.scheduler),
             "qos": "debug" if profile.queue_option == "--partition" else None,
-            "dependency": {"slurm": "afterany:12", "lsf": "ended(12)", "pbs": "afterany:12.server", "flux": "afterany:ƒ12Ab"}.get(profile.scheduler),
+            "dependency": {"slurm": "afterany:12", "lsf": "ended(12)", "pbs": "afterany:12.server",
+                           "flux": "afterany:ƒ12Ab"}.get(profile.scheduler),
             "stage": {"method": "copy", "folder": "/local/${USER} x"}, "conda_env": "my env"}
-    known = {key: value for key, value in {**ALL_KEYS, **more}.items() if value and profile.scheduler in ONLY.get(key, [profile.scheduler])}
+    known = {key: value for key, value in {**ALL_KEYS, **more}.items()
+             if value and profile.scheduler in ONLY.get(key, [profile.scheduler])}
     return render(machine, "--run-dir", "runs/it's", **known)
 
 
@@ -78,12 +85,14 @@ def machine(request):
 
 
 def test_as_it_was(machine, render):
-    script, golden = render(machine, omp_num_threads=1) if machine == "local" else render(machine), GOLDEN / f"{machine}.sh"
+    script, golden = (render(machine, omp_num_threads=1) if machine == "local" else render(machine),
+                      GOLDEN / f"{machine}.sh")
     if os.environ.get("HPCFILTER_GOLDEN"):
         golden.parent.mkdir(exist_ok=True)
         golden.write_text(script)
     assert golden.exists(), f"no {golden.name}; write it with: {RENEW}"
-    assert script == golden.read_text(), f"the script of {machine} has changed; if that is meant, renew it with: {RENEW}"
+    assert script == golden.read_text(), (f"the script of {machine} has changed; if that is meant, "
+                                          f"renew it with: {RENEW}")
 
 
 def test_no_golden_file_is_left_over():
@@ -97,7 +106,8 @@ def test_directives(machine, render, variant):
     assert sentinel == SENTINELS[load_machine(machine).scheduler]
     if variant == "everything" and sentinel:
         words = str(found)
-        assert "abc123" in words and "all.of-it_1" in words and "12" in str(found.get("-w") or found.get("-W") or found.get("--dependency"))
+        assert ("abc123" in words and "all.of-it_1" in words
+                and "12" in str(found.get("-w") or found.get("-W") or found.get("--dependency")))
 
 
 @pytest.mark.parametrize("variant", ["plain", "everything"])

@@ -1,4 +1,5 @@
-"""Staging: what lies on a node is the source, bit for bit, or nothing lies there; whatever the disk does, and whoever else stages."""
+"""Staging: what lies on a node is the source, bit for bit, or nothing lies there; whatever the disk does,
+and whoever else stages."""
 
 import contextlib
 import os
@@ -29,7 +30,8 @@ def test_a_copy_is_the_file_and_is_kept(name, node, request, monkeypatch):
     monkeypatch.setenv("NODE_STORAGE", str(node.parent))
     size = source.stat().st_size
     line = stage(source, "${NODE_STORAGE}/packed.h5")
-    assert re.fullmatch(rf"node 0 \(.+\): {node}: copied {size} of {size} bytes of {source} in [\d.]+ s, [\d.]+ GB/s", line)
+    assert re.fullmatch(rf"node 0 \(.+\): {node}: copied {size} of {size} bytes of {source} in [\d.]+ s, "
+                        r"[\d.]+ GB/s", line)
     assert node.read_bytes() == source.read_bytes() and beside(node) == ["packed.h5"]
     before = node.stat()
     assert f"kept what was there, checked {size} of {size} bytes" in stage(source, node)
@@ -41,7 +43,8 @@ def test_a_copy_is_the_file_and_is_kept(name, node, request, monkeypatch):
     lambda path, source: path.write_bytes(source.read_bytes()[:-1]),
     lambda path, source: flip(path, 5 * BLOCK + 7),
     lambda path, source: flip(path, path.stat().st_size - 30),
-    lambda path, source: pack(source.with_name("source.npz"), path, seed=1, replace=True),  # as long, with other bytes
+    # as long, with other bytes
+    lambda path, source: pack(source.with_name("source.npz"), path, seed=1, replace=True),
 ])
 def test_what_is_not_the_source_is_replaced(vectors, node, spoil):
     stage(vectors, node)
@@ -53,8 +56,9 @@ def test_what_is_not_the_source_is_replaced(vectors, node, spoil):
 def test_damage_of_the_source_is_named_and_nothing_is_staged(vectors, tmp_path, node):
     source, seal = tmp_path / "source.h5", read_seal(vectors)
     rows = r"bytes {} to \d+ \(.*rows.*differ from their checksum"
-    for where, message in ((3 * BLOCK, rows.format(3 * BLOCK)), (13 * BLOCK - 1, rows.format(12 * BLOCK)), (300, "cannot read|differ"),
-                           (seal.length - 1, "cannot read|differ"), (seal.length + 5, "the seal in bytes .* is damaged"), (seal.size - 1, "seal")):
+    for where, message in ((3 * BLOCK, rows.format(3 * BLOCK)), (13 * BLOCK - 1, rows.format(12 * BLOCK)),
+                           (300, "cannot read|differ"), (seal.length - 1, "cannot read|differ"),
+                           (seal.length + 5, "the seal in bytes .* is damaged"), (seal.size - 1, "seal")):
         shutil.copyfile(vectors, source)
         flip(source, where)
         with pytest.raises(InputError, match=rf"source.h5: .*({message})"):
@@ -80,7 +84,8 @@ def test_a_damaged_source_does_not_touch_what_is_there(vectors, tmp_path, node):
 
 @pytest.mark.parametrize("times", [1, 2])
 def test_what_the_disk_gives_back_wrong_is_written_once_more(vectors, node, monkeypatch, times):
-    """A bit of the copy flips before it is read back: once, and it is mended; again, and the disk is given up."""
+    """A bit of the copy flips before it is read back: once, and it is mended; again, and the
+    disk is given up."""
     done = []
 
     def bad_disk(path, seal, blocks):
@@ -90,11 +95,13 @@ def test_what_the_disk_gives_back_wrong_is_written_once_more(vectors, node, monk
         yield from node_disk.given_back_wrong(path, seal, blocks)
 
     monkeypatch.setattr(staging, "given_back_wrong", bad_disk)
-    with pytest.raises(Failure, match=f"packed.h5: bytes {7 * BLOCK} to {8 * BLOCK - 1} were right when they were written, and are wrong") \
-            if times > 1 else contextlib.nullcontext():
+    with (pytest.raises(Failure, match=f"packed.h5: bytes {7 * BLOCK} to {8 * BLOCK - 1} were right when "
+                                       "they were written, and are wrong")
+          if times > 1 else contextlib.nullcontext()):
         stage(vectors, node)
     assert len(done) == times and done[1:] == [[7]] * (times - 1), "only the wrong block is written again"
-    assert beside(node) == ["packed.h5"] * (times == 1) and (times > 1 or node.read_bytes() == vectors.read_bytes())
+    assert (beside(node) == ["packed.h5"] * (times == 1)
+            and (times > 1 or node.read_bytes() == vectors.read_bytes()))
 
 
 def test_a_disk_without_room(vectors, small_disk, monkeypatch):
@@ -105,7 +112,8 @@ def test_a_disk_without_room(vectors, small_disk, monkeypatch):
     assert beside(node) == []
     stage(vectors, node, "copy", 0, (NODES, PER_NODE))  # half of it has room
     part = node.read_bytes()
-    monkeypatch.setattr(shutil, "disk_usage", lambda folder: shutil._ntuple_diskusage(1 << 40, 0, 1 << 40))  # another job takes the room meanwhile
+    # another job takes the room meanwhile
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: shutil._ntuple_diskusage(1 << 40, 0, 1 << 40))
     with pytest.raises(Failure, match="packed.h5: No space left on device on "):
         stage(vectors, node)
     assert beside(node) == ["packed.h5"] and node.read_bytes() == part
@@ -127,7 +135,8 @@ def test_places_that_cannot_be_written(vectors, tmp_path, monkeypatch):
     with pytest.raises(InputError, match="is a folder, expected the path of a file"):
         stage(vectors, tmp_path)
     monkeypatch.delenv("NOT_SET", raising=False)
-    with pytest.raises(InputError, match=r"got \$\{NOT_SET\}/packed.h5 on .*: a variable in it is not set there"):
+    with pytest.raises(InputError,
+                       match=r"got \$\{NOT_SET\}/packed.h5 on .*: a variable in it is not set there"):
         stage(vectors, "${NOT_SET}/packed.h5")
     with pytest.raises(InputError, match="got 'rsync', expected copy, tar or check"):
         stage(vectors, tmp_path / "p.h5", "rsync")
@@ -144,17 +153,20 @@ def test_a_folder_that_somebody_else_has_prepared(digits, tmp_path):
 
 
 def test_neither_torch_nor_mpi_is_needed(digits, node):
-    code = (f"import sys; from hpcfilter.jobs.stage.stage import stage; stage({str(digits)!r}, {str(node)!r}); "
-            "print([m for m in ('torch', 'mpi4py', 'horovod') if m in sys.modules])")
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=TIMEOUT, check=True)
+    code = (f"import sys; from hpcfilter.jobs.stage.stage import stage; stage({str(digits)!r}, "
+            f"{str(node)!r}); print([m for m in ('torch', 'mpi4py', 'horovod') if m in sys.modules])")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True,
+                          timeout=TIMEOUT, check=True)
     assert done.stdout.strip() == "[]" and node.read_bytes() == digits.read_bytes()
 
 
 # ---- killed, and several at once
 
 def process(source, dest, patch=""):
-    code = f"from hpcfilter.data import stage as s, node_disk\nimport time, pathlib\n{patch}\nprint(s.stage({str(source)!r}, {str(dest)!r}))"
-    return subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    code = (f"from hpcfilter.data import stage as s, node_disk\nimport time, pathlib\n{patch}\n"
+            f"print(s.stage({str(source)!r}, {str(dest)!r}))")
+    return subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE,
+                            stderr=subprocess.PIPE, text=True)
 
 
 def ended(child):
@@ -169,7 +181,8 @@ def hanging(source, dest):
     child = process(source, dest, "s.given_back_wrong = lambda *_: (time.sleep(10 * 60), [])[1]")
     try:
         end = time.monotonic() + TIMEOUT
-        while not any(path.stat().st_blocks * 512 >= source.stat().st_size for path in dest.parent.glob("*.staging-*")):
+        while not any(path.stat().st_blocks * 512 >= source.stat().st_size
+                      for path in dest.parent.glob("*.staging-*")):
             assert child.poll() is None and time.monotonic() < end
             time.sleep(0.02)
         yield child
@@ -216,11 +229,13 @@ def test_a_file_that_something_else_has_brought(vectors, tmp_path, node):
     shutil.copyfile(vectors, node)
     assert f": checked {size} of {size} bytes of {vectors} in " in stage(vectors, node, "check")
     flip(node, 11 * BLOCK)
-    with pytest.raises(Failure, match=f"packed.h5: bytes {11 * BLOCK} to {12 * BLOCK - 1} differ from those of {vectors}: the copy is damaged"):
+    with pytest.raises(Failure, match=f"packed.h5: bytes {11 * BLOCK} to {12 * BLOCK - 1} differ from those "
+                                      f"of {vectors}: the copy is damaged"):
         stage(vectors, node, "check")
     damaged = tmp_path / "damaged.h5"
     shutil.copyfile(node, damaged)
-    with pytest.raises(InputError, match=rf"damaged.h5: bytes {11 * BLOCK} to {12 * BLOCK - 1} \(.*rows.*\) differ from their checksum"):
+    with pytest.raises(InputError, match=rf"damaged.h5: bytes {11 * BLOCK} to {12 * BLOCK - 1} \(.*rows.*\) "
+                                         r"differ from their checksum"):
         stage(damaged, node, "check")
     os.truncate(node, size - 1)
     with pytest.raises(Failure, match=f"packed.h5: got {size - 1} bytes, expected {size}"):

@@ -1,4 +1,5 @@
-"""Staging out of an archive: the one file that is asked for, bit for bit, and nothing from archives that are damaged, hostile or cut."""
+"""Staging out of an archive: the one file that is asked for, bit for bit, and nothing from archives that are
+damaged, hostile or cut."""
 
 import gzip
 import io
@@ -37,7 +38,8 @@ def test_a_file_out_of_an_archive(digits, tmp_path, node, kind, name):
     if kind == "zst" and "zst" not in tarfile.TarFile.OPEN_METH:
         pytest.skip("this Python has no zstd")
     data = digits.read_bytes()
-    path = tar(tmp_path / "data.tar", ("readme", b"x"), ("packed.h5.old", b"y"), (name, data), ("last", b"z" * 5000), mode=f"w:{kind}")
+    path = tar(tmp_path / "data.tar", ("readme", b"x"), ("packed.h5.old", b"y"), (name, data),
+               ("last", b"z" * 5000), mode=f"w:{kind}")
     assert f": unpacked {len(data)} of {len(data)} bytes of {path} in " in stage(path, node, "tar")
     assert node.read_bytes() == data and beside(node) == ["packed.h5"]
 
@@ -51,7 +53,8 @@ def test_a_large_file_out_of_an_archive_and_its_damage(vectors, tmp_path, node):
     for where in (0, 4 * BLOCK, read_seal(vectors).length - 1):
         flip(path, start + where)
         block = where // BLOCK
-        with pytest.raises(InputError, match=f"data.tar: packed.h5: bytes {block * BLOCK} to .* differ from their checksum"):
+        with pytest.raises(InputError, match=f"data.tar: packed.h5: bytes {block * BLOCK} to .* differ from "
+                                             "their checksum"):
             stage(path, node.with_name("other") / "packed.h5", "tar")
         flip(path, start + where)
     flip(path, start + len(data) - 25)
@@ -68,29 +71,39 @@ def test_a_disk_that_gives_an_unpacked_file_back_wrong(vectors, tmp_path, node, 
         yield from node_disk.given_back_wrong(new, seal, blocks)
 
     monkeypatch.setattr(archive, "given_back_wrong", bad_disk)
-    with pytest.raises(Failure, match=f"packed.h5: bytes {2 * BLOCK} to {3 * BLOCK - 1} were right when they were written"):
+    with pytest.raises(Failure, match=f"packed.h5: bytes {2 * BLOCK} to {3 * BLOCK - 1} were right when they "
+                                      "were written"):
         stage(path, node, "tar")
     assert beside(node) == []
 
 
 HOSTILE = {
     "outside": ([("../../packed.h5", b"DATA")], "got .*packed.h5., expected a plain file that lies inside"),
-    "a symbolic link": ([("packed.h5", {"type": tarfile.SYMTYPE, "linkname": "secret"})], "expected a plain file that lies inside"),
-    "a symbolic link to elsewhere": ([("packed.h5", {"type": tarfile.SYMTYPE, "linkname": "/etc/passwd"})], "expected a plain file that lies inside"),
-    "a hard link": ([("packed.h5", {"type": tarfile.LNKTYPE, "linkname": "secret"})], "expected a plain file that lies inside"),
+    "a symbolic link": ([("packed.h5", {"type": tarfile.SYMTYPE, "linkname": "secret"})],
+                        "expected a plain file that lies inside"),
+    "a symbolic link to elsewhere": ([("packed.h5", {"type": tarfile.SYMTYPE, "linkname": "/etc/passwd"})],
+                                     "expected a plain file that lies inside"),
+    "a hard link": ([("packed.h5", {"type": tarfile.LNKTYPE, "linkname": "secret"})],
+                    "expected a plain file that lies inside"),
     "a device": ([("packed.h5", {"type": tarfile.CHRTYPE})], "expected a plain file that lies inside"),
     "a pipe": ([("packed.h5", {"type": tarfile.FIFOTYPE})], "expected a plain file that lies inside"),
     "a folder": ([("packed.h5", {"type": tarfile.DIRTYPE})], "expected a plain file that lies inside"),
-    "two of the name": ([("a/packed.h5", b"DATA"), ("b/packed.h5", b"DATA")], "more than one file named packed.h5"),
-    "a file and a link": ([("packed.h5", b"DATA"), ("packed.h5", {"type": tarfile.SYMTYPE, "linkname": "secret"})], "expected a plain file"),
+    "two of the name": ([("a/packed.h5", b"DATA"), ("b/packed.h5", b"DATA")],
+                        "more than one file named packed.h5"),
+    "a file and a link": ([("packed.h5", b"DATA"),
+                           ("packed.h5", {"type": tarfile.SYMTYPE, "linkname": "secret"})],
+                          "expected a plain file"),
     "none": ([("other.h5", b"DATA")], "holds no file named packed.h5"),
     "empty": ([("packed.h5", b"")], "packed.h5: its 0 bytes do not end with a seal"),
     "no packed file": ([("packed.h5", b"x" * 1000)], "packed.h5: its 1000 bytes do not end with a seal"),
-    "declares much more than it holds": ([("packed.h5", {"size": 1 << 50})], "stored bytes declare to become 1125899906842624"),
+    "declares much more than it holds": ([("packed.h5", {"size": 1 << 50})],
+                                         "stored bytes declare to become 1125899906842624"),
     "declares more than it holds": ([("packed.h5", {"size": 10 << 20})], "unexpected end of data"),
     "declares less than nothing": ([("packed.h5", {"size": -(1 << 20)})], "do not end with a seal"),
-    "goes backwards": ([("other", {"size": -2048}), ("packed.h5", b"DATA")], "cannot read it as a tar|holds no file"),
-    "a long header": ([("other", {"type": b"K", "size": 1 << 40}), ("packed.h5", b"DATA")], "a header of 1099511627776 bytes"),
+    "goes backwards": ([("other", {"size": -2048}), ("packed.h5", b"DATA")],
+                       "cannot read it as a tar|holds no file"),
+    "a long header": ([("other", {"type": b"K", "size": 1 << 40}), ("packed.h5", b"DATA")],
+                      "a header of 1099511627776 bytes"),
 }
 
 
@@ -99,7 +112,8 @@ HOSTILE = {
 def test_a_hostile_archive(digits, tmp_path, node, name, kind):
     members, message = HOSTILE[name]
     data = digits.read_bytes()
-    path = tar(tmp_path / "data.tar", *((member, data if content == b"DATA" else content) for member, content in members),
+    path = tar(tmp_path / "data.tar",
+               *((member, data if content == b"DATA" else content) for member, content in members),
                mode=f"w:{kind}", format=tarfile.GNU_FORMAT)
     node.parent.mkdir()
     (node.parent / "secret").write_bytes(b"secret")
@@ -119,14 +133,16 @@ def test_a_bomb_of_zeros(tmp_path, node):
         file.write(header.tobuf())
         for _ in range(64):
             file.write(bytes(1 << 20))
-    with pytest.raises(InputError, match="stored bytes declare to become 2147483648, expected at most 200 times as many"):
+    with pytest.raises(InputError,
+                       match="stored bytes declare to become 2147483648, expected at most 200 times as many"):
         stage(path, node, "tar")
     assert beside(node) == []
 
 
 @pytest.mark.parametrize("kind", ["", "gz", "xz"])
 def test_archives_cut_anywhere(digits, tmp_path, node, kind):
-    whole = tar(tmp_path / "data.tar", ("readme", b"x" * 3000), ("packed.h5", digits.read_bytes()), mode=f"w:{kind}").read_bytes()
+    whole = tar(tmp_path / "data.tar", ("readme", b"x" * 3000), ("packed.h5", digits.read_bytes()),
+                mode=f"w:{kind}").read_bytes()
     cut = tmp_path / "cut.tar"
     for length in (0, 100, 600, *(int(n) for n in RNG.integers(0, len(whole) * 9 // 10, 20))):
         cut.write_bytes(whole[:length])

@@ -1,4 +1,5 @@
-"""Staging of parts: a node holds the blocks that its ranks read, the rest is holes, which nobody reads or trains on without a word."""
+"""Staging of parts: a node holds the blocks that its ranks read, the rest is holes, which nobody reads or
+trains on without a word."""
 
 import re
 import shutil
@@ -28,20 +29,24 @@ def test_a_part_holds_what_its_ranks_need_and_no_more(vectors, node):
         count = int(re.search(r"copied (\d+) of", line)[1])
         assert 0.45 < count / len(whole) < 0.65, "half of the rows, and the blocks that both nodes need"
         held = node.read_bytes()
-        assert len(held) == len(whole) and node.stat().st_blocks * 512 <= count + BLOCK // 2, "the rest takes no room"
+        assert len(held) == len(whole) and node.stat().st_blocks * 512 <= count + BLOCK // 2, (
+            "the rest takes no room")
         for block in range(len(dataset.seal.sums)):
             start, stop = dataset.seal.span(block)
             assert held[start:stop] == (whole[start:stop] if block in blocks else bytes(stop - start))
         assert held[dataset.seal.length :] == whole[dataset.seal.length :] and beside(node) == ["packed.h5"]
         assert "kept what was there" in stage(vectors, node, "copy", number, (NODES, PER_NODE))
-    assert ": copied " in stage(vectors, node, "copy", 0, (NODES, PER_NODE)), "the part of another node is not kept"
+    assert ": copied " in stage(vectors, node, "copy", 0,
+                                (NODES, PER_NODE)), "the part of another node is not kept"
     assert ": copied " in stage(vectors, node), "nor is a part for the whole"
-    assert "kept what was there" in stage(vectors, node, "copy", 1, (NODES, PER_NODE)), "but the whole for a part"
+    assert "kept what was there" in stage(vectors, node, "copy", 1,
+                                          (NODES, PER_NODE)), "but the whole for a part"
 
 
 def test_parts_that_cannot_be(vectors, digits, node):
     for number in (-1, 2):
-        with pytest.raises(InputError, match=f"part: got node {number} of 2 with 2 ranks, expected one process on each node"):
+        with pytest.raises(InputError, match=f"part: got node {number} of 2 with 2 ranks, "
+                                             "expected one process on each node"):
             stage(vectors, node, "copy", number, (2, 2))
     with pytest.raises(InputError, match="digits.h5: got 2000 ranks for 1438 training samples"):
         stage(digits, node, "copy", 0, (1000, 2))
@@ -74,7 +79,8 @@ def test_a_part_is_good_for_its_own_ranks_in_shard_order_and_for_nobody_else(vec
                 found.append(rank)
         return found
 
-    for verify in (True, False) if not poisoned else (True,):  # what was written over the holes only reading finds
+    # what was written over the holes only reading finds
+    for verify in (True, False) if not poisoned else (True,):
         for number in range(NODES):
             assert refused(number, "shard", RANKS, verify) == ([2, 3] if number == 0 else [0, 1])
             assert refused(number, "shard", 1, verify) == [0] and refused(number, "global", 1, verify) == [0]
@@ -121,7 +127,8 @@ def test_ranks_in_shard_order_read_every_byte_and_what_they_work_with(vectors, t
             except InputError:
                 found.append(rank)
         flip(path, block * BLOCK + 5)
-        assert found == [rank for rank in range(ranks) if block in dataset.blocks(rank, rank + 1, ranks)] and found
+        assert (found == [rank for rank in range(ranks) if block in dataset.blocks(rank, rank + 1, ranks)]
+                and found)
 
 
 @pytest.mark.parametrize("trial", range(30))
@@ -152,19 +159,22 @@ def test_blocks_by_brute_force(tmp_path, trial):
             needed[offset + own.start * row : offset + own.stop * row] = True
     expected = [block for block in range(len(seal.sums)) if needed[block * BLOCK : (block + 1) * BLOCK].any()]
     assert dataset.blocks(first, last, parts).tolist() == expected
-    assert sorted(set().union(*(dataset.blocks(rank, rank + 1, parts) for rank in range(parts)))) == list(range(len(seal.sums)))
+    assert (sorted(set().union(*(dataset.blocks(rank, rank + 1, parts) for rank in range(parts))))
+            == list(range(len(seal.sums))))
 
 
 # ---- training on parts, on real ranks
 
 @pytest.fixture
 def on_nodes(tmp_path, program, vectors):
-    """on_nodes(ranks, words): the command line on ranks whose nodes have a part each as packed.h5, poisoned where it has holes."""
+    """on_nodes(ranks, words): the command line on ranks whose nodes have a part each as packed.h5,
+    poisoned where it has holes."""
     staged_part(vectors, tmp_path)
     return lambda ranks, *words: program(ranks, "own_folder", tmp_path, PER_NODE, *words)
 
 
-TABLES = {"train": {"epochs": 2, "global_batch": 480, "deterministic": True}, "model": {"name": "mlp", "width": None},
+TABLES = {"train": {"epochs": 2, "global_batch": 480, "deterministic": True},
+          "model": {"name": "mlp", "width": None},
           "filter": {"policy": "kakurenbo", "fraction": 0.3, "tau": 0.2}, "data": {"order": "shard"}}
 
 
@@ -181,9 +191,11 @@ def test_training_on_parts_gives_the_same_bits(tmp_path, vectors, config, hpcfil
 
 def test_scores_from_parts_are_the_same(tmp_path, vectors, config, hpcfilter, on_nodes):
     """In both orders of the run: scoring looks at a rank's own rows only."""
-    path = config(vectors, **{**TABLES, "data": {"order": "global"}, "train": {**TABLES["train"], "epochs": 1}})
+    path = config(vectors,
+                  **{**TABLES, "data": {"order": "global"}, "train": {**TABLES["train"], "epochs": 1}})
     assert hpcfilter(1, "train", path, "--run-dir", tmp_path / "run").returncode == 0
-    parts = on_nodes(RANKS, "score", tmp_path / "run", "--set", "data.path=packed.h5", "-o", tmp_path / "parts.h5")
+    parts = on_nodes(RANKS, "score", tmp_path / "run", "--set", "data.path=packed.h5",
+                     "-o", tmp_path / "parts.h5")
     whole = hpcfilter(RANKS, "score", tmp_path / "run", "-o", tmp_path / "whole.h5")
     assert parts.returncode == 0 and whole.returncode == 0, parts.stderr
     tables = [read_table(tmp_path / name)[0]["importance"] for name in ("parts.h5", "whole.h5")]
@@ -194,5 +206,6 @@ def test_scores_from_parts_are_the_same(tmp_path, vectors, config, hpcfilter, on
 def test_training_on_parts_of_another_layout_is_refused(tmp_path, config, on_nodes, ranks, order):
     path = config("packed.h5", **{**TABLES, "data": {"order": order}})
     done = on_nodes(ranks, "train", path, "--run-dir", tmp_path / "run")
-    assert done.returncode == 2 and "packed.h5: bytes" in done.stderr and "differ from their checksum" in done.stderr, done.stderr
+    assert (done.returncode == 2 and "packed.h5: bytes" in done.stderr
+            and "differ from their checksum" in done.stderr), done.stderr
     assert not (tmp_path / "run").exists()

@@ -1,5 +1,5 @@
-"""The known defects of public implementations of these methods, each as the test that it would fail. D22 (enemy oversampling) is of a method that is
-not here."""
+"""The known defects of public implementations of these methods, each as the test that it would fail. D22
+(enemy oversampling) is of a method that is not here."""
 
 import itertools
 
@@ -33,13 +33,15 @@ def test_d1_confidence_does_not_depend_on_the_batch():
     logits = torch.eye(10)[torch.arange(320) % 10] * 20
     labels, score = torch.arange(320) % 10, make_score("loss", {}, True, "")
     for size in (1, 32, 320):
-        seen = [score.measure(logits[i : i + size], labels[i : i + size], torch.zeros(size))["confidence"] for i in range(0, 320, size)]
+        seen = [score.measure(logits[i : i + size], labels[i : i + size], torch.zeros(size))["confidence"]
+                for i in range(0, 320, size)]
         assert (torch.cat(seen) > 0.99).all()
 
 
 def test_d2_nothing_to_hide_hides_nothing():
     assert not lowest(np.arange(10, dtype=np.float32), 0, SerialComm()).any()
-    kakurenbo = POLICIES["kakurenbo"](scores_of(np.arange(10), correct=[True] * 10, confidence=[1] * 10), 1, 0, SerialComm(), epochs=5, fraction=0.05)
+    kakurenbo = POLICIES["kakurenbo"](scores_of(np.arange(10), correct=[True] * 10, confidence=[1] * 10), 1,
+                                      0, SerialComm(), epochs=5, fraction=0.05)
     assert kakurenbo.keep.all()
 
 
@@ -79,7 +81,8 @@ def test_d5_looking_leaves_batch_statistics_alone(digits, config):
 def test_d6_all_hidden_and_empty_shards(order):
     """Nothing kept is an error on every rank; a rank that keeps nothing takes as many steps as the others."""
     def kept(comm, keep):
-        sampler = Filter(N, "static", comm=comm, order=order, epochs=5, given={"keep": keep, "weight": np.ones(N, np.float32)})
+        sampler = Filter(N, "static", comm=comm, order=order, epochs=5,
+                         given={"keep": keep, "weight": np.ones(N, np.float32)})
         return len(list(sampler))
 
     with pytest.raises(InputError, match="keeps no sample"):
@@ -89,7 +92,8 @@ def test_d6_all_hidden_and_empty_shards(order):
 
 def test_d7_the_rate_follows_what_is_really_hidden():
     scores = scores_of(np.arange(100), correct=np.arange(100) % 2 == 0, confidence=[1] * 100)
-    selection = policy_function("kakurenbo", {"fraction": 0.4}, True, True, "", epochs=5)[0](scores, 1, 0, SerialComm())
+    selection = policy_function("kakurenbo", {"fraction": 0.4}, True, True, "",
+                                epochs=5)[0](scores, 1, 0, SerialComm())
     assert selection.lr_scale == 100 / 80
 
 
@@ -108,12 +112,14 @@ def test_d8_the_state_goes_on_on_other_ranks():
         return sampler.selection.keep
 
     keep = np.concatenate(run(2, second, run(3, first)[0]))
-    assert np.array_equal(keep, np.concatenate([history[1].keep for history in play("kakurenbo", "shard", 3)]))
+    assert np.array_equal(keep,
+                          np.concatenate([history[1].keep for history in play("kakurenbo", "shard", 3)]))
 
 
 def test_d9_selections_do_not_depend_on_the_number_of_ranks():
     """In full in the law `any_ranks`."""
-    keeps = [np.concatenate([history[3].keep for history in play("infobatch", "global", ranks)]) for ranks in (1, 2, 3, 4, 8)]
+    keeps = [np.concatenate([history[3].keep for history in play("infobatch", "global", ranks)])
+             for ranks in (1, 2, 3, 4, 8)]
     assert all(np.array_equal(keep, keeps[0]) for keep in keeps) and not keeps[0].all()
 
 
@@ -125,7 +131,8 @@ def test_d10_an_iterator_does_not_begin_again():
     assert len(set(drawn)) == len(drawn) == N // 8 * 8
     for drop_last in (False, True):
         for workers in (0, 2):
-            loader = DataLoader(sampler.indexed(range(N)), batch_size=8, sampler=sampler, drop_last=drop_last, num_workers=workers)
+            loader = DataLoader(sampler.indexed(range(N)), batch_size=8, sampler=sampler, drop_last=drop_last,
+                                num_workers=workers)
             drawn = torch.cat([index for index, _ in loader]).tolist()
             assert len(drawn) == len(set(drawn)) == (N // 8 * 8 if drop_last else N)
 
@@ -142,12 +149,15 @@ def test_d11_indices_are_integers(first):
         return deliver(mine, {"value": (mine % 1000).astype(np.float32)}, cuts, comm)
 
     for rank, (index, columns) in enumerate(run(2, send)):
-        assert np.array_equal(np.sort(index), np.arange(max(cuts[rank], first), cuts[rank + 1])) and np.array_equal(columns["value"], index % 1000)
+        assert (np.array_equal(np.sort(index), np.arange(max(cuts[rank], first), cuts[rank + 1]))
+                and np.array_equal(columns["value"], index % 1000))
 
 
 def test_d12_the_seed_is_the_users():
-    """Global random state untouched: the law `leaves_no_trace`. Here: another seed, another draw; the same one, the same."""
-    keeps = [np.flatnonzero(POLICIES["random"](scores_of(np.zeros(100)), 1, seed, SerialComm(), fraction=0.5).keep).tolist() for seed in (1, 1, 2)]
+    """Global random state untouched: the law `leaves_no_trace`. Here: another seed, another draw;
+    the same one, the same."""
+    keeps = [np.flatnonzero(POLICIES["random"](scores_of(np.zeros(100)), 1, seed, SerialComm(),
+                                               fraction=0.5).keep).tolist() for seed in (1, 1, 2)]
     assert keeps[0] == keeps[1] != keeps[2]
 
 
@@ -155,16 +165,19 @@ def test_d13_nothing_is_patched():
     import subprocess
     import sys
 
-    code = ("import torch.utils.data.dataloader as d; from torch.utils.data import DataLoader as L; a = dict(vars(L)), dict(vars(d));"
-            "import hpcfilter; hpcfilter.Filter; import hpcfilter.train; assert (dict(vars(L)), dict(vars(d))) == a")
+    code = ("import torch.utils.data.dataloader as d; from torch.utils.data import DataLoader as L; "
+            "a = dict(vars(L)), dict(vars(d));import hpcfilter; hpcfilter.Filter; import hpcfilter.train; "
+            "assert (dict(vars(L)), dict(vars(d))) == a")
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 
 
 @pytest.mark.parametrize("policy, parameters", [
-    ("infobatch", {"r": 1.0}), ("random", {"fraction": 1.0}), ("random", {"fraction": 0.95}), ("seta", {"r": -0.1})])
+    ("infobatch", {"r": 1.0}), ("random", {"fraction": 1.0}), ("random", {"fraction": 0.95}),
+    ("seta", {"r": -0.1})])
 def test_d14_a_ratio_is_taken_as_given_or_refused(policy, parameters):
     if parameters.get("fraction") == 0.95:
-        keep = policy_function(policy, parameters, True, True, "", epochs=5)[0](scores_of(np.zeros(1000)), 1, 0, SerialComm()).keep
+        keep = policy_function(policy, parameters, True, True, "", epochs=5)[0](scores_of(np.zeros(1000)), 1,
+                                                                                0, SerialComm()).keep
         assert keep.sum() == 50
     else:
         with pytest.raises(InputError, match="filter."):
@@ -207,7 +220,8 @@ def test_d16_groups_of_losses_without_all_losses_on_a_rank():
 
 
 def test_d17_weights_belong_to_samples():
-    """The weighted gradient equals the full one in the mean over the draws, also when losses and gradients of a batch go together (BLS)."""
+    """The weighted gradient equals the full one in the mean over the draws, also when losses and gradients of
+    a batch go together (BLS)."""
     rng = np.random.default_rng(0)
     gradient = rng.normal(size=400) + np.linspace(0, 3, 400)
     scores = scores_of(np.linspace(0, 1, 400) ** 2)
@@ -229,7 +243,9 @@ def test_d19_what_was_never_learnt_is_not_easy():
     score = make_score("forgetting", {}, True, "")
     scores = Scores(range(100), 100, score)
     for epoch in range(5):
-        scores.update(np.arange(100), {"value": ((np.arange(100) >= 10) & ((np.arange(100) < 50) | (epoch % 2 == 0))).astype(np.float32)})
+        scores.update(np.arange(100),
+                      {"value": ((np.arange(100) >= 10) & ((np.arange(100) < 50) | (epoch % 2 == 0)))
+                       .astype(np.float32)})
     selection = POLICIES["forget"](scores, 5, 0, SerialComm(), fraction=0.4)
     assert np.flatnonzero(~selection.keep).tolist() == list(range(10, 50))
 
@@ -238,7 +254,8 @@ def test_d20_an_outlier_does_not_change_who_is_kept():
     losses = np.random.default_rng(0).exponential(size=5000).astype(np.float32)
     share = POLICIES["selective_backprop"](scores_of(losses), 1, 0, SerialComm()).keep.mean()
     losses[17] = 1e6
-    assert POLICIES["selective_backprop"](scores_of(losses), 1, 0, SerialComm()).keep.mean() == pytest.approx(share, abs=0.005)
+    assert (POLICIES["selective_backprop"](scores_of(losses), 1, 0, SerialComm()).keep.mean()
+            == pytest.approx(share, abs=0.005))
 
 
 def test_d21_each_class_gives_its_own_share():
@@ -250,16 +267,20 @@ def test_d21_each_class_gives_its_own_share():
 
 
 def test_d23_the_draw_is_global_and_reproducible():
-    """In full in the laws `seed_decides` and `any_ranks`; the share is that of all samples, not of each rank."""
-    keeps = [np.concatenate([history[2].keep for history in play("selective_backprop", "global", ranks)]) for ranks in (1, 4)]
+    """In full in the laws `seed_decides` and `any_ranks`; the share is that of all samples,
+    not of each rank."""
+    keeps = [np.concatenate([history[2].keep for history in play("selective_backprop", "global", ranks)])
+             for ranks in (1, 4)]
     assert np.array_equal(*keeps)
 
 
 def test_d24_sums_do_not_depend_on_their_order():
-    values = (np.random.default_rng(0).normal(size=3000) * 10.0 ** np.random.default_rng(1).integers(-6, 6, 3000)).astype(np.float32)
+    values = (np.random.default_rng(0).normal(size=3000) * 10.0
+              ** np.random.default_rng(1).integers(-6, 6, 3000)).astype(np.float32)
 
     def work(comm, order):
         own = shard(3000, comm.rank, comm.size)
         return mean(values[order][own.start : own.stop], comm)
 
-    assert len({result for ranks in (1, 2, 5) for order in (np.arange(3000), np.arange(3000)[::-1]) for result in run(ranks, work, order)}) == 1
+    assert len({result for ranks in (1, 2, 5) for order in (np.arange(3000), np.arange(3000)[::-1])
+                for result in run(ranks, work, order)}) == 1

@@ -1,4 +1,5 @@
-"""The conformance suite: every policy, alone and with everything switched on, in both orders, on 1, 2, 3, 4 and 8 simulated ranks."""
+"""The conformance suite: every policy, alone and with everything switched on, in both orders, on 1, 2, 3, 4
+and 8 simulated ranks."""
 
 import pytest
 from law_cases import CASES, ORDERS
@@ -15,4 +16,5 @@ def test_law(law, case, order):
 
 
 def test_every_policy_has_a_case_and_a_way_to_do_nothing():
-    assert set(POLICIES) == {row.policy for row in CASES.values()} == {name for name, row in CASES.items() if row.nothing is not None}
+    assert set(POLICIES) == {row.policy for row in CASES.values()} == {name for name, row in CASES.items()
+                                                                       if row.nothing is not None}

@@ -1,4 +1,5 @@
-"""Laws 1, 2 and 8 for the batches: the same on any number of ranks, each sample where it belongs, nothing lost."""
+"""Laws 1, 2 and 8 for the batches: the same on any number of ranks, each sample where it
+belongs, nothing lost."""
 
 import numpy as np
 import pytest
@@ -36,10 +37,12 @@ def plans(plan, keep, ranks, global_batch=96, epoch=1, weight=None):
 
 def batches(results):
     """The global batches: a set of indices per step."""
-    return [set(np.concatenate([batch.index for batch in step])) for step in zip(*(plan.batches() for plan, *_ in results), strict=True)]
+    return [set(np.concatenate([batch.index for batch in step]))
+            for step in zip(*(plan.batches() for plan, *_ in results), strict=True)]
 
 
-KEPT = {"mixed": keep_mask(), "all": keep_mask(1.1), "few": keep_mask(0.02), "clustered": np.arange(N) > 900, "one": np.arange(N) == 5}
+KEPT = {"mixed": keep_mask(), "all": keep_mask(1.1), "few": keep_mask(0.02), "clustered": np.arange(N) > 900,
+        "one": np.arange(N) == 5}
 
 
 @pytest.mark.parametrize("keep", KEPT.values(), ids=KEPT)
@@ -110,10 +113,13 @@ def test_observations_reach_their_owners(ranks):
     cuts = edges(N, ranks)
 
     def play(comm):
-        plan = global_plan(Selection(keep_mask()[cuts[comm.rank] : cuts[comm.rank + 1]]), cuts, comm, 0, 0, 64)
-        index, columns = deliver(plan.index, {"loss": plan.index.astype(np.float32) / 3, "correct": plan.index % 2 == 0}, cuts, comm)
+        plan = global_plan(Selection(keep_mask()[cuts[comm.rank] : cuts[comm.rank + 1]]), cuts,
+                           comm, 0, 0, 64)
+        index, columns = deliver(plan.index, {"loss": plan.index.astype(np.float32) / 3,
+                                              "correct": plan.index % 2 == 0}, cuts, comm)
         assert np.all((index >= cuts[comm.rank]) & (index < cuts[comm.rank + 1]))
-        assert np.array_equal(columns["loss"], index.astype(np.float32) / 3) and columns["loss"].dtype == np.float32
+        assert (np.array_equal(columns["loss"], index.astype(np.float32) / 3)
+                and columns["loss"].dtype == np.float32)
         assert np.array_equal(columns["correct"], index % 2 == 0) and columns["correct"].dtype == bool
         own = np.arange(cuts[comm.rank], cuts[comm.rank + 1])
         assert np.array_equal(fetch(plan.index, own * 2, cuts, comm), plan.index * 2)
@@ -134,7 +140,8 @@ def test_lost_observations_are_noticed():
 def test_uneven_steps_are_caught_before_the_epoch():
     def play(comm):
         steps = 3 + (comm.rank == 2)
-        check_steps(Plan(np.zeros(0, np.int64), np.zeros(0, np.float32), np.zeros(steps + 1, np.int64), np.zeros(steps), 1.0), comm)
+        check_steps(Plan(np.zeros(0, np.int64), np.zeros(0, np.float32), np.zeros(steps + 1, np.int64),
+                         np.zeros(steps), 1.0), comm)
 
     with pytest.raises(BrokenInvariant, match=r"ranks 0-1: 3; rank 2: 4"):
         run(3, play)

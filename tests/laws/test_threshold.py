@@ -19,7 +19,8 @@ from hpcfilter.select.threshold import cut, exact_sum, key_score, lowest, lowest
 
 def distributed(scores, n, ranks, cuts=None, start=None):
     cuts = edges(len(scores), ranks) if cuts is None else cuts
-    return np.concatenate(run(ranks, lambda comm: lowest(scores[cuts[comm.rank] : cuts[comm.rank + 1]], n, comm, start)))
+    return np.concatenate(run(ranks, lambda comm: lowest(scores[cuts[comm.rank] : cuts[comm.rank + 1]], n,
+                                                         comm, start)))
 
 
 R = np.random.default_rng(7)
@@ -52,7 +53,8 @@ def test_equals_a_stable_sort(name, ranks):
 
 @pytest.fixture(params=["plain", "bracket", "narrow bracket"])
 def engine(request, monkeypatch):
-    """The three ways through the engine, at sizes that a test can afford: no bracket, one that holds, one that mostly misses."""
+    """The three ways through the engine, at sizes that a test can afford: no bracket, one that holds,
+    one that mostly misses."""
     module = sys.modules["hpcfilter.select.threshold.lowest"]
     if request.param != "plain":
         monkeypatch.setattr(module, "SMALL", 0)
@@ -84,8 +86,10 @@ def test_adversarial_cases_by_every_way(engine, name):
 @pytest.mark.parametrize("name", ["normal", "equal", "few values", "nan", "sorted", "rank by rank"])
 def test_large_cases_go_through_the_bracket(name):
     rng = np.random.default_rng(3)
-    scores = {"normal": rng.normal(size=200_000), "equal": np.ones(200_000), "few values": rng.integers(0, 4, 200_000),
-              "nan": np.where(rng.random(200_000) < 0.4, np.nan, rng.normal(size=200_000)), "sorted": np.arange(200_000),
+    scores = {"normal": rng.normal(size=200_000), "equal": np.ones(200_000),
+              "few values": rng.integers(0, 4, 200_000),
+              "nan": np.where(rng.random(200_000) < 0.4, np.nan, rng.normal(size=200_000)),
+              "sorted": np.arange(200_000),
               "rank by rank": np.repeat([5.0, 1.0, 3.0, 2.0], 50_000)}[name].astype(np.float32)
     for ranks in (1, 3, 8):
         for n in (1, 60_000, 150_000, 199_999):
@@ -93,7 +97,8 @@ def test_large_cases_go_through_the_bracket(name):
 
 
 def test_more_samples_than_float32_can_count():
-    keys = (np.arange(2**24 + 5000, dtype=np.uint64) * 2654435761 % 2**32).astype(np.uint32)  # distinct, scattered
+    # distinct, scattered
+    keys = (np.arange(2**24 + 5000, dtype=np.uint64) * 2654435761 % 2**32).astype(np.uint32)
     marked, threshold = lowest_keys(keys, 2**24, SerialComm())
     assert np.count_nonzero(marked) == 2**24 and keys[marked].max() == threshold < keys[~marked].min()
 
@@ -127,7 +132,8 @@ def test_payload_is_small_whatever_the_size(size, ranks):
 
     def sent(comm):
         before = comm.sent
-        lowest(scores[cuts[comm.rank] : cuts[comm.rank + 1]], size - size // 10, comm, start=99.0)  # a wrong guess and a missed bracket cost most
+        # a wrong guess and a missed bracket cost most
+        lowest(scores[cuts[comm.rank] : cuts[comm.rank + 1]], size - size // 10, comm, start=99.0)
         return comm.sent - before
 
     assert max(run(ranks, sent)) <= 64 * 1024
@@ -148,7 +154,8 @@ def test_sums_and_means_are_exact(ranks):
     values = (rng.normal(size=999) * 10.0 ** rng.integers(-44, 38, 999)).astype(np.float32)
     values[::100] = [np.nan, np.inf, -np.inf, TINY, -TINY, 0, -0.0, 1, 3, -2]
     cuts = edges(len(values), ranks)
-    results = run(ranks, lambda comm: (exact_sum(part := values[cuts[comm.rank] : cuts[comm.rank + 1]], comm), mean(part, comm)))
+    results = run(ranks, lambda comm: (exact_sum(part := values[cuts[comm.rank] : cuts[comm.rank + 1]], comm),
+                                       mean(part, comm)))
     finite = values[np.isfinite(values)]
     total = sum(map(fractions.Fraction, finite.tolist()))
     assert set(results) == {((total, len(finite)), float(total / len(finite)))}
@@ -172,13 +179,15 @@ def test_a_wrong_count_of_ties_stops_everything():
         def exscan(self, value):
             return 3
 
-    with pytest.raises(BrokenInvariant, match="threshold: the end: .* counted 147 samples together, expected 150"):
+    with pytest.raises(BrokenInvariant,
+                       match="threshold: the end: .* counted 147 samples together, expected 150"):
         lowest(np.ones(300, np.float32), 150, Wrong())
 
 
 @pytest.mark.parametrize("call", [0, 1, 2, 3])
 def test_a_lost_count_on_one_rank_stops_all_ranks(call):
-    """One rank's part of one reduction loses a count, as a flipped bit would: every rank stops and says in which round."""
+    """One rank's part of one reduction loses a count, as a flipped bit would: every rank stops
+    and says in which round."""
     class Flip(ThreadComm):
         sums = 0
 
@@ -207,69 +216,6 @@ def test_a_lost_count_on_one_rank_stops_all_ranks(call):
 def test_negative_n_is_refused():
     with pytest.raises(InputError, match="n: got -1"):
         lowest(np.zeros(3, np.float32), -1, SerialComm())
-
-
-def told(ranks, size, arguments):
-    """What each rank is told when they ask for different things. arguments: (n, start) of each rank. Returns list of str, "" for an answer."""
-    scores = np.random.default_rng(2).normal(size=size).astype(np.float32)
-    cuts = edges(size, ranks)
-
-    def ask(comm):
-        try:
-            lowest(scores[cuts[comm.rank] : cuts[comm.rank + 1]], arguments[comm.rank][0], comm, arguments[comm.rank][1])
-        except InputError as error:
-            assert error.shared, "all ranks raise it together"
-            return str(error)
-        return ""
-
-    return run(ranks, ask)
-
-
-@pytest.mark.parametrize("size", [3, 50, 200_000])
-@pytest.mark.parametrize("starts, found", [
-    ((0.5, 0.25, 0.5), "ranks 0, 2: 0.5; rank 1: 0.25"), ((None, 0.25, None), "ranks 0, 2: none; rank 1: 0.25"),
-    ((0.5, 0.5, None), "ranks 0-1: 0.5; rank 2: none"), ((np.nan, 0.5, 0.5), "rank 0: none; ranks 1-2: 0.5"),
-    ((-1e-45, 0.0, 1e-45), "rank 0: -1e-45; rank 1: 0.0; rank 2: 1e-45"), ((np.inf, -np.inf, np.inf), "ranks 0, 2: inf; rank 1: -inf"),
-])
-def test_guesses_that_differ_are_refused_on_all_ranks(size, starts, found):
-    """Neighbouring guesses, opposite ones, and none on some ranks: no rank waits, none gets a wrong mask."""
-    assert told(3, size, [(size // 3, start) for start in starts]) == [f"lowest: start: got {found}; expected the same on all ranks"] * 3
-
-
-def test_numbers_that_differ_are_refused_on_all_ranks():
-    for numbers, found in (((5, 6), "rank 0: 5; rank 1: 6"), ((5, 5 + 2**16), "rank 0: 5; rank 1: 65541"), ((-1, 5), "rank 0: -1; rank 1: 5")):
-        assert told(2, 100, [(n, None) for n in numbers]) == [f"lowest: n: got {found}; expected the same on all ranks"] * 2
-    assert told(2, 100, [(-1, None)] * 2) == ["lowest: n: got -1, expected 0 or more"] * 2
-
-
-@pytest.mark.parametrize("start", [None, 0.0, -0.0, 1e-45, -3.4e38, np.inf, np.nan])
-def test_guesses_that_agree_are_never_refused(start):
-    """On as many ranks as squares of 16 bits can be summed for, and minus zero is zero."""
-    assert told(8, 999, [(333, start)] * 8) == [""] * 8
-    assert told(2, 999, [(333, 0.0), (333, -0.0)]) == [""] * 2
-
-
-def test_a_guess_costs_no_message_more_and_saves_the_sample():
-    """With a guess that is right the first message has all counts; without one the sample follows it."""
-    scores = np.random.default_rng(0).normal(size=200_000).astype(np.float32)
-    threshold = cut(scores, 60_000, SerialComm())[1]
-
-    class Counted(SerialComm):
-        def __init__(self):
-            self.calls = []
-
-        def sum(self, array):
-            self.calls.append("sum")
-            return super().sum(array)
-
-        def allgather(self, array):
-            self.calls.append("allgather")
-            return super().allgather(array)
-
-    plain, warm = Counted(), Counted()
-    assert np.array_equal(lowest(scores, 60_000, plain), lowest(scores, 60_000, warm, threshold))
-    assert plain.calls[:3] == ["sum", "allgather", "sum"] and warm.calls[0] == "sum" and "allgather" not in warm.calls
-    assert len(warm.calls) == len(plain.calls) - 2
 
 
 def test_cut_gives_the_highest_marked_score():

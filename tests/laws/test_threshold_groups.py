@@ -1,4 +1,5 @@
-"""The threshold of each of many groups, and cells of even counts: the same on any number of ranks as on one."""
+"""The threshold of each of many groups, and cells of even counts: the same on any number of
+ranks as on one."""
 
 import numpy as np
 import pytest
@@ -15,7 +16,8 @@ from hpcfilter.select.threshold import cells, lowest_by_group
 def by_group(scores, group, n, ranks):
     cuts = edges(len(scores), ranks)
     owns = [slice(cuts[rank], cuts[rank + 1]) for rank in range(ranks)]
-    return np.concatenate(run(ranks, lambda comm: lowest_by_group(scores[owns[comm.rank]], group[owns[comm.rank]], n, comm)))
+    return np.concatenate(run(ranks, lambda comm: lowest_by_group(scores[owns[comm.rank]],
+                                                                  group[owns[comm.rank]], n, comm)))
 
 
 @pytest.mark.parametrize("ranks", RANKS)
@@ -32,7 +34,8 @@ def test_groups_equal_a_stable_sort_of_each(groups, ranks):
 
 
 def test_groups_of_keys_are_exact():
-    keys = np.arange(2**31, 2**31 + 1000, dtype=np.uint32)[::-1].copy()  # neighbours that float32 cannot tell apart
+    # neighbours that float32 cannot tell apart
+    keys = np.arange(2**31, 2**31 + 1000, dtype=np.uint32)[::-1].copy()
     keys[0] = 2**32 - 1  # the key of NaN is a number among keys
     marked = by_group(keys, np.zeros(1000, int), [300], 3)
     assert np.flatnonzero(marked).tolist() == list(range(700, 1000))
@@ -66,7 +69,8 @@ def test_cells_are_even_and_the_same_on_any_number_of_ranks(ranks):
     scores[7], scores[5:3000:100] = 1e6, np.nan  # an outlier must not swallow the others (D20)
     cuts = edges(len(scores), ranks)
     owned = [range(cuts[rank], cuts[rank + 1]) for rank in range(ranks)]
-    results = run(ranks, lambda comm: cells(scores[cuts[comm.rank] : cuts[comm.rank + 1]], owned[comm.rank], 50_000, comm, 256))
+    results = run(ranks, lambda comm: cells(scores[cuts[comm.rank] : cuts[comm.rank + 1]], owned[comm.rank],
+                                            50_000, comm, 256))
     (_, counts), serial = results[0], cells(scores, range(50_000), 50_000, SerialComm(), 256)
     assert all(np.array_equal(b, serial.borders) and np.array_equal(c, serial.counts) for b, c in results)
     assert np.array_equal(np.bincount(serial.of(scores[~np.isnan(scores)]), minlength=len(counts)), counts)
@@ -84,9 +88,11 @@ def test_cells_of_awkward_scores():
 def test_a_lost_count_in_groups_and_cells_stops_everything():
     class Broken(SerialComm):
         def sum(self, array):
-            return np.array(array) + (np.arange(np.size(array)).reshape(np.shape(array)) == 5) * (np.size(array) > 30)
+            return (np.array(array)
+                    + (np.arange(np.size(array)).reshape(np.shape(array)) == 5) * (np.size(array) > 30))
 
-    with pytest.raises(BrokenInvariant, match="threshold by group: round 0: ranks 0 to 0 counted 51 samples together in 3 groups, expected 50"):
+    with pytest.raises(BrokenInvariant, match="threshold by group: round 0: ranks 0 to 0 counted 51 samples "
+                                              "together in 3 groups, expected 50"):
         lowest_by_group(np.arange(50, dtype=np.float32), np.arange(50) % 3, [5, 5, 5], Broken())
     with pytest.raises(BrokenInvariant, match="cells: ranks 0 to 0 counted 51 samples together, expected 50"):
         cells(np.arange(50, dtype=np.float32), range(50), 50, Broken())

@@ -14,10 +14,12 @@ def test_alone_on_the_command_line(tmp_path, hpcfilter, cold_hpcfilter):
 
 
 def test_two_sound_ranks(tmp_path, hpcfilter):
-    done = hpcfilter(2, "doctor", "--folder", tmp_path, MY_API_TOKEN="tell-nobody", HPCFILTER_GPU="CUDA_VISIBLE_DEVICES=3,2")
+    done = hpcfilter(2, "doctor", "--folder", tmp_path, MY_API_TOKEN="tell-nobody",
+                     HPCFILTER_GPU="CUDA_VISIBLE_DEVICES=3,2")
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
-    for text in ("launcher     mpirun of Open MPI", "OMPI_COMM_WORLD_SIZE=2", "thread level multiple", "Horovod      built with mpi",
-                 f"folder       {tmp_path}: can write", "CUDA_VISIBLE_DEVICES=rank 0: 3; rank 1: 2", "ranks 0-1; ", "by Horovod: ", "GB/s",
+    for text in ("launcher     mpirun of Open MPI", "OMPI_COMM_WORLD_SIZE=2", "thread level multiple",
+                 "Horovod      built with mpi", f"folder       {tmp_path}: can write",
+                 "CUDA_VISIBLE_DEVICES=rank 0: 3; rank 1: 2", "ranks 0-1; ", "by Horovod: ", "GB/s",
                  "by MPI: ", "problem: none"):
         assert done.stdout.count(text) == 1, f"{text}: {done.stdout}"
     assert "tell-nobody" not in done.stdout and not list(tmp_path.iterdir())
@@ -26,7 +28,8 @@ def test_two_sound_ranks(tmp_path, hpcfilter):
 def test_two_ranks_with_faults(cold_hpcfilter):
     done = cold_hpcfilter(2, "doctor", "--folder", "/proc", OMP_NUM_THREADS="999", HPCFILTER_DEADLINE="1")
     assert done.returncode == 1 and done.stderr.count("hpcfilter: doctor: found 3 problems") == 1
-    for text in ("OMP_NUM_THREADS: got ranks 0-1: 999 threads", "folder: HDF5 cannot write there: rank 0: /proc",
+    for text in ("OMP_NUM_THREADS: got ranks 0-1: 999 threads",
+                 "folder: HDF5 cannot write there: rank 0: /proc",
                  "HPCFILTER_DEADLINE: is past on ranks 0-1"):
         assert done.stdout.count(f"problem: {text}") == 1
 
@@ -57,12 +60,15 @@ class Missing:
 sys.meta_path.insert(0, Missing())
 """)
     done = cold_hpcfilter(number, "doctor", "--folder", tmp_path, PYTHONPATH=str(tmp_path))
+    way_out = "install torch, or activate the environment that has it" if module == "torch" else "reinstall h5py"
     name = {"torch": "torch", "h5py": "hdf5"}[module]
     assert done.returncode == 1 and "Traceback" not in done.stderr
     assert [line for line in done.stdout.splitlines() if line.startswith("problem: ")] == [
-        f"problem: {name}: cannot be used: {'ranks 0-1' if number == 2 else 'rank 0'}: No module named {module}; "
-        f"{'install torch, or activate the environment that has it' if module == 'torch' else 'reinstall h5py'}"]
-    assert ("by MPI: " in done.stdout) == (number == 2) and ("by Horovod: " in done.stdout) == (number == 2 and module == "h5py")
+        f"problem: {name}: cannot be used: {'ranks 0-1' if number == 2 else 'rank 0'}: "
+        f"No module named {module}; "
+        f"{way_out}"]
+    assert (("by MPI: " in done.stdout) == (number == 2)
+            and ("by Horovod: " in done.stdout) == (number == 2 and module == "h5py"))
 
 
 def test_a_rank_that_hangs_ends_the_examination(program):

@@ -1,4 +1,5 @@
-"""Every policy and every score in real training runs on the digits: the command line from end to end, on one and on two real ranks."""
+"""Every policy and every score in real training runs on the digits: the command line from end to end, on one
+and on two real ranks."""
 
 import shutil
 
@@ -14,7 +15,8 @@ from hpcfilter.study.report import read_run
 
 EPOCHS = 5
 TRAIN = {"epochs": EPOCHS, "global_batch": 60}
-ROWS = {name: CASES["static cut" if name == "static" else name] for name in POLICIES}  # which a file alone would tell nothing of a run
+# which a file alone would tell nothing of a run
+ROWS = {name: CASES["static cut" if name == "static" else name] for name in POLICIES}
 
 
 def train(path, folder, *words):
@@ -26,7 +28,8 @@ def train(path, folder, *words):
 def irreducible(tmp_path_factory, digits):
     """Losses of another network, as rho wants them."""
     folder = tmp_path_factory.mktemp("irreducible")
-    (folder / "run.toml").write_text(f'seed = 9\n[data]\npath = "{digits}"\n[model]\nwidth = 4\n[train]\nepochs = 1\nglobal_batch = 60\n')
+    (folder / "run.toml").write_text(f'seed = 9\n[data]\npath = "{digits}"\n[model]\nwidth = 4\n[train]\n'
+                                     'epochs = 1\nglobal_batch = 60\n')
     train(folder / "run.toml", folder / "run")
     assert main(["score", str(folder / "run")]) == 0
     return str(folder / "run" / "scores.h5")
@@ -34,8 +37,8 @@ def irreducible(tmp_path_factory, digits):
 
 @pytest.fixture
 def case(config, digits, irreducible):
-    """case(policy, **tables) -> path of a run config in which it hides something, after epochs of looking where it cuts once. filter: a table of
-    its own, of the whole run."""
+    """case(policy, **tables) -> path of a run config in which it hides something, after epochs of looking
+    where it cuts once. filter: a table of its own, of the whole run."""
     def write(policy, looks=None, epochs=EPOCHS, **tables):
         row = ROWS[policy]
         chosen = {"policy": policy, **row.hides, **({"irreducible": irreducible} if policy == "rho" else {})}
@@ -45,8 +48,8 @@ def case(config, digits, irreducible):
             tables = {"phase": [{"epochs": looks}, rest], "train": {**TRAIN, "epochs": None}, **tables}
         if row.score != "auto":
             tables["score"] = {"name": row.score} if isinstance(row.score, str) else row.score
-        return config(digits, **{"filter": {"policy": "none"} if "phase" in tables else chosen, "train": TRAIN, "optim": {"lr": 0.1},
-                                 "checkpoint": {"keep": 9}, **tables})
+        return config(digits, **{"filter": {"policy": "none"} if "phase" in tables else chosen,
+                                 "train": TRAIN, "optim": {"lr": 0.1}, "checkpoint": {"keep": 9}, **tables})
     return write
 
 
@@ -56,26 +59,33 @@ def test_a_run_and_the_same_run_stopped_and_resumed(tmp_path, case, policy, monk
     path = case(policy)
     _, epochs, end = train(path, tmp_path / "run")
     assert epochs[-1]["accuracy"] > 0.5 and (policy == "none") == all(row["hidden"] == 0 for row in epochs)
-    columns, *_ = read_table(tmp_path / "run" / "checkpoints" / f"epoch-{EPOCHS - 1:05d}" / "scores.h5")  # nothing is observed from a cut on
-    assert columns["seen"].sum() == sum(row["kept"] + row["refreshed"] for row in epochs[: ROWS[policy].looks or None])
+    # nothing is observed from a cut on
+    columns, *_ = read_table(tmp_path / "run" / "checkpoints" / f"epoch-{EPOCHS - 1:05d}" / "scores.h5")
+    assert columns["seen"].sum() == sum(row["kept"] + row["refreshed"]
+                                        for row in epochs[: ROWS[policy].looks or None])
     for epoch in range(3, EPOCHS):
         shutil.rmtree(tmp_path / "run" / "checkpoints" / f"epoch-{epoch:05d}")
     shutil.copytree(tmp_path / "run", tmp_path / "inside")
-    with monkeypatch.context() as job:  # whose deadline has passed: it leaves inside the epoch, where some networks begin anew
+    # whose deadline has passed: it leaves inside the epoch, where some networks begin anew
+    with monkeypatch.context() as job:
         job.setenv("HPCFILTER_DEADLINE", "1")
         train(path, tmp_path / "inside", "--resume")
     assert list((tmp_path / "inside" / "checkpoints").glob("epoch-00003-step-0000*"))
     for folder in ("run", "inside"):
         _, resumed, again = train(path, tmp_path / folder, "--resume")
-        assert again["weights"] == end["weights"] and [row["selection"] for row in resumed] == [row["selection"] for row in epochs]
+        assert (again["weights"] == end["weights"]
+                and [row["selection"] for row in resumed] == [row["selection"] for row in epochs])
 
 
 @pytest.mark.parametrize("policy", [policy for policy in POLICIES if policy != "none"])
 def test_nothing_to_hide_is_the_baseline_bit_for_bit(tmp_path, case, irreducible, policy):
-    """Law 3, by the digest of the final weights; what cuts once has a phase of looking before it, with the weights kept."""
-    nothing = {"policy": policy, **CASES[policy].nothing, **({"irreducible": irreducible} if policy == "rho" else {})}
+    """Law 3, by the digest of the final weights; what cuts once has a phase of looking before it,
+    with the weights kept."""
+    nothing = {"policy": policy, **CASES[policy].nothing,
+               **({"irreducible": irreducible} if policy == "rho" else {})}
     if CASES[policy].looks:
-        tables = {"phase": [{"epochs": 1}, {"epochs": 2, "filter": nothing}], "train": {**TRAIN, "epochs": None}, "filter": {"policy": "none"}}
+        tables = {"phase": [{"epochs": 1}, {"epochs": 2, "filter": nothing}],
+                  "train": {**TRAIN, "epochs": None}, "filter": {"policy": "none"}}
     else:
         tables = {"filter": nothing, "train": {**TRAIN, "epochs": 3}}
     weights = [train(path, tmp_path / str(number))[2]["weights"] for number, path in enumerate((
@@ -84,7 +94,8 @@ def test_nothing_to_hide_is_the_baseline_bit_for_bit(tmp_path, case, irreducible
 
 
 def test_beginning_anew(tmp_path, case):
-    """After the restart the network and the learning rate are those of a first epoch, and what is hidden stays hidden."""
+    """After the restart the network and the learning rate are those of a first epoch, and what
+    is hidden stays hidden."""
     _, epochs, _ = train(case("forget", looks=3, epochs=8, schedule={"warmup_epochs": 0}), tmp_path / "run")
     rates, kept = [row["lr"] for row in epochs], [row["kept"] for row in epochs]
     assert rates[3] > rates[2] and rates == sorted(rates[:3], reverse=True) + sorted(rates[3:], reverse=True)
@@ -109,10 +120,12 @@ def test_two_real_ranks(tmp_path, case, hpcfilter, policy):
 
 def test_guards_in_a_run(tmp_path, case):
     """Everything switched on: cheaper refreshes cost fewer looks, and no class falls below its floor."""
-    guards = {"policy": "kakurenbo", "fraction": 0.6, "tau": 0.0, "class_floor": 0.5, "noise": 0.05, "noise_warmup": 1, "noise_patience": 1,
-              "refresh": "slice", "refresh_every": 3, "lr": "effective"}
+    guards = {"policy": "kakurenbo", "fraction": 0.6, "tau": 0.0, "class_floor": 0.5, "noise": 0.05,
+              "noise_warmup": 1, "noise_patience": 1, "refresh": "slice", "refresh_every": 3,
+              "lr": "effective"}
     _, epochs, end = train(case("kakurenbo", filter=guards), tmp_path / "run")
-    assert sum(row["refreshed"] for row in epochs) < 0.5 * sum(row["hidden"] for row in epochs) and end["accuracy"] > 0.5
+    assert (sum(row["refreshed"] for row in epochs) < 0.5 * sum(row["hidden"] for row in epochs)
+            and end["accuracy"] > 0.5)
     assert all(row["moved_back"] > 0 for row in epochs[1:])
 
 
@@ -129,22 +142,26 @@ def test_every_score_in_training_and_in_a_forward_pass(tmp_path, case, name):
     assert not np.isnan(columns["importance"]).any() and len(np.unique(columns["importance"])) > 1
     memory, *_ = read_table(tmp_path / "run" / "checkpoints" / f"epoch-{epochs - 1:05d}" / "scores.h5")
     if name == "batch_loss":
-        assert np.array_equal(columns["importance"], memory["importance"]), "a look at one sample is no batch loss"
+        assert np.array_equal(columns["importance"],
+                              memory["importance"]), "a look at one sample is no batch loss"
     if name == "aum":
-        look = columns["importance"] * (memory["memory.looks"] + 1) - memory["memory.margins"]  # the margin of the last look alone
+        # the margin of the last look alone
+        look = columns["importance"] * (memory["memory.looks"] + 1) - memory["memory.margins"]
         assert ((look < 0) == (columns["correct"] > 0)).mean() > 0.99
 
 
 def test_scores_that_one_look_does_not_give(tmp_path, case, capsys):
     train(case("none", train={**TRAIN, "epochs": 1}), tmp_path / "run")
-    for words, message in ((["score.name=batch_loss"], "score.name: batch_loss is taken while a network trains; the run"),
-                           (["score.name=dyn_unc"], "score.name: dyn_unc is not known after one look; it needs 10")):
+    for words, message in (
+            (["score.name=batch_loss"], "score.name: batch_loss is taken while a network trains; the run"),
+            (["score.name=dyn_unc"], "score.name: dyn_unc is not known after one look; it needs 10")):
         assert main(["score", str(tmp_path / "run"), "--set", *words]) == 2
         assert message in capsys.readouterr().err
     unknown = {"importance": (np.float32, [np.full(100, np.nan, np.float32)])}
     write_table(tmp_path / "s.h5", 100, unknown, {"data": "any"})
     assert main(["select", str(tmp_path / "s.h5"), "--fraction", "0.3"]) == 2
-    assert "0 of 100 samples have an importance, expected at least the 30 that are to be hidden" in capsys.readouterr().err
+    assert ("0 of 100 samples have an importance, expected at least the 30 that are to "
+            "be hidden" in capsys.readouterr().err)
 
 
 def test_another_selection_file_under_the_same_name_is_refused(tmp_path, case, digits, capsys):
@@ -177,8 +194,10 @@ def test_centroids_of_a_finished_network(tmp_path, case, hpcfilter):
 
 
 def test_the_learned_filter(tmp_path, case, hpcfilter):
-    """An autoencoder trained by the same loop, its reconstruction errors, both tails cut, and a network trained on the rest."""
-    tables = {"model": {"name": "autoencoder", "width": 8, "latent": 16}, "optim": {"lr": 0.02}, "loss": {"name": "reconstruction"}}
+    """An autoencoder trained by the same loop, its reconstruction errors, both tails cut, and a
+    network trained on the rest."""
+    tables = {"model": {"name": "autoencoder", "width": 8, "latent": 16}, "optim": {"lr": 0.02},
+              "loss": {"name": "reconstruction"}}
     path = case("none", **tables)
     done = hpcfilter(2, "train", path, "--run-dir", tmp_path / "encoder")
     assert done.returncode == 0, done.stderr
@@ -187,11 +206,13 @@ def test_the_learned_filter(tmp_path, case, hpcfilter):
     assert main(["score", str(tmp_path / "encoder")]) == 0
     columns, *_ = read_table(tmp_path / "encoder" / "scores.h5")
     assert np.array_equal(columns["importance"], columns["loss"]) and set(columns) == {"importance", "loss"}
-    assert main(["select", str(tmp_path / "encoder" / "scores.h5"), "--fraction", "0.2", "--highest", "0.05"]) == 0
+    assert main(["select", str(tmp_path / "encoder" / "scores.h5"), "--fraction", "0.2",
+                 "--highest", "0.05"]) == 0
     keep, *_ = read_table(tmp_path / "encoder" / "selection.h5")
     order = np.argsort(columns["importance"], kind="stable")
     assert np.array_equal(np.flatnonzero(keep["keep"]), np.sort(order[287 : 1438 - 71]))
-    path = case("static", filter={"policy": "static", "selection": str(tmp_path / "encoder" / "selection.h5")})
+    path = case("static",
+                filter={"policy": "static", "selection": str(tmp_path / "encoder" / "selection.h5")})
     assert train(path, tmp_path / "classifier")[1][0]["kept"] == 1438 - 287 - 71
 
 

@@ -57,8 +57,10 @@ def test_batches_and_results_do_not_depend_on_the_number_of_ranks(mlp_runs):
 
 
 def test_weights_do_not_depend_on_the_number_of_ranks(mlp_runs):
-    """The gradient of 2 ranks x b/2 is that of 1 rank x b, through 3 epochs; what differs is the order of sums of floats."""
-    one, *others = (torch.load(folder / "checkpoints" / "epoch-00002" / "model.pt", weights_only=True)["model"] for folder in mlp_runs.values())
+    """The gradient of 2 ranks x b/2 is that of 1 rank x b, through 3 epochs; what differs is the
+    order of sums of floats."""
+    one, *others = (torch.load(folder / "checkpoints" / "epoch-00002" / "model.pt",
+                               weights_only=True)["model"] for folder in mlp_runs.values())
     for other in others:
         for name, weight in one.items():
             torch.testing.assert_close(other[name], weight, rtol=1e-3, atol=1e-4)
@@ -105,13 +107,16 @@ def test_resume_on_two_ranks_and_on_others(tmp_path, digits, config, hpcfilter):
 def test_score_and_select_do_not_depend_on_the_number_of_ranks(tmp_path, digits, config, hpcfilter):
     ok(hpcfilter(2, "train", config(digits), "--run-dir", tmp_path / "run"))
     for ranks in (1, 2, 3):
-        ok(hpcfilter(ranks, "score", tmp_path / "run", "-o", tmp_path / f"scores{ranks}.h5", "--set", "score.name=el2n"))
-        ok(hpcfilter(ranks, "select", tmp_path / "scores1.h5", "--fraction", "0.3", "-o", tmp_path / f"selection{ranks}.h5"))
+        ok(hpcfilter(ranks, "score", tmp_path / "run", "-o", tmp_path / f"scores{ranks}.h5",
+                     "--set", "score.name=el2n"))
+        ok(hpcfilter(ranks, "select", tmp_path / "scores1.h5", "--fraction", "0.3",
+                     "-o", tmp_path / f"selection{ranks}.h5"))
     one = read_table(tmp_path / "scores1.h5")[0]["importance"]
     keep = read_table(tmp_path / "selection1.h5")[0]["keep"]
     assert keep.sum() == 1438 - 431
     for ranks in (2, 3):
-        np.testing.assert_allclose(read_table(tmp_path / f"scores{ranks}.h5")[0]["importance"], one, atol=1e-5)
+        np.testing.assert_allclose(read_table(tmp_path / f"scores{ranks}.h5")[0]["importance"],
+                                   one, atol=1e-5)
         assert np.array_equal(read_table(tmp_path / f"selection{ranks}.h5")[0]["keep"], keep)
     path = config(digits, filter={"policy": "static", "selection": str(tmp_path / "selection2.h5")})
     ok(hpcfilter(3, "train", path, "--run-dir", tmp_path / "static"))
@@ -131,8 +136,10 @@ def test_shard_order_trains_on_what_each_rank_owns(tmp_path, digits, config, hpc
 
 
 def test_guesses_that_differ_are_refused_where_a_wrong_message_would_hang(program):
-    """In MPI a rank that takes another collective than the others waits for ever, or gets their bytes for its own."""
+    """In MPI a rank that takes another collective than the others waits for ever, or gets
+    their bytes for its own."""
     told = [line.split(" | ") for line in ok(program(2, "other_guesses")).stdout.splitlines()]
     differ = "lowest: start: got rank 0: {}; rank 1: {}; expected the same on all ranks"
-    expected = [differ.format(0.5, 0.25), differ.format("none", 0.5), differ.format(0.5, "none"), "50000", "50000"]
+    expected = [differ.format(0.5, 0.25), differ.format("none", 0.5), differ.format(0.5, "none"),
+                "50000", "50000"]
     assert told == [[text] * 2 for text in expected]

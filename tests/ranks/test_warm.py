@@ -12,7 +12,8 @@ from launches import Servers
 
 SCRIPT = """import os, sys
 print([word for word in sys.argv if not word.startswith("/")], os.getcwd(), os.fsencode(os.environ["GIVEN"]))
-print(os.path.basename(sys.path[0]), "warm" in str(sys.path), os.environ.get("LATE"), len(os.listdir("/proc/self/fd")))
+print(os.path.basename(sys.path[0]), "warm" in str(sys.path), os.environ.get("LATE"),
+      len(os.listdir("/proc/self/fd")))
 print(__name__, sys.stdin.read())
 print("to the error output", file=sys.stderr)
 sys.exit(3)
@@ -34,7 +35,8 @@ def python(request, warm):
 
 
 def done(python, *words, **more):
-    return subprocess.run([*python, *map(str, words)], capture_output=True, text=True, timeout=60, check=False, **more)
+    return subprocess.run([*python, *map(str, words)], capture_output=True, text=True, timeout=60,
+                          check=False, **more)
 
 
 @pytest.mark.parametrize("how", ["-c", "-m", "script"])
@@ -44,18 +46,21 @@ def test_it_is_given_the_same(warm, tmp_path, how):
     words = {"-c": ["-c", SCRIPT], "-m": ["-m", "program"], "script": [tmp_path / "program.py"]}[how]
     environment = {**os.environ, "GIVEN": "ä \udcff", "PYTHONPATH": str(tmp_path)}
     environment.pop("HPCFILTER_DATA", None)
-    cold, same = (done(python, *words, "one", "two words", cwd=tmp_path / "folder", env=environment, input="standard input")
-                  for python in ([sys.executable], warm.python()))
-    assert (same.returncode, same.stdout, same.stderr) == (3, cold.stdout, cold.stderr) and "two words" in cold.stdout, same
+    cold, same = (done(python, *words, "one", "two words", cwd=tmp_path / "folder", env=environment,
+                       input="standard input") for python in ([sys.executable], warm.python()))
+    assert ((same.returncode, same.stdout, same.stderr) == (3, cold.stdout, cold.stderr)
+            and "two words" in cold.stdout), same
 
 
-@pytest.mark.parametrize("code, expected", [("pass", 0), ("1 / 0", 1), ("import sys; sys.exit('why')", 1), ("import os; os._exit(7)", 7),
-                                            ("import os; os.kill(os.getpid(), 9)", -9), ("import os; os.kill(os.getpid(), 15)", -15),
-                                            ("import os; os.abort()", -6)])
+@pytest.mark.parametrize("code, expected",
+                         [("pass", 0), ("1 / 0", 1), ("import sys; sys.exit('why')", 1),
+                          ("import os; os._exit(7)", 7), ("import os; os.kill(os.getpid(), 9)", -9),
+                          ("import os; os.kill(os.getpid(), 15)", -15), ("import os; os.abort()", -6)])
 def test_it_ends_the_same(python, code, expected):
     ended = done(python, "-c", code)
     assert ended.returncode == expected, ended
-    assert ("ZeroDivisionError" in ended.stderr) == ("/" in code) and (ended.stderr == "why\n") == ("why" in code)
+    assert (("ZeroDivisionError" in ended.stderr) == ("/" in code)
+            and (ended.stderr == "why\n") == ("why" in code))
 
 
 WAIT = """import os, signal, time
@@ -65,7 +70,8 @@ time.sleep(60)
 """
 
 
-@pytest.mark.parametrize("number, expected", [(signal.SIGUSR1, 5), (signal.SIGTERM, -15), (signal.SIGKILL, -9)])
+@pytest.mark.parametrize("number, expected",
+                         [(signal.SIGUSR1, 5), (signal.SIGTERM, -15), (signal.SIGKILL, -9)])
 def test_signals_reach_it(python, number, expected):
     with subprocess.Popen([*python, "-c", WAIT], stdout=subprocess.PIPE, text=True) as process:
         worker = psutil.Process(int(process.stdout.readline()))
@@ -84,5 +90,6 @@ def test_neighbours_have_other_hashes(warm):
 
 
 def test_nothing_is_imported_that_starts_mpi(warm):
-    code = "import os, sys; print('torch' in sys.modules, 'mpi4py.MPI' in sys.modules, len(os.listdir('/proc/self/task')))"
+    code = ("import os, sys; print('torch' in sys.modules, 'mpi4py.MPI' in sys.modules, "
+            "len(os.listdir('/proc/self/task')))")
     assert done(warm.python(), "-c", code).stdout == "True False 1\n"

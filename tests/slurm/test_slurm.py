@@ -1,15 +1,15 @@
-"""Rendered job scripts on a real Slurm: they train, are requeued, survive a node, fail visibly, stage their data, and leave nothing behind."""
+"""Rendered job scripts on a real Slurm: they train, are requeued, survive a node, fail visibly, stage their
+data, and leave nothing behind."""
 
-import json
 import re
 import sys
 import tarfile
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
 from conftest import TIMEOUT
+from slurm_site import RUN, Site, rows
 
 from hpcfilter.pack.pack import pack
 from hpcfilter.study.report import find_runs, read_run, study
@@ -17,101 +17,8 @@ from hpcfilter.train.config import load
 
 pytestmark = pytest.mark.timeout(3 * TIMEOUT)
 
-MACHINE = """
-about = "the emulated nodes of the tests"
-source = "tests/helpers/slurm_cluster.py"
-date = 2026-11-25
-checked = "by these tests"
-scheduler = "slurm"
-[node]
-cpus = {cpus}
-storage = "{scratch}"
-[launch]
-always = ["--mpi=pmix"]
-"""
-# Long enough to be told to leave after its first epoch, on two ranks, whose sums do not depend on their order.
-RUN = """
-seed = 3
-[data]
-path = "{data}"
-[model]
-name = "cnn"
-width = 4
-[filter]
-policy = "kakurenbo"
-fraction = 0.3
-tau = 0.2
-[train]
-epochs = 8
-global_batch = 20
-[optim]
-lr = 0.05
-[schedule]
-warmup_epochs = 0
-[job]
-machine = "testbed"
-nodes = 2
-walltime = "00:30:00"
-"""
 SRUN = ["srun", "-w", "n1,n2", "--ntasks-per-node=2", "--mpi=pmix", "--kill-on-bad-exit=1"]
 SHORT = ["train.epochs=2", "train.global_batch=60"]
-
-
-class Site:
-    """A user's folder on the login node, with a run config and the profile of the cluster. Jobs log into it."""
-
-    def __init__(self, slurm, data, folder):
-        self.slurm, self.folder = slurm, folder
-        (folder / "machines").mkdir()
-        (folder / "machines" / "testbed.toml").write_text(MACHINE.format(cpus=slurm.cpus, scratch=slurm.scratch))
-        (folder / "run.toml").write_text(RUN.format(data=data))
-
-    def jobs(self, verb, *words, settings=(), check=True):
-        """`hpcfilter jobs VERB run.toml ...`. settings: "a.b=value" strings. Returns CompletedProcess."""
-        settings = [word for setting in settings for word in ("--set", setting)]
-        return self.slurm.run(sys.executable, "-m", "hpcfilter", "jobs", verb, "run.toml", *words, *settings, cwd=self.folder, check=check,
-                              env={"HPCFILTER_MACHINES": str(self.folder / "machines")})
-
-    def submit(self, *words, settings=()):
-        """Submit, and return the ids of the jobs."""
-        return re.findall(r"^submitted: (\d+)$", self.jobs("submit", *words, settings=settings).stdout, re.MULTILINE)
-
-    def refused(self, *words, settings=()):
-        """Submit what must be refused, with nothing in the queue. Returns the line that says why."""
-        before = self.slurm.run("scontrol", "show", "job", "-o").stdout.count("JobId=")
-        done = self.jobs("submit", *words, settings=settings, check=False)
-        assert done.returncode == 2 and done.stderr.count("\n") == 1, done
-        assert self.slurm.run("scontrol", "show", "job", "-o").stdout.count("JobId=") == before
-        return done.stderr
-
-    def until_epoch(self, number, run="runs/hpcfilter"):
-        """Wait for the end of an epoch of a run."""
-        end = time.monotonic() + TIMEOUT
-        while not any(row["kind"] == "epoch" and row["epoch"] >= number for row in rows(self.folder / run)):
-            assert time.monotonic() < end, f"waited {TIMEOUT} s for epoch {number} of {run}"
-            time.sleep(0.05)
-
-    def tell(self, job):
-        """What Slurm does some time before the end of the walltime."""
-        self.slurm.run("scancel", "--batch", "--signal=USR1", job)
-
-    def log(self, job):
-        """What a job has said so far."""
-        return Path(self.slurm.job(job)["StdOut"]).read_text()
-
-    def completed(self, job, run="runs/hpcfilter"):
-        """Wait for the end of a job whose run must be DONE. Returns (what Slurm knows of it, its log, the last row of the run)."""
-        try:
-            known = self.slurm.wait(job, "COMPLETED", TIMEOUT)
-        except AssertionError as error:
-            raise AssertionError(f"{error}\n{self.log(job)}") from None
-        assert (self.folder / run / "DONE").exists() and not (self.folder / run / "REQUEUE").exists()
-        return known, self.log(job), read_run(self.folder / run)[2]
-
-
-def rows(run_dir):
-    path = run_dir / "metrics.jsonl"
-    return [json.loads(line) for line in path.read_text().split("\n")[:-1]] if path.exists() else []
 
 
 @pytest.fixture
@@ -132,7 +39,8 @@ def undisturbed(digits, hpcfilter, tmp_path_factory):
 
 
 def test_the_nodes_have_names_and_storage_of_their_own(slurm):
-    said = slurm.run("srun", "-N", "4", "bash", "-c", f"hostname > {slurm.scratch}/name; cat {slurm.scratch}/name").stdout.split()
+    said = slurm.run("srun", "-N", "4", "bash",
+                     "-c", f"hostname > {slurm.scratch}/name; cat {slurm.scratch}/name").stdout.split()
     assert sorted(said) == slurm.nodes == ["n1", "n2", "n3", "n4"]
     for name in slurm.nodes:
         assert (slurm.local(name) / "name").read_text() == f"{name}\n"
@@ -147,7 +55,8 @@ def test_a_submitted_job_trains_to_the_end(site):
     while not rows(site.folder / "runs/hpcfilter"):  # the first row is written just before the first step
         assert time.time() < start + TIMEOUT
         time.sleep(0.02)
-    print(f"{submitted - start:.2f} s for the submission, {time.time() - submitted:.2f} s from then to the first step")
+    print(f"{submitted - start:.2f} s for the submission, {time.time() - submitted:.2f} s from then to the "
+          "first step")
     known, log, end = site.completed(job)
     run = read_run(site.folder / "runs/hpcfilter")[0]
     assert (run["ranks"], run["ranks_per_node"]) == (4, 2) and end["exit"] == 0
@@ -162,7 +71,8 @@ def test_a_signal_saves_requeues_and_goes_on_to_the_same_bits(site, undisturbed)
     known, log, end = site.completed(job)
     print(log)
     assert known["Restarts"] == "1"
-    assert log.count("start 1\n") == log.count("start 2\n") == log.count("requeue 1 of 10") == 1, "both starts, one behind the other"
+    assert log.count("start 1\n") == log.count("start 2\n") == log.count("requeue 1 of 10") == 1, (
+        "both starts, one behind the other")
     assert "told to leave by signal USR1" in log
     assert end["weights"] == undisturbed
 
@@ -172,9 +82,11 @@ def test_a_deadline_that_is_always_over_ends_at_the_bound(site):
     known, log = site.slurm.wait(job, "FAILED", TIMEOUT), site.log(job)
     assert known["Restarts"] == "2" and known["ExitCode"] == "1:0"
     # Slurm's notice is due at once as well, and may come before the ranks listen, which then say nothing
-    assert all(f"start {number}\n" in log for number in (1, 2, 3)) and "start 4\n" not in log and "told to leave by" in log
+    assert (all(f"start {number}\n" in log for number in (1, 2, 3)) and "start 4\n" not in log
+            and "told to leave by" in log)
     assert "not finished after 2 requeues (job.max_requeues); submit again to go on" in log.splitlines()[-1]
-    assert (site.folder / "runs/hpcfilter/REQUEUE").exists() and not (site.folder / "runs/hpcfilter/DONE").exists()
+    assert ((site.folder / "runs/hpcfilter/REQUEUE").exists()
+            and not (site.folder / "runs/hpcfilter/DONE").exists())
 
 
 def test_the_rest_of_a_chain_leaves_at_once(site):
@@ -185,7 +97,8 @@ def test_the_rest_of_a_chain_leaves_at_once(site):
         known, log, _ = site.completed(job)
         assert known["RunTime"] <= "00:00:02" and "is finished" in log and "ranks have left" not in log
     kinds = [row["kind"] for row in rows(site.folder / "runs/hpcfilter")]
-    assert [kind for kind in kinds if kind in ("run", "epoch", "end")] == ["run", "epoch", "epoch", "end"], "the later jobs have written nothing"
+    assert [kind for kind in kinds if kind in ("run", "epoch", "end")] == ["run", "epoch", "epoch", "end"], (
+        "the later jobs have written nothing")
 
 
 def test_a_study_of_arrays_of_which_one_task_is_requeued(site, undisturbed):
@@ -194,13 +107,16 @@ def test_a_study_of_arrays_of_which_one_task_is_requeued(site, undisturbed):
     site.tell(f"{two}_1")
     ended = {(nodes, task): site.completed(f"{array}_{task}", f"runs/hpcfilter/nodes-{nodes}/repeat-{task}")
              for nodes, array in ((1, one), (2, two)) for task in (1, 2)}
-    assert {place: known["Restarts"] for place, (known, _, _) in ended.items()} == {(1, 1): "0", (1, 2): "0", (2, 1): "1", (2, 2): "0"}
+    assert {place: known["Restarts"] for place, (known, _, _) in ended.items()} == {(1, 1): "0", (1, 2): "0",
+                                                                                    (2, 1): "1", (2, 2): "0"}
     assert ended[2, 1][2]["weights"] == undisturbed
     for nodes, task in ended:
         folder = site.folder / f"runs/hpcfilter/nodes-{nodes}/repeat-{task}"
-        assert (read_run(folder)[0]["ranks"], load(folder / "config.toml").seed) == (nodes, 2 + task), "each repetition has a seed of its own"
+        assert (read_run(folder)[0]["ranks"], load(folder / "config.toml").seed) == (nodes, 2 + task), (
+            "each repetition has a seed of its own")
     points, _ = study(find_runs(site.folder / "runs/hpcfilter"))
-    assert [(point.ranks, point.nodes, len(point.records)) for point in points] == [(1, 1, 2), (2, 2, 2)] and points[1].efficiency(points[0]).half
+    assert ([(point.ranks, point.nodes, len(point.records)) for point in points] == [(1, 1, 2), (2, 2, 2)]
+            and points[1].efficiency(points[0]).half)
 
 
 def test_a_node_that_goes_down(site, undisturbed):
@@ -223,7 +139,8 @@ def test_a_rank_that_fails(site):
 @pytest.mark.parametrize("words, settings, message", [
     ([], ["train.epoch=3"], "train.epoch: unknown key; known: epochs"),
     ([], ["job.ranks_per_node=5"], "job.ranks_per_node: got 5 on testbed, whose nodes have 4 cores"),
-    (["--queue", "short"], [], "sbatch has refused runs/hpcfilter/job.sh: sbatch: error: "),  # walltime over the limit of the partition
+    # walltime over the limit of the partition
+    (["--queue", "short"], [], "sbatch has refused runs/hpcfilter/job.sh: sbatch: error: "),
     (["--queue", "fast"], [], "invalid partition specified: fast"),
     (["--nodes", "5"], [], "sbatch has refused"),
 ])
@@ -235,12 +152,14 @@ def test_what_is_refused_is_one_line_and_no_job(site, words, settings, message):
 def images(tmp_path_factory):
     """A packed file of several blocks."""
     folder, random = tmp_path_factory.mktemp("images"), np.random.default_rng(0)
-    np.savez(folder / "images.npz", x=random.integers(0, 256, (6000, 32, 32), np.uint8), y=random.integers(0, 10, 6000))
+    np.savez(folder / "images.npz", x=random.integers(0, 256, (6000, 32, 32), np.uint8),
+             y=random.integers(0, 10, 6000))
     pack(folder / "images.npz", folder / "images.h5")
     return folder / "images.h5"
 
 
-STAGED = re.compile(r"^node \d \((n\d)\): .*: (?:copied|checked|unpacked) (\d+) of (\d+) bytes of ", re.MULTILINE)
+STAGED = re.compile(r"^node \d \((n\d)\): .*: (?:copied|checked|unpacked) (\d+) of (\d+) bytes of ",
+                    re.MULTILINE)
 
 
 def staged(log):
@@ -264,8 +183,8 @@ def test_each_node_reads_its_own_copy(site, digits, method):
 
 
 def test_each_node_reads_its_own_part(site, images):
-    (job,) = site.submit(settings=["job.stage.method=copy", "job.stage.part=true", "data.order=shard", f"data.path={images}",
-                                 "train.epochs=1", "train.global_batch=200"])
+    (job,) = site.submit(settings=["job.stage.method=copy", "job.stage.part=true", "data.order=shard",
+                                   f"data.path={images}", "train.epochs=1", "train.global_batch=200"])
     _, log, _ = site.completed(job)
     (one, first, _), (two, second, _) = staged(log)
     assert (one, two) == ("n1", "n2") and max(first, second) < images.stat().st_size < first + second
@@ -283,12 +202,16 @@ def test_a_requeued_job_stages_anew_and_leaves_nothing(site, undisturbed):
 
 def test_bad_input_under_srun_is_one_line(slurm, tmp_path):
     path = tmp_path / "none.toml"
-    done = slurm.run(*SRUN, sys.executable, "-m", "mpi4py", "-m", "hpcfilter", "train", path, "--run-dir", tmp_path / "run", check=False)
+    done = slurm.run(*SRUN, sys.executable, "-m", "mpi4py", "-m", "hpcfilter", "train", path,
+                     "--run-dir", tmp_path / "run", check=False)
     ours = [line for line in done.stderr.splitlines() if not line.startswith(("srun:", "slurmstepd"))]
-    assert done.returncode == 2 and ours == [f"hpcfilter: {path}: cannot read the run config: No such file or directory"], done
+    assert (done.returncode == 2
+            and ours == [f"hpcfilter: {path}: cannot read the run config: No such file or directory"]), done
 
 
 def test_the_doctor_sees_both_nodes(slurm, tmp_path):
-    done = slurm.run(*SRUN, sys.executable, "-m", "mpi4py", "-m", "hpcfilter", "doctor", "--folder", tmp_path, env={"HDF5_USE_FILE_LOCKING": "FALSE"})
+    done = slurm.run(*SRUN, sys.executable, "-m", "mpi4py", "-m", "hpcfilter", "doctor", "--folder", tmp_path,
+                     env={"HDF5_USE_FILE_LOCKING": "FALSE"})
     print(done.stdout)
-    assert re.search(r"\bn1\b", done.stdout) and re.search(r"\bn2\b", done.stdout) and "problem: none" in done.stdout
+    assert (re.search(r"\bn1\b", done.stdout) and re.search(r"\bn2\b", done.stdout)
+            and "problem: none" in done.stdout)

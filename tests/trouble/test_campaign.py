@@ -12,8 +12,10 @@ def campaign(path, kills, ranks, seed):
     words = ["faults", "--kills", kills, "--ranks", *ranks, "--seed", seed, "--output", path / "rows.jsonl"]
     assert main([str(word) for word in words]) == 0
     rows = [json.loads(line) for line in (path / "rows.jsonl").read_text().splitlines()]
-    totals = {name: sum(row[name] for row in rows) for name in ("kills", "generations", "unreadable", "equal")}
-    assert totals["kills"] == totals["equal"] == kills and totals["unreadable"] == 0 and totals["generations"] > 0
+    totals = {name: sum(row[name] for row in rows)
+              for name in ("kills", "generations", "unreadable", "equal")}
+    assert (totals["kills"] == totals["equal"] == kills and totals["unreadable"] == 0
+            and totals["generations"] > 0)
     return rows, totals
 
 

@@ -14,7 +14,8 @@ def test_every_corruption_is_detected(tmp_path, warm_ranks, capsys):
         main(["--count", "100", "--output", str(tmp_path / "c.jsonl")])
     assert ended.value.code == 0
     cells = [json.loads(line) for line in (tmp_path / "c.jsonl").read_text().splitlines()]
-    assert {cell["parameters"]["corruption"] for cell in cells} == {"bit flip", "truncation", "zero length", "swapped", "mixed"}
+    assert {cell["parameters"]["corruption"] for cell in cells} == {"bit flip", "truncation", "zero length",
+                                                                    "swapped", "mixed"}
     tried = sum(cell["tried"] for cell in cells)
     assert tried > 300 and sum(cell["detected"] for cell in cells) == tried
     assert f" {tried} " in capsys.readouterr().out.splitlines()[-1]

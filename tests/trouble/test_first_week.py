@@ -1,4 +1,5 @@
-"""What goes wrong in a first week, and was once done in silence or with a wrong hint: each is one line now."""
+"""What goes wrong in a first week, and was once done in silence or with a wrong hint: each
+is one line now."""
 
 import json
 import sys
@@ -31,13 +32,15 @@ def said(capsys, tmp_path, monkeypatch):
 
 
 OWN = {
-    "data.augment=mine:broken": ("def broken(images, labels, index, seed, epoch):\n    return images * float('nan'), labels",
-                                 "data.augment: gives values"),
-    'model={factory="mine:net"}': ("from torch import nn\nclass Net(nn.Module):\n    def __init__(self):\n        super().__init__(); "
-                                   "self.layer = nn.Linear(64, 10)\n    def forward(self, x):\n        return self.layer(x.flatten(1)) / 0\n"
+    "data.augment=mine:broken": ("def broken(images, labels, index, seed, epoch):\n"
+                                 "    return images * float('nan'), labels", "data.augment: gives values"),
+    'model={factory="mine:net"}': ("from torch import nn\nclass Net(nn.Module):\n    def __init__(self):\n"
+                                   "        super().__init__(); self.layer = nn.Linear(64, 10)\n"
+                                   "    def forward(self, x):\n        return self.layer(x.flatten(1)) / 0\n"
                                    "def net(inputs, outputs): return Net()", "model: gives values"),
-    "loss.name=mine:loss": ("from torch.nn.functional import cross_entropy\ndef loss():\n    return lambda output, target: "
-                             "cross_entropy(output, target, reduction='none') * float('nan')", "loss.name: gives values"),
+    "loss.name=mine:loss": ("from torch.nn.functional import cross_entropy\ndef loss():\n    return lambda "
+                            "output, target: cross_entropy(output, target, reduction='none') * float('nan')",
+                            "loss.name: gives values"),
 }
 
 
@@ -47,7 +50,8 @@ def test_values_that_are_not_finite_are_known_before_the_run(said, digits, confi
     (tmp_path / "mine.py").write_text(code)
     path = config(digits, model={"name": None, "width": None} if "model" in setting else {})
     done, line = said("train", path, "--run-dir", "run", "--set", setting)
-    assert done == 2 and message in line and "that are not finite, before anything is trained" in line and line.count("\n") == 1
+    assert (done == 2 and message in line and "that are not finite, before anything is trained" in line
+            and line.count("\n") == 1)
     assert not (tmp_path / "run" / "metrics.jsonl").exists()
 
 
@@ -57,13 +61,16 @@ def test_an_output_that_something_else_has_made_is_left_alone(said, trained, dig
     for name in ("run.toml", "data.h5"):
         before = (tmp_path / name).read_bytes()
         done, line = said("score", trained("a"), "-o", name)
-        assert done == 2 and f"{name}: is there already and is no table of hpcfilter" in line and (tmp_path / name).read_bytes() == before
-    assert said("score", trained("a"), "-o", "scores.h5")[0] == 0 and said("score", trained("a"), "-o", "scores.h5")[0] == 0
+        assert (done == 2 and f"{name}: is there already and is no table of hpcfilter" in line
+                and (tmp_path / name).read_bytes() == before)
+    assert (said("score", trained("a"), "-o", "scores.h5")[0] == 0
+            and said("score", trained("a"), "-o", "scores.h5")[0] == 0)
     assert said("report", trained("a"), "--text", "-o", "data.h5")[0] == 2
 
 
 def test_a_policys_file_is_named_so_that_it_is_found_from_anywhere(said, digits, config, trained, tmp_path):
-    assert said("score", trained("a"), "-o", "scores.h5")[0] == 0 and said("select", "scores.h5", "--fraction", "0.3")[0] == 0
+    assert (said("score", trained("a"), "-o", "scores.h5")[0] == 0
+            and said("select", "scores.h5", "--fraction", "0.3")[0] == 0)
     path = config(digits, filter={"policy": "static", "selection": "selection.h5"}, train={"epochs": 1})
     assert said("train", path, "--run-dir", "run")[0] == 0
     assert load(tmp_path / "run" / "config.toml").filter.selection == str(tmp_path / "selection.h5")
@@ -77,19 +84,23 @@ def test_a_damaged_record_is_one_line(said, digits, config, tmp_path, row):
     rows = record.read_bytes().split(b"\n")
     record.write_bytes(b"\n".join([rows[0], row, *rows[1:]]))
     done, line = said("train", path, "--run-dir", "run", "--resume", "--set", "train.epochs=2")
-    assert done == 2 and "metrics.jsonl, line 2: is no row of a run, the file is damaged" in line and line.count("\n") == 1
+    assert (done == 2 and "metrics.jsonl, line 2: is no row of a run, the file is damaged" in line
+            and line.count("\n") == 1)
     record.write_bytes(b"\n".join(rows))
     assert said("train", path, "--run-dir", "run", "--resume", "--set", "train.epochs=2")[0] == 0
-    assert [json.loads(text)["epoch"] for text in record.read_text().splitlines() if json.loads(text)["kind"] == "epoch"] == [0, 1]
+    assert [json.loads(text)["epoch"]
+            for text in record.read_text().splitlines() if json.loads(text)["kind"] == "epoch"] == [0, 1]
 
 
 @pytest.mark.parametrize("settings, message", [
     (["schedule.name=step", "schedule.milestones=[30, 60]"], "schedule.milestones.0: expected less than 1"),
-    (["data.augment=shift", "data.shift=8"], "data.shift: got 8 pixels for images of height 8, expected fewer than that"),
+    (["data.augment=shift", "data.shift=8"],
+     "data.shift: got 8 pixels for images of height 8, expected fewer than that"),
     (["loss.name=mse"], 'loss.name: got "mse", which is of numbers, but'),
 ])
 def test_settings_that_can_only_be_mistakes(said, digits, config, settings, message):
-    done, line = said("train", config(digits), "--run-dir", "run", *(word for setting in settings for word in ("--set", setting)))
+    done, line = said("train", config(digits), "--run-dir", "run",
+                      *(word for setting in settings for word in ("--set", setting)))
     assert done == 2 and message in line
 
 
@@ -101,10 +112,13 @@ def test_an_empty_variable_is_no_folder(said, digits, config, monkeypatch, tmp_p
 
 def test_parameters_that_an_optimiser_leaves_out_are_said(digits, config, tmp_path, monkeypatch, capsys):
     monkeypatch.syspath_prepend(tmp_path)
-    code = "import torch\ndef some(model, train):\n    return torch.optim.SGD(list(model.parameters())[:3], lr=0.1)"
+    code = ("import torch\ndef some(model, train):\n"
+            "    return torch.optim.SGD(list(model.parameters())[:3], lr=0.1)")
     (tmp_path / "mine.py").write_text(code)
-    assert main(["train", str(config(digits, train={"epochs": 1}, optim={"name": "mine:some"})), "--run-dir", str(tmp_path / "run")]) == 0
-    assert "optim.name: has 3 of the 11 parameters that can be trained; the others stay as they are" in capsys.readouterr().out
+    assert main(["train", str(config(digits, train={"epochs": 1}, optim={"name": "mine:some"})),
+                 "--run-dir", str(tmp_path / "run")]) == 0
+    assert ("optim.name: has 3 of the 11 parameters that can be trained; "
+            "the others stay as they are" in capsys.readouterr().out)
     sys.modules.pop("mine", None)
 
 
@@ -118,15 +132,18 @@ def test_a_score_of_ones_own_remembers_one_number_per_sample(remembered, message
             return remembered(value)
 
     scores = Scores(range(10), 10, Own())
-    with pytest.raises(InputError, match=f"remember gives .*{message}.*expected one number per sample, \\(4,\\)"):
+    with pytest.raises(InputError,
+                       match=f"remember gives .*{message}.*expected one number per sample, \\(4,\\)"):
         scores.update(np.arange(4), {"value": np.ones(4, np.float32)})
 
 
 # ---- in scripts
 
 @pytest.mark.parametrize("make, message", [
-    (lambda rank: dict(policy="static", given={"keep": np.arange(8) % 2 == rank}), r"keep \(checksum\): got .* expected the same on all ranks"),
-    (lambda rank: dict(policy="infobatch", epochs=3, labels=(np.arange(8) + rank) % 3), r"labels \(checksum\): got"),
+    (lambda rank: dict(policy="static", given={"keep": np.arange(8) % 2 == rank}),
+     r"keep \(checksum\): got .* expected the same on all ranks"),
+    (lambda rank: dict(policy="infobatch", epochs=3, labels=(np.arange(8) + rank) % 3),
+     r"labels \(checksum\): got"),
 ])
 def test_masks_and_labels_that_differ_between_ranks_are_refused(make, message):
     def script(comm):
@@ -138,8 +155,9 @@ def test_masks_and_labels_that_differ_between_ranks_are_refused(make, message):
 
 
 @pytest.mark.parametrize("labels, message", [
-    (np.array(["cat"] * 8), r"got <U3 of shape \(8,\), expected an integer from 0 for each sample; words: numpy.unique"),
-    (np.zeros((8, 3), int), r"got int64 of shape \(8, 3\)"), (np.zeros(8), "got float64"), (np.arange(8) - 1, "got int64 from -1"),
+    (np.array(["cat"] * 8), r"got <U3 of shape \(8,\), expected an integer from 0 for each sample; words: "
+     r"numpy.unique"), (np.zeros((8, 3), int), r"got int64 of shape \(8, 3\)"), (np.zeros(8), "got float64"),
+    (np.arange(8) - 1, "got int64 from -1"),
 ])
 def test_labels_are_integers_from_0(labels, message):
     with pytest.raises(InputError, match=f"labels: {message}"):
@@ -147,10 +165,12 @@ def test_labels_are_integers_from_0(labels, message):
 
 
 def test_a_rate_that_a_policy_sets_itself_is_not_ignored(said, digits, config, tmp_path):
-    (tmp_path / "mine.py").write_text("import numpy as np\nfrom hpcfilter.select.policies import Selection\ndef policy(scores, epoch, seed, comm):\n"
-                                      "    return Selection(np.ones(len(scores.owned), bool), lr_scale=2.0)\n")
+    (tmp_path / "mine.py").write_text("import numpy as np\nfrom hpcfilter.select.policies import Selection\n"
+                                      "def policy(scores, epoch, seed, comm):\n    return "
+                                      "Selection(np.ones(len(scores.owned), bool), lr_scale=2.0)\n")
     done, line = said("train", config(digits, filter={"policy": "mine:policy"}), "--run-dir", "run")
-    assert done == 2 and "sets lr_scale = 2.0, which would be ignored: it is made from lr_rule" in line and "mine.py, line 3" in line
+    assert (done == 2 and "sets lr_scale = 2.0, which would be ignored: it is made from lr_rule" in line
+            and "mine.py, line 3" in line)
 
 
 @pytest.mark.parametrize("epoch, message", [(-1, "got -1"), (1.0, "got float 1.0"), ("1", "got str '1'")])

@@ -1,4 +1,5 @@
-"""Hostile files: each is refused with one line, in no time, in little memory, whatever it asks for; no other file is read."""
+"""Hostile files: each is refused with one line, in no time, in little memory, whatever it asks for;
+no other file is read."""
 
 import json
 import os
@@ -20,7 +21,8 @@ from hpcfilter.pack import foreign
 from hpcfilter.pack.pack import pack
 from hpcfilter.pack.source import Notes
 
-MEMORY, SECONDS, PATIENCE = 64 << 20, 1, 20  # bytes that an opening may take; of computing; after which it counts as hanging
+# bytes that an opening may take; of computing; after which it counts as hanging
+MEMORY, SECONDS, PATIENCE = 64 << 20, 1, 20
 FLIPS = 250  # wrong bits that are tried in each kind of file
 
 
@@ -46,7 +48,8 @@ OPENERS = {
 
 
 def watched(opener, path):
-    """Open a file in a child of this process. Returns what came of it: a word, the message, bytes of memory, seconds of computing."""
+    """Open a file in a child of this process. Returns what came of it: a word, the message, bytes of memory,
+    seconds of computing."""
     ours, theirs = os.pipe()
     child = os.fork()
     if child == 0:
@@ -60,7 +63,8 @@ def watched(opener, path):
         except BaseException as error:
             word, message = type(error).__name__, str(error)
         after = resource.getrusage(resource.RUSAGE_SELF)
-        memory, seconds = 1024 * (after.ru_maxrss - before.ru_maxrss), after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+        memory, seconds = (1024 * (after.ru_maxrss - before.ru_maxrss),
+                           after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
         os.write(theirs, json.dumps([word, message[:2000], memory, seconds]).encode())
         os._exit(0)
     os.close(theirs)
@@ -73,8 +77,8 @@ def watched(opener, path):
 def watched_all(files):
     """files: list of (opener, path). Returns what came of each, from a process that has done nothing else."""
     words = [(opener, str(path)) for opener, path in files]
-    done = subprocess.run([sys.executable, __file__], input=json.dumps(words), capture_output=True, text=True, check=True,
-                          env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)})
+    done = subprocess.run([sys.executable, __file__], input=json.dumps(words), capture_output=True, text=True,
+                          check=True, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)})
     return json.loads(done.stdout.splitlines()[-1])
 
 
@@ -95,16 +99,19 @@ def corpus(tmp_path_factory):
         os.mkfifo(folder / "pipe")
         make(folder / name)
         files.append((opener, folder / name))
-    return {case: (path, came) for case, (_, path), came in zip(hostile.CASES, files, watched_all(files), strict=True)}
+    return {case: (path, came)
+            for case, (_, path), came in zip(hostile.CASES, files, watched_all(files), strict=True)}
 
 
 @pytest.mark.parametrize("name", hostile.CASES)
 def test_a_hostile_file_is_refused(corpus, name):
     path, (word, message, memory, seconds) = corpus[name]
     assert word == "refused", message
-    assert hostile.CASES[name][1] in message and str(path) in message and "\n" not in message and len(message) < 1000
+    assert (hostile.CASES[name][1] in message and str(path) in message and "\n" not in message
+            and len(message) < 1000)
     assert memory < MEMORY and seconds < SECONDS
-    assert hostile.SECRET[:9] not in message and not (path.parent / "touched").exists() and not Path("touched").exists()
+    assert (hostile.SECRET[:9] not in message and not (path.parent / "touched").exists()
+            and not Path("touched").exists())
     assert [entry for entry in path.parent.iterdir() if ".packed" in entry.name] == []
 
 
@@ -113,9 +120,10 @@ def test_good_files_are_accepted(tmp_path):
     hostile.source_of_chunks(tmp_path / "chunks")
     hostile.packed(tmp_path / "packed")
     hostile.table(tmp_path / "table")
-    files = [("source", "source"), ("source", "chunks"), ("packed", "packed"), ("packed, not verified", "packed"), ("table", "table"),
-             ("table, not verified", "table")]
-    assert [word for word, *_ in watched_all([(opener, tmp_path / name) for opener, name in files])] == ["accepted"] * len(files)
+    files = [("source", "source"), ("source", "chunks"), ("packed", "packed"),
+             ("packed, not verified", "packed"), ("table", "table"), ("table, not verified", "table")]
+    assert ([word for word, *_ in watched_all([(opener, tmp_path / name) for opener, name in files])]
+            == ["accepted"] * len(files))
 
 
 def structure(path):
@@ -131,9 +139,10 @@ def structure(path):
     return np.flatnonzero(free)
 
 
-@pytest.mark.parametrize("opener, make", [("packed, not verified", hostile.packed), ("table, not verified", hostile.table),
-                                          ("source in this process", hostile.source),
-                                          ("source in this process", hostile.source_of_chunks)])
+@pytest.mark.parametrize("opener, make",
+                         [("packed, not verified", hostile.packed), ("table, not verified", hostile.table),
+                          ("source in this process", hostile.source),
+                          ("source in this process", hostile.source_of_chunks)])
 def test_a_wrong_bit_does_no_harm_where_nothing_verifies(tmp_path, opener, make):
     rng, path, files = np.random.default_rng(0), tmp_path / "f.h5", []
     make(path)

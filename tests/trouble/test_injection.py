@@ -1,7 +1,9 @@
-"""Nothing that stands in a config, a profile or on the command line becomes a word, a command or a directive of its own in a job script.
+"""Nothing that stands in a config, a profile or on the command line becomes a word, a command or a directive
+of its own in a job script.
 
-Hostile values in every text of the job, the machine and the command line: each is refused, or the script has the same directives and the same
-words as with a harmless value; and bash, run with stand-ins for every command, hands the value on as it is.
+Hostile values in every text of the job, the machine and the command line: each is refused, or the script has
+the same directives and the same words as with a harmless value; and bash, run with stand-ins for every
+command, hands the value on as it is.
 """
 
 import dataclasses
@@ -27,17 +29,20 @@ VALUES, MORE_VALUES = 1_000, 10_000  # here, and each night from another seed
 EXECUTED, MORE_EXECUTED = 40, 300  # of those that are not refused
 MACHINES = ("frontier", "summit", "polaris", "tuolumne")  # one of each scheduler
 PIECES = [
-    "'", '"', "\\", "`", "$(touch pwned)", "`touch pwned`", "${IFS}", "$HOME", "${HOME}", "${", "}", "; touch pwned",
-    "& touch pwned", "| touch pwned", "\n", "\r", "\n#SBATCH --wrap=x", "\n#BSUB -P x", "\ntouch pwned\n", "\t", "\0",
-    " ", "  ", "#", "# ", "!", "!!", "*", "?", "~", "[a]", "{a,b}", "{{ 7 * 7 }}", "{% raw %}", "{#", "%", "%s", "%j",
-    "-", "--", "--wrap=x", "=", ",", ":", "/", "..", "<", ">", ">> pwned", "(", ")", "((", "ä", "漢字", "\u202e",
-    "\u2028", "\u00a0", "\ufeff", "\ud800", "😀", "\x1b[31m", "\x7f", "a", "b1", "name", "0", "$'\\n'", "EOF", "\\\n",
-    "x" * 300, "y" * 65536,
+    "'", '"', "\\", "`", "$(touch pwned)", "`touch pwned`", "${IFS}", "$HOME", "${HOME}", "${",
+    "}", "; touch pwned", "& touch pwned", "| touch pwned", "\n", "\r", "\n#SBATCH --wrap=x", "\n#BSUB -P x",
+    "\ntouch pwned\n", "\t", "\0", " ", "  ", "#", "# ", "!", "!!", "*", "?", "~", "[a]", "{a,b}",
+    "{{ 7 * 7 }}", "{% raw %}", "{#", "%", "%s", "%j", "-", "--", "--wrap=x", "=", ",", ":", "/", "..", "<",
+    ">", ">> pwned", "(", ")", "((", "ä", "漢字", "\u202e", "\u2028", "\u00a0", "\ufeff", "\ud800", "😀",
+    "\x1b[31m", "\x7f", "a", "b1", "name", "0", "$'\\n'", "EOF", "\\\n", "x" * 300, "y" * 65536,
 ]
-ENDS_EARLY = "job.workdir", "job.source", "job.venv", "job.conda_env", "job.signal"  # at a folder or a file that is not there
-PUT_IN = "job.python", "job.log_dir", "job.stage.source"  # paths of this machine, in which variables are put in when the script is written
+# at a folder or a file that is not there
+ENDS_EARLY = "job.workdir", "job.source", "job.venv", "job.conda_env", "job.signal"
+# paths of this machine, in which variables are put in when the script is written
+PUT_IN = "job.python", "job.log_dir", "job.stage.source"
 OTHERWISE = "env", "modules", "directives", "launch", "signal"
-TEXTS = [name for name, field in Job.model_fields.items() if "str" in str(field.annotation) and name not in OTHERWISE]
+TEXTS = [name for name, field in Job.model_fields.items()
+         if "str" in str(field.annotation) and name not in OTHERWISE]
 
 
 def _job(base, **changed):
@@ -54,27 +59,33 @@ def _machine(base, **changed):
 
 STAGED = {"method": "copy"}
 PLACES = {  # place -> (function(plan, value) -> plan, a harmless value)
-    **{f"job.{name}": (lambda base, value, name=name: _job(base, **{name: value}), "harmless") for name in TEXTS},
-    "job.signal": (lambda base, value: _job(base, signal=value), "USR2"),
-    "job.env": (lambda base, value: _job(base, env={"NOTED": value}), "harmless"),
-    "job.env name": (lambda base, value: _job(base, env={value: "1"}), "harmless"),
-    "job.modules": (lambda base, value: _job(base, modules=[value]), "harmless"),
-    "job.directives": (lambda base, value: _job(base, directives=[value]), "--harmless"),
-    "job.launch": (lambda base, value: _job(base, launch=[f"--option={value}"]), "harmless"),
-    "job.directives value": (lambda base, value: _job(base, directives=[f"--comment={value}"]), "harmless"),
-    "job.stage.folder": (lambda base, value: _job(base, stage={**STAGED, "folder": value}), "harmless"),
-    "job.stage.source": (lambda base, value: _job(base, stage={"method": "tar", "source": f"/{value}"}), "harmless"),
-    "settings": (lambda base, value: dataclasses.replace(base, settings=(value,)), "harmless"),
-    "run_dir": (lambda base, value: dataclasses.replace(base, run_dir=value), "harmless"),
-    "config": (lambda base, value: dataclasses.replace(base, config_path=value), "harmless"),
-    "machine.env": (lambda base, value: _machine(base, env={"NOTED": value}), "harmless"),
-    "machine.launch": (lambda base, value: _machine(base, launch={"always": [f"--option={value}"]}), "harmless"),
-    "machine.directives": (lambda base, value: _machine(base, directives={"always": [f"--option={value}"]}), "harmless"),
-    "machine.constraints": (lambda base, value: _machine(base, constraints=[value]), "harmless"),
-    "machine.storage": (lambda base, value: _job(_machine(base, node={"cpus": 99, "storage": value}), stage=STAGED), "harmless"),
-    "machine.visibility": (lambda base, value: _machine(base, gpu_visibility=value), "HIP_VISIBLE_DEVICES=0"),
-    "machine.about": (lambda base, value: _machine(base, about=value), "harmless"),
-}
+          **{f"job.{name}": (lambda base, value, name=name: _job(base, **{name: value}), "harmless")
+             for name in TEXTS},
+          "job.signal": (lambda base, value: _job(base, signal=value), "USR2"),
+          "job.env": (lambda base, value: _job(base, env={"NOTED": value}), "harmless"),
+          "job.env name": (lambda base, value: _job(base, env={value: "1"}), "harmless"),
+          "job.modules": (lambda base, value: _job(base, modules=[value]), "harmless"),
+          "job.directives": (lambda base, value: _job(base, directives=[value]), "--harmless"),
+          "job.launch": (lambda base, value: _job(base, launch=[f"--option={value}"]), "harmless"),
+          "job.directives value": (lambda base, value: _job(base, directives=[f"--comment={value}"]),
+                                   "harmless"),
+          "job.stage.folder": (lambda base, value: _job(base, stage={**STAGED, "folder": value}), "harmless"),
+          "job.stage.source": (lambda base, value: _job(base, stage={"method": "tar", "source": f"/{value}"}),
+                               "harmless"),
+          "settings": (lambda base, value: dataclasses.replace(base, settings=(value,)), "harmless"),
+          "run_dir": (lambda base, value: dataclasses.replace(base, run_dir=value), "harmless"),
+          "config": (lambda base, value: dataclasses.replace(base, config_path=value), "harmless"),
+          "machine.env": (lambda base, value: _machine(base, env={"NOTED": value}), "harmless"),
+          "machine.launch": (lambda base, value: _machine(base, launch={"always": [f"--option={value}"]}),
+                             "harmless"),
+          "machine.directives":
+          (lambda base, value: _machine(base, directives={"always": [f"--option={value}"]}), "harmless"),
+          "machine.constraints": (lambda base, value: _machine(base, constraints=[value]), "harmless"),
+          "machine.storage": (lambda base, value: _job(_machine(base, node={"cpus": 99, "storage": value}),
+                                                       stage=STAGED), "harmless"),
+          "machine.visibility": (lambda base, value: _machine(base, gpu_visibility=value),
+                                 "HIP_VISIBLE_DEVICES=0"),
+          "machine.about": (lambda base, value: _machine(base, about=value), "harmless"),}
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +97,8 @@ def bases(digits, tmp_path_factory):
 
 
 def structure(script):
-    """What a scheduler and a shell see: the flags of the directives, and for each line the number of its words and operators."""
+    """What a scheduler and a shell see: the flags of the directives, and for each line the number of
+    its words and operators."""
     directives, counts = [], []
     for line in script.split("\n"):
         if line.startswith(("#SBATCH", "#BSUB", "#PBS", "# flux:")):
@@ -99,7 +111,8 @@ def structure(script):
             try:
                 counts.append(len(list(lexer)))
             except ValueError:
-                counts.append("open quote")  # of a line of ours that goes on, or of an injection: the harmless script decides
+                # of a line of ours that goes on, or of an injection: the harmless script decides
+                counts.append("open quote")
     return directives, counts
 
 
@@ -129,7 +142,8 @@ def test_ten_thousand_values_change_no_structure(bases, pytestconfig):
 
 
 def change_no_structure(bases, values, day):
-    harmless = {(name, place): structure(script_of(base, place, PLACES[place][1])) for name, base in bases.items() for place in PLACES}
+    harmless = {(name, place): structure(script_of(base, place, PLACES[place][1]))
+                for name, base in bases.items() for place in PLACES}
     refused = 0
     for number in range(values):
         name, place, value = hostile(f"{day} {number}")
@@ -137,13 +151,17 @@ def change_no_structure(bases, values, day):
         if script is None:
             refused += 1
             continue
-        assert script.isprintable() or set(script) - {"\n"} == {letter for letter in script if letter.isprintable()}, f"{place} of {name}: {value!r}"
+        assert (script.isprintable() or set(script) - {"\n"}
+                == {letter for letter in script if letter.isprintable()}), f"{place} of {name}: {value!r}"
         expected = harmless[name, place]
-        if place in ("job.directives", "job.log_dir") or (place == "job.constraint" and name == "summit"):  # words of the user's choice
-            assert len(structure(script)[0]) == len(expected[0]) and structure(script)[1] == expected[1], f"{place} of {name}: {value!r}"
+        # words of the user's choice
+        if place in ("job.directives", "job.log_dir") or (place == "job.constraint" and name == "summit"):
+            assert (len(structure(script)[0]) == len(expected[0])
+                    and structure(script)[1] == expected[1]), f"{place} of {name}: {value!r}"
         else:
             assert structure(script) == expected, f"{place} of {name}: {value!r}"
-    assert values // 4 < refused < values * 0.9, f"{refused} of {values} values refused: the attack is not what it was"
+    assert values // 4 < refused < values * 0.9, (f"{refused} of {values} values refused: "
+                                                  "the attack is not what it was")
 
 
 @pytest.fixture(scope="module")
@@ -163,10 +181,13 @@ def calls(script, stand_ins, folder):
     """The commands that bash runs for a script: a list of lists of words."""
     (folder / "calls").mkdir(parents=True)
     (folder / "job.sh").write_text(script)
-    job = {"SLURM_JOB_ID": "1", "SLURM_JOB_NODELIST": "n", "LSB_JOBID": "1", "PBS_JOBID": "1", "PBS_NODEFILE": "/dev/null", "USER": "u", "HOME": "/h"}
-    subprocess.run(["/bin/bash", "job.sh"], cwd=folder, env={"PATH": str(stand_ins), "CALLS": str(folder / "calls"), **job}, timeout=TIMEOUT,
+    job = {"SLURM_JOB_ID": "1", "SLURM_JOB_NODELIST": "n", "LSB_JOBID": "1", "PBS_JOBID": "1",
+           "PBS_NODEFILE": "/dev/null", "USER": "u", "HOME": "/h"}
+    subprocess.run(["/bin/bash", "job.sh"], cwd=folder,
+                   env={"PATH": str(stand_ins), "CALLS": str(folder / "calls"), **job}, timeout=TIMEOUT,
                    capture_output=True, check=False)
-    assert {path.name for path in folder.iterdir()} == {"job.sh", "calls"}, f"something was written: {list(folder.iterdir())}"
+    assert {path.name for path in folder.iterdir()} == {"job.sh", "calls"}, (
+        f"something was written: {list(folder.iterdir())}")
     return sorted(path.read_bytes().decode().split("\0")[:-1] for path in (folder / "calls").iterdir())
 
 
@@ -181,7 +202,8 @@ def test_bash_hands_many_values_on_as_they_are(bases, stand_ins, tmp_path, pytes
 
 
 def handed_on_as_they_are(bases, stand_ins, tmp_path, values, day):
-    base = {name: dataclasses.replace(made, job=made.job.model_copy(update={"workdir": "."})) for name, made in bases.items()}
+    base = {name: dataclasses.replace(made, job=made.job.model_copy(update={"workdir": "."}))
+            for name, made in bases.items()}
     expected, executed = {}, 0
     for number in itertools.count():
         if executed == values:
@@ -189,15 +211,19 @@ def handed_on_as_they_are(bases, stand_ins, tmp_path, values, day):
         name, place, value = hostile(f"{day} {number}")
         script = script_of(base[name], place, value)
         other = place == "job.stage.source" and str(Path(f"/{value}")) != f"/{value}"
-        if script is None or VARIABLE.search(value) or place in ENDS_EARLY or other or (place in PUT_IN and expanded(value) != value):
+        if (script is None or VARIABLE.search(value) or place in ENDS_EARLY or other
+                or (place in PUT_IN and expanded(value) != value)):
             continue  # bash would expand what it is to expand; a path is put into its shortest form
         executed += 1
         if (name, place) not in expected:
-            expected[name, place] = calls(script_of(base[name], place, PLACES[place][1]), stand_ins, tmp_path / f"harmless{number}")
-        wanted = sorted([word.replace(PLACES[place][1], value) for word in call] for call in expected[name, place])
+            expected[name, place] = calls(script_of(base[name], place, PLACES[place][1]), stand_ins,
+                                          tmp_path / f"harmless{number}")
+        wanted = sorted([word.replace(PLACES[place][1], value) for word in call]
+                        for call in expected[name, place])
         found = calls(script, stand_ins, tmp_path / str(number))
         if place == "job.python":  # the value is the program
-            found, wanted = [call for call in found if call[0] != "harmless"], [call for call in wanted if call[0] != value]
+            found, wanted = ([call for call in found if call[0] != "harmless"],
+                             [call for call in wanted if call[0] != value])
         assert found == wanted, f"{place} of {name}: {value!r}"
 
 
@@ -210,6 +236,6 @@ def test_words_of_the_command_line(bases, stand_ins, digits, tmp_path, monkeypat
     path.write_text(f'[data]\npath = "{digits}"\n')
     made = plan(path, f"{folder}/run", ["job.machine=slurm-cpu", "seed=3", "job.workdir=" + str(tmp_path)])
     (launch,) = [call for call in calls(render(made), stand_ins, tmp_path / "job") if call[0] == "srun"]
-    assert launch[-10:-1] == ["train", str(tmp_path / path), "--run-dir", f"{tmp_path}/{folder}/run", "--resume", "--set", "seed=3",
-                              "--set", f"data.path={digits}"]
+    assert launch[-10:-1] == ["train", str(tmp_path / path), "--run-dir", f"{tmp_path}/{folder}/run",
+                              "--resume", "--set", "seed=3", "--set", f"data.path={digits}"]
     assert not os.path.exists("pwned")

@@ -1,4 +1,5 @@
-"""Ctrl-C: what there is to save is saved, one line says so, the exit code is 130, and no file of ours is left half written."""
+"""Ctrl-C: what there is to save is saved, one line says so, the exit code is 130, and no file of ours
+is left half written."""
 
 import json
 import os
@@ -21,8 +22,10 @@ KAKURENBO = {"policy": "kakurenbo", "fraction": 0.3, "tau": 0.2}
 
 @pytest.fixture
 def ctrl_c(monkeypatch):
-    """ctrl_c(module, name, after, times): the function `name` of a module sends Ctrl-C at its call number `after`."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # the tests may run where it is ignored, and so would all that they start
+    """ctrl_c(module, name, after, times): the function `name` of a module sends Ctrl-C at
+    its call number `after`."""
+    # the tests may run where it is ignored, and so would all that they start
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def set_up(module, name, after=1, times=1):
         real, calls = getattr(module, name), []
@@ -53,7 +56,8 @@ def interrupted(words, capsys, line="hpcfilter: interrupted"):
 
 def stops(run_dir):
     """Why a run was left, each time."""
-    return [row["reason"] for row in map(json.loads, (run_dir / "metrics.jsonl").read_text().splitlines()) if row["kind"] == "stop"]
+    return [row["reason"] for row in map(json.loads, (run_dir / "metrics.jsonl").read_text().splitlines())
+            if row["kind"] == "stop"]
 
 
 def test_a_run_saves_and_goes_on_to_the_same_bits(tmp_path, digits, config, ctrl_c, capsys):
@@ -62,9 +66,11 @@ def test_a_run_saves_and_goes_on_to_the_same_bits(tmp_path, digits, config, ctrl
     path = config(digits, train={"epochs": 3}, filter=KAKURENBO)
     assert main(["train", str(path), "--run-dir", str(tmp_path / "whole")]) == 0
     ctrl_c(step, "beat", 17)
-    line = interrupted(["train", path, "--run-dir", tmp_path / "run"], capsys, "hpcfilter: interrupted: saved in epoch ")
+    line = interrupted(["train", path, "--run-dir", tmp_path / "run"], capsys,
+                       "hpcfilter: interrupted: saved in epoch ")
     assert line.endswith("steps; --resume goes on from there")
-    assert not (tmp_path / "run" / "REQUEUE").exists() and not (tmp_path / "run" / "DONE").exists(), "nobody asks for another job"
+    assert (not (tmp_path / "run" / "REQUEUE").exists()
+            and not (tmp_path / "run" / "DONE").exists()), "nobody asks for another job"
     assert stops(tmp_path / "run") == ["Ctrl-C"]
     notice.listen(())
     assert main(["train", str(path), "--run-dir", str(tmp_path / "run"), "--resume"]) == 0
@@ -84,7 +90,8 @@ def test_before_there_is_anything_to_save(tmp_path, digits, config, ctrl_c, caps
     from hpcfilter.train import parts
 
     ctrl_c(parts, "open_packed")
-    assert interrupted(["train", config(digits), "--run-dir", tmp_path / "run"], capsys) == "hpcfilter: interrupted"
+    assert (interrupted(["train", config(digits), "--run-dir", tmp_path / "run"], capsys)
+            == "hpcfilter: interrupted")
     assert not (tmp_path / "run").exists()
 
 
@@ -92,8 +99,10 @@ def test_one_that_is_listed_is_a_notice_like_the_others(tmp_path, digits, config
     from hpcfilter.train import step
 
     ctrl_c(step, "beat", 5)
-    assert main(["train", str(config(digits, stop={"signals": ["INT"]})), "--run-dir", str(tmp_path / "run")]) == 0
-    assert (tmp_path / "run" / "REQUEUE").exists() and "told to leave by signal INT" in capsys.readouterr().out
+    assert main(["train", str(config(digits, stop={"signals": ["INT"]})),
+                 "--run-dir", str(tmp_path / "run")]) == 0
+    assert ((tmp_path / "run" / "REQUEUE").exists()
+            and "told to leave by signal INT" in capsys.readouterr().out)
 
 
 def test_in_the_background_it_stays_ignored(tmp_path, digits, config, ctrl_c):
@@ -117,9 +126,11 @@ def test_the_other_verbs_leave_nothing_half_written(tmp_path, digits, config, ct
     assert main(["train", str(path), "--run-dir", "run"]) == 0 and main(["score", "run"]) == 0
     capsys.readouterr()
     before = sorted(tmp_path.rglob("*"))
-    for module, name, words in ((pack, "seal", ["pack", "digits", "-o", "new.h5"]), (table, "seal", ["score", "run", "-o", "new.h5"]),
-                                (table, "seal", ["select", "run/scores.h5", "--fraction", "0.1", "-o", "new.h5"]),
-                                (facts, "versions", ["doctor"]), (commands, "render", ["jobs", "render", path, "--machine", "slurm-cpu"]),
+    for module, name, words in ((pack, "seal", ["pack", "digits", "-o", "new.h5"]),
+                                (table, "seal", ["score", "run", "-o", "new.h5"]),
+                                (table, "seal", ["select", "run/scores.h5", "--fraction", "0.1",
+                                                 "-o", "new.h5"]), (facts, "versions", ["doctor"]),
+                                (commands, "render", ["jobs", "render", path, "--machine", "slurm-cpu"]),
                                 (choice, "replace_text", ["report", "run", "-o", "new.html"])):
         ctrl_c(module, name)
         assert interrupted(words, capsys) == "hpcfilter: interrupted"
@@ -130,10 +141,12 @@ def test_the_other_verbs_leave_nothing_half_written(tmp_path, digits, config, ct
 def test_a_probe_says_what_stands(trained, tmp_path, ctrl_c, capsys):
     from hpcfilter.study.landscape import file
 
-    words = ["probe", trained("everything"), "--what", "slices", "--points", "5", "--grid", "3", "-o", tmp_path / "p.h5"]
+    words = ["probe", trained("everything"), "--what", "slices", "--points", "5", "--grid", "3",
+             "-o", tmp_path / "p.h5"]
     ctrl_c(file, "write_probe", 2)
     line = interrupted(words, capsys)
-    assert line == f"hpcfilter: interrupted: {tmp_path / 'p.h5'} has what was measured; the same command goes on with it"
+    assert (line == f"hpcfilter: interrupted: {tmp_path / 'p.h5'} has what was measured; "
+            "the same command goes on with it")
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith("p.h5")] == ["p.h5"]
 
 
@@ -142,7 +155,8 @@ def test_what_was_submitted_before_is_said(run, submitted, ctrl_c, capsys):
 
     ctrl_c(commands, "submit", 2)
     line = interrupted(["jobs", "submit", run, "--machine", "slurm-cpu", "--nodes", "1,2"], capsys)
-    assert line == "hpcfilter: interrupted; submitted before: 4711; look at the queue for one that was just being submitted"
+    assert (line == "hpcfilter: interrupted; submitted before: 4711; look at the queue for one that was just "
+            "being submitted")
 
 
 def test_a_process_ends_with_130_also_while_torch_is_imported(tmp_path, digits, config, ctrl_c):
@@ -163,9 +177,10 @@ def test_a_process_ends_with_130_also_while_torch_is_imported(tmp_path, digits, 
 def test_ranks_save_together(tmp_path, digits, config, real_ranks, ctrl_c, target):
     """The launcher tells its ranks by TERM, and ends with a code of its own."""
     path = config(digits, train={"epochs": 2000, "global_batch": 60}, filter=KAKURENBO)
-    words = [*mpirun(2), sys.executable, "-m", "mpi4py", "-m", "hpcfilter", "train", path, "--run-dir", tmp_path / "run"]
-    job = subprocess.Popen(list(map(str, words)), env=environment(2), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
-                           start_new_session=True)
+    words = [*mpirun(2), sys.executable, "-m", "mpi4py", "-m", "hpcfilter", "train", path,
+             "--run-dir", tmp_path / "run"]
+    job = subprocess.Popen(list(map(str, words)), env=environment(2), stdout=subprocess.DEVNULL,
+                           stderr=subprocess.PIPE, text=True, start_new_session=True)
     try:
         end = time.monotonic() + 60
         while not (tmp_path / "run" / "checkpoints" / "epoch-00001").exists():
@@ -176,7 +191,8 @@ def test_ranks_save_together(tmp_path, digits, config, real_ranks, ctrl_c, targe
         _, err = job.communicate(timeout=60)
     finally:
         job.kill()
-    assert "Traceback" not in err and stops(tmp_path / "run") == ["signal TERM" if target == "launcher" else "Ctrl-C"], err
+    assert "Traceback" not in err and stops(tmp_path / "run") == ["signal TERM" if target == "launcher"
+                                                                  else "Ctrl-C"], (err)
     if target != "launcher":
         assert job.returncode == 130 and err.count("hpcfilter: interrupted: saved in epoch") == 1, err
         assert not (tmp_path / "run" / "REQUEUE").exists()

@@ -1,4 +1,5 @@
-"""What a run does to its surroundings: no socket that listens, no secret in a record, files that others cannot write."""
+"""What a run does to its surroundings: no socket that listens, no secret in a record, files
+that others cannot write."""
 
 import os
 import stat
@@ -25,13 +26,15 @@ def test_a_run_listens_nowhere_and_keeps_no_secret(tmp_path, digits, config, rea
         assert len(processes) == ranks
         for process in processes:
             assert process.environ()["MY_API_TOKEN"] == secret["MY_API_TOKEN"]
-            assert [connection for connection in process.net_connections("inet") if connection.status == psutil.CONN_LISTEN] == []
+            assert [connection for connection in process.net_connections("inet")
+                    if connection.status == psutil.CONN_LISTEN] == []
         for process in processes:
             process.terminate()
         out, err = launcher.communicate(timeout=TIMEOUT)
     assert launcher.returncode == 0, err
     files = [file for file in (tmp_path / "run").rglob("*") if file.is_file()]
-    assert {"config.toml", "metrics.jsonl", "REQUEUE", "model.pt", "scores.h5", "stamp.json", "SHA256SUMS"} <= {file.name for file in files}
+    assert {"config.toml", "metrics.jsonl", "REQUEUE", "model.pt", "scores.h5", "stamp.json",
+            "SHA256SUMS"} <= {file.name for file in files}
     for file in files:
         assert b"tell-nobody" not in file.read_bytes(), file
     assert "tell-nobody" not in out + err
@@ -43,9 +46,11 @@ def test_files_are_as_open_as_the_user_wants(tmp_path, digits, config, mask, mos
 
     before = os.umask(mask)
     try:
-        assert main(["train", str(config(digits, train={"epochs": 1})), "--run-dir", str(tmp_path / "run")]) == 0
+        assert main(["train", str(config(digits, train={"epochs": 1})),
+                     "--run-dir", str(tmp_path / "run")]) == 0
         assert main(["score", str(tmp_path / "run")]) == 0
     finally:
         os.umask(before)
-    modes = {file.name: stat.S_IMODE(file.stat().st_mode) for file in (tmp_path / "run").rglob("*") if file.is_file()}
+    modes = {file.name: stat.S_IMODE(file.stat().st_mode)
+             for file in (tmp_path / "run").rglob("*") if file.is_file()}
     assert len(modes) > 6 and set(modes.values()) == {most}, modes

@@ -1,4 +1,5 @@
-"""Mistakes in the user's own code: one line before the run, which says what was got, what is expected, and which line of theirs it is."""
+"""Mistakes in the user's own code: one line before the run, which says what was got, what is expected, and
+which line of theirs it is."""
 
 import inspect
 import subprocess
@@ -9,28 +10,17 @@ import mistakes
 import numpy as np
 import pytest
 import torch
+from own import own, refused
 from runs import ok, rows
 
 from hpcfilter.base.errors import InputError
-from hpcfilter.base.shard import edges, shard
 from hpcfilter.cli import main
-from hpcfilter.comm.threads import run
-from hpcfilter.data import open_packed
-from hpcfilter.select.order import global_plan, shard_plan, smallest_part
-from hpcfilter.select.policies import Selection
 from hpcfilter.study.report import read_run
-from hpcfilter.train.config import load
-from hpcfilter.train.network import Network, try_training
 from hpcfilter.train.optim import make_optimizer
 from hpcfilter.train.optim.optimisers import TORCHS
 from hpcfilter.train.schema import Optim
 
 TIMEOUT = 90
-
-
-def own(name):
-    """A table [model] for one of the mistakes."""
-    return {"model": {"name": None, "width": None, "factory": f"mistakes:{name}"}}
 
 
 def anew(looks, rest):
@@ -52,58 +42,77 @@ MODELS = {
     "numbers": ("model: returned numbers of type int64", None),
     "few": ("model: returned a tensor of shape (2, 3), expected one tensor of shape (2, 10)", None),
     "detached": ("model: its outputs do not depend on the weights", None),
-    "missing_attribute": ("AttributeError: 'missing_attribute' object has no attribute 'head'", "return self.head(y)"),
+    "missing_attribute": ("AttributeError: 'missing_attribute' object has no attribute 'head'",
+                          "return self.head(y)"),
     "missing_key": ("KeyError: 'logits'", 'return {}["logits"]'),
     "asserts": ("AssertionError: expected 99 classes", 'assert y.shape[1] == 99'),
     "pair_in_training": ("model: returned a tuple of 2", None),
     "fails_in_training": ("AssertionError: only in training", "assert not self.training"),
-    "NoForward": ('NotImplementedError: Module [NoForward] is missing the required "forward" function', "class NoForward"),
-    "MakesLayersLate": ("model: its first forward pass makes the parameters last.bias, last.weight, which no optimiser would know", None),
-    "LazyAndUnused": ("model: spare.weight of LazyAndUnused is lazy, and no forward pass in eval mode gives it a shape", "class LazyAndUnused"),
+    "NoForward": ('NotImplementedError: Module [NoForward] is missing the required "forward" function',
+                  "class NoForward"),
+    "MakesLayersLate": ("model: its first forward pass makes the parameters last.bias, last.weight, "
+                        "which no optimiser would know", None),
+    "LazyAndUnused": ("model: spare.weight of LazyAndUnused is lazy, and no forward pass in eval mode gives "
+                      "it a shape", "class LazyAndUnused"),
     "frozen": ("model: has no parameter that can be trained", None),
     "no_parameters": ("model: has no parameter that can be trained", None),
     "no_return": ("model: no_return returned None, expected a torch.nn.Module", "def no_return"),
     "the_class": ("model: the_class returned the class Net, expected a torch.nn.Module", "def the_class"),
-    "raises": ("model: raises cannot be made for inputs (1, 8, 8) and 10 outputs: KeyError: 'width'", 'raise KeyError("width")'),
-    "no_arguments": ("no_arguments takes (), expected a factory: called as (inputs, outputs, *, keys of [model])", "def no_arguments"),
-    "by_position": ("model.hidden: unknown key; there are no other keys (of by_position, which takes it by position: put a * before", None),
-    "unreadable": ("model: the parameters of unreadable cannot be read: NameError: name 'Undefined' is not defined", "def unreadable"),
+    "raises": ("model: raises cannot be made for inputs (1, 8, 8) and 10 outputs: KeyError: 'width'",
+               'raise KeyError("width")'),
+    "no_arguments": ("no_arguments takes (), expected a factory: called as (inputs, outputs, *, "
+                     "keys of [model])", "def no_arguments"),
+    "by_position": ("model.hidden: unknown key; there are no other keys (of by_position, "
+                    "which takes it by position: put a * before", None),
+    "unreadable": ("model: the parameters of unreadable cannot be read: NameError: "
+                   "name 'Undefined' is not defined", "def unreadable"),
     "a_number": ("model.factory: got an int, expected a factory", None),
 }
 OTHERS = [
-    ("loss.name", "mean_loss", "got values of shape (), expected one per sample, (2,); the losses of torch give them with reduction", None),
-    ("loss.name", "float_loss", "loss.name: returned a float, expected a tensor", "return lambda output, target: 1.0"),
-    ("loss.name", "class_loss", "loss.name: mistakes:class_loss returned the class CrossEntropyLoss, expected a factory", "def class_loss"),
-    ("loss.name", "detached_loss", "loss.name: its values do not depend on the weights", "output.detach(), target"),
-    ("loss.name", "third_argument", "missing 1 required positional argument: 'weight'", "lambda output, target, weight"),
-    ("loss.name", "loss_itself", "loss.name: loss_itself takes (output, target), expected a factory: called as ()", "def loss_itself"),
-    ("loss.name", "torch.nn.functional:cross_entropy", "loss.name: cross_entropy takes (input, target, weight, ", None),
-    ("optim.name", "returns_no_optimizer", "optim.name: mistakes:returns_no_optimizer returned None", "def returns_no_optimizer"),
-    ("optim.name", "of_another_model", "an optimiser of 2 parameters, none of which the model trains", "def of_another_model"),
-    ("optim.name", "of_no_parameters", "ValueError: optimizer got an empty parameter list", "torch.optim.SGD([], lr"),
+    ("loss.name", "mean_loss", "got values of shape (), expected one per sample, (2,); "
+     "the losses of torch give them with reduction", None),
+    ("loss.name",
+     "float_loss", "loss.name: returned a float, expected a tensor", "return lambda output, target: 1.0"),
+    ("loss.name", "class_loss", "loss.name: mistakes:class_loss returned the class CrossEntropyLoss, "
+     "expected a factory", "def class_loss"),
+    ("loss.name", "detached_loss", "loss.name: its values do not depend on the weights",
+     "output.detach(), target"),
+    ("loss.name", "third_argument", "missing 1 required positional argument: 'weight'",
+     "lambda output, target, weight"),
+    ("loss.name", "loss_itself",
+     "loss.name: loss_itself takes (output, target), expected a factory: called as ()", "def loss_itself"),
+    ("loss.name", "torch.nn.functional:cross_entropy",
+     "loss.name: cross_entropy takes (input, target, weight, ", None),
+    ("optim.name", "returns_no_optimizer", "optim.name: mistakes:returns_no_optimizer returned None",
+     "def returns_no_optimizer"),
+    ("optim.name", "of_another_model", "an optimiser of 2 parameters, none of which the model trains",
+     "def of_another_model"),
+    ("optim.name", "of_no_parameters", "ValueError: optimizer got an empty parameter list",
+     "torch.optim.SGD([], lr"),
     ("optim.name", "wants_a_closure", "optim.name: LBFGS calls the loss again and again within a step", None),
-    ("optim.name", "NeedsMore", "cannot be made with the parameters: TypeError: NeedsMore.__init__() missing 1 required", "class NeedsMore"),
+    ("optim.name", "NeedsMore", "cannot be made with the parameters: TypeError: "
+     "NeedsMore.__init__() missing 1 required", "class NeedsMore"),
     ("optim.name", "a_number", "optim.name: got an int, expected a factory", None),
-    ("data.augment", "images_alone", "returned a memmap, expected two, images and labels", "def images_alone"),
-    ("data.augment", "fewer_labels", "returned labels of shape (118,), expected numbers of shape (119,)", "def fewer_labels"),
-    ("data.augment", "smaller", "returned images of shape (119, 7, 8), expected numbers of shape (119, 8, 8)", "def smaller"),
+    ("data.augment",
+     "images_alone", "returned a memmap, expected two, images and labels", "def images_alone"),
+    ("data.augment",
+     "fewer_labels", "returned labels of shape (118,), expected numbers of shape (119,)", "def fewer_labels"),
+    ("data.augment", "smaller", "returned images of shape (119, 7, 8), expected numbers of shape (119, 8, 8)",
+     "def smaller"),
     ("data.augment", "objects", "returned images of type object", "def objects"),
-    ("data.augment", "other_classes", "returned labels of type int64 from 1 to 10, expected whole numbers from 0 to 9", "def other_classes"),
+    ("data.augment", "other_classes",
+     "returned labels of type int64 from 1 to 10, expected whole numbers from 0 to 9", "def other_classes"),
     ("data.augment", "soft_labels", "returned labels of type float64", "def soft_labels"),
-    ("data.augment", "two_arguments", "two_arguments takes (images, labels), expected (images, labels, index, seed, epoch)", "def two_arguments"),
-    ("filter.policy", "one_argument", "one_argument takes (scores), expected (scores, epoch, seed, comm", "def one_argument"),
+    ("data.augment", "two_arguments", "two_arguments takes (images, labels), expected (images, labels, "
+     "index, seed, epoch)", "def two_arguments"),
+    ("filter.policy", "one_argument", "one_argument takes (scores), expected (scores, epoch, seed, comm",
+     "def one_argument"),
     ("filter.policy", "a_number", "filter.policy: got an int, expected (scores, epoch", None),
     ("score.name", "MeanScore", "score.name: got values of shape (), expected one per sample, (2,)", None),
     ("score.name", "BrokenLook", "has no attribute 'nonsense'", "losses.nonsense"),
     ("score.name", "BrokenMemory", "fails to remember: KeyError: 'seen'", 'memory["seen"]'),
     ("score.name", "a_number", "score.name: got an int, expected a class made from hpcfilter.Score", None),
 ]
-
-
-def refused(words, capsys, *parts):
-    assert main([str(word) for word in words]) == 2
-    error = capsys.readouterr().err
-    assert all(part in error for part in parts) and error.count("\n") == 1, error
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -119,17 +128,22 @@ def test_a_model_of_ones_own(tmp_path, digits, config, capsys, name):
 def test_what_else_is_ones_own(tmp_path, digits, config, capsys, key, name, message, text):
     table, _, field = key.partition(".")
     path = config(digits, **own("Net"), **{table: {field: name if ":" in name else f"mistakes:{name}"}})
-    refused(["train", path, "--run-dir", tmp_path / "run"], capsys, f"{key}: ", message, *([line_of(text)] if text else []))
+    refused(["train", path, "--run-dir", tmp_path / "run"], capsys, f"{key}: ", message,
+            *([line_of(text)] if text else []))
     assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("tables, message, text", [
-    ({"data": {"augment": "mistakes:fails_later"}}, "data.augment: ZeroDivisionError: in the second epoch", "raise ZeroDivisionError"),
-    ({"filter": {"policy": "mistakes:no_selection"}}, "filter.policy: no_selection returned a ndarray, expected a hpcfilter", "def no_selection"),
-    ({"optim": {"name": "mistakes:FailingStep"}}, "optim.name: its step fails: RuntimeError: no step", 'RuntimeError("no step")'),
+    ({"data": {"augment": "mistakes:fails_later"}},
+     "data.augment: ZeroDivisionError: in the second epoch", "raise ZeroDivisionError"),
+    ({"filter": {"policy": "mistakes:no_selection"}},
+     "filter.policy: no_selection returned a ndarray, expected a hpcfilter", "def no_selection"),
+    ({"optim": {"name": "mistakes:FailingStep"}}, "optim.name: its step fails: RuntimeError: no step",
+     'RuntimeError("no step")'),
 ], ids=["augmentation", "policy", "optimizer"])
 def test_what_fails_only_in_the_run(tmp_path, digits, config, capsys, tables, message, text):
-    refused(["train", config(digits, **own("Net"), **tables), "--run-dir", tmp_path / "run"], capsys, message, line_of(text))
+    refused(["train", config(digits, **own("Net"), **tables), "--run-dir", tmp_path / "run"], capsys, message,
+            line_of(text))
 
 
 def test_the_traceback_when_it_is_asked_for(tmp_path, digits, config, capsys, monkeypatch):
@@ -161,97 +175,60 @@ def test_lazy_layers(tmp_path, digits, config):
 @pytest.mark.parametrize("name", sorted(set(TORCHS) - {"lbfgs", "sparseadam", "muon", "sgd"}))
 def test_every_optimiser_of_torch(tmp_path, digits, config, name):
     """Also where the network begins anew, and the optimiser with it."""
-    path = config(digits, model={"name": "mlp", "width": None, "hidden": 8}, phase=anew(1, 1), optim={"name": name, "lr": 0.01})
+    path = config(digits, model={"name": "mlp", "width": None, "hidden": 8}, phase=anew(1, 1),
+                  optim={"name": name, "lr": 0.01})
     assert main(["train", str(path), "--run-dir", str(tmp_path / "run")]) == 0
 
 
 def test_settings_of_an_optimiser():
     model = torch.nn.Linear(2, 2)
-    made = make_optimizer(model, Optim(name="adam", weight_decay=0.1, options={"betas": [0.5, 0.6], "eps": 0.1}))
+    made = make_optimizer(model,
+                          Optim(name="adam", weight_decay=0.1, options={"betas": [0.5, 0.6], "eps": 0.1}))
     assert type(made) is torch.optim.Adam
     assert [made.defaults[key] for key in ("betas", "eps", "weight_decay")] == [(0.5, 0.6), 0.1, 0.1]
     assert make_optimizer(model, Optim(name="torch.optim:RMSprop", momentum=0.3)).defaults["momentum"] == 0.3
     assert make_optimizer(model, Optim(name="sgd")).defaults["nesterov"]
     for options, message in (({"beta": 1}, "optim.options.beta: unknown key; known: betas, eps, amsgrad"),
-                             ({"lr": 1}, "lr, momentum and weight_decay are keys of"), ({"betas": [2, 3]}, "Invalid beta parameter")):
+                             ({"lr": 1}, "lr, momentum and weight_decay are keys of"),
+                             ({"betas": [2, 3]}, "Invalid beta parameter")):
         with pytest.raises(InputError, match=message):
             make_optimizer(model, Optim(name="adam", options=options))
 
 
-def test_trying_out_leaves_no_trace(digits, config):
-    dataset = open_packed(digits)
-    network = Network(load(config(digits, **own("Remembers"))), dataset)
-    before, drawn = network.digest(), torch.get_rng_state()
-    for _ in range(2):
-        network.try_out(dataset.train, np.arange(2))
-        try_training(network, dataset.train, np.arange(30), 30, "")
-    assert network.digest() == before and network.model.passes == 0 and torch.equal(torch.get_rng_state(), drawn)
-    assert all(parameter.grad is None for parameter in network.model.parameters())
-    buffers = dict(network.model.named_buffers())
-    network.model(torch.ones(4, 1, 8, 8))
-    assert network.digest() != before and buffers["mean"] is not network.model.mean, "it would have been seen"
-
-
-@pytest.mark.parametrize("tables, message", [
-    ({"train": {"batch": 1, "global_batch": None}}, "train.batch: got 1 for 1 rank"),
-    ({"train": {"global_batch": 1}}, "train.global_batch: got 1 for 1 rank"),
-    ({"train": {"global_batch": 3}, "pass": {"micro": {"samples": 2}}}, "pass.micro.samples: got 2 for 1 rank"),
-    ({"train": {"ramp_batch": 1, "ramp_epochs": 1}}, "train.ramp_batch: got 1 for 1 rank"),
-])
-def test_batch_norm_with_one_sample(tmp_path, digits, config, capsys, tables, message):
-    path = config(digits, **own("batch_norm"), **tables)
-    refused(["train", path, "--run-dir", tmp_path / "run"], capsys, message, "leaves a rank one sample in a step", "BatchNorm")
-    assert not (tmp_path / "run").exists()
-
-
-def test_batch_norm_with_one_sample_in_the_midst_of_a_run(tmp_path, digits, config, capsys):
-    """Where the policy keeps a single one."""
-    path = config(digits, train={"epochs": 1}, filter={"policy": "static", "fraction": 0.9995})
-    words = ["train", str(path), "--run-dir", str(tmp_path / "run"), "--set", "filter={policy=\"random\",fraction=0.9995}"]
-    refused(words, capsys, "model: fails on one sample in a step (BatchNorm needs two: give a larger batch)")
-
-
-@pytest.mark.parametrize("order, samples, size, batch, expected", [
-    ("global", 100, 2, 64, [25, 25]), ("global", 1438, 1, 120, [119]), ("global", 5, 2, 4, [1, 1]), ("global", 8, 3, 2, [1, 1, 2]),
-    ("shard", 100, 2, 64, [25, 25]), ("shard", 9, 2, 4, [1, 1])])
-def test_the_smallest_step(order, samples, size, batch, expected):
-    assert [smallest_part(order, samples, rank, size, batch) for rank in range(size)] == expected
-    plan = {"global": global_plan, "shard": shard_plan}[order]
-
-    def parts(comm):
-        selection = Selection(np.ones(len(shard(samples, comm.rank, size)), bool))
-        lengths = [len(batch.index) for batch in plan(selection, edges(samples, size), comm, 0, 0, batch).batches()]
-        return min((length for length in lengths if length), default=batch)
-
-    assert run(size, parts) == expected, "as it is planned"
-
-
 def test_keys_that_would_be_ignored(tmp_path, digits, config, capsys):
     for tables, message in (
-            ({"model": {"factory": "mistakes:Net", "name": "mlp", "width": None}}, "model.name: got 'mlp', which would be ignored"),
-            ({"optim": {"name": "adamw", "momentum": 0.5}}, "optim.momentum: got 0.5, which would be ignored: the optimiser adamw has none"),
-            ({"optim": {"trust": 0.01}}, "optim.trust: got 0.01, which would be ignored: the optimiser sgd has none"),
+            ({"model": {"factory": "mistakes:Net", "name": "mlp", "width": None}},
+             "model.name: got 'mlp', which would be ignored"),
+            ({"optim": {"name": "adamw", "momentum": 0.5}},
+             "optim.momentum: got 0.5, which would be ignored: the optimiser adamw has none"),
+            ({"optim": {"trust": 0.01}},
+             "optim.trust: got 0.01, which would be ignored: the optimiser sgd has none"),
             ({"optim": {"name": "rprop", "weight_decay": 0.1}}, "optim.weight_decay: got 0.1"),
             ({"optim": {"name": "lars", "options": {"eps": 1}}}, "optim.options: "),
             ({"data": {"augment": "mistakes:mirrored", "shift": 2}}, "data.shift: got 2"),
             ({"data": {"shift": 2}}, "data.shift: got 2"),
-            ({"schedule": {"gamma": 0.5}}, 'schedule.gamma: got 0.5, which would be ignored: it is of schedule.name = "step", got "cosine"'),
+            ({"schedule": {"gamma": 0.5}}, 'schedule.gamma: got 0.5, which would be ignored: '
+             'it is of schedule.name = "step", got "cosine"'),
             ({"schedule": {"power": 1}}, "schedule.power: got 1.0"),
             ({"schedule": {"name": "polynomial", "milestones": [0.5]}}, "schedule.milestones: got [0.5]")):
         path = config(digits, **tables)
         refused(["train", path, "--run-dir", tmp_path / "run"], capsys, f"{path}, line ", message)
     path = config(digits, **own("Net"))
     for name in ("cnn", "no_such_model"):
-        refused(["train", path, "--run-dir", tmp_path / "run", "--set", f"model.name={name}"], capsys, f"command line: model.name: got '{name}'")
+        refused(["train", path, "--run-dir", tmp_path / "run", "--set", f"model.name={name}"], capsys,
+                f"command line: model.name: got '{name}'")
 
 
 def test_what_a_run_folder_says_of_itself_is_not_refused(tmp_path, digits, config):
     """Its config.toml has every key, those that come to nothing too."""
-    path = config(digits, **own("Net"), train={"epochs": 1}, optim={"name": "adamw", "options": None}, data={"augment": "none", "shift": 1})
+    path = config(digits, **own("Net"), train={"epochs": 1}, optim={"name": "adamw", "options": None},
+                  data={"augment": "none", "shift": 1})
     assert main(["train", str(path), "--run-dir", str(tmp_path / "run")]) == 0
     written = tmp_path / "run" / "config.toml"
-    assert "momentum" in written.read_text() and main(["train", str(written), "--run-dir", str(tmp_path / "again")]) == 0
-    assert main(["train", str(written), "--run-dir", str(tmp_path / "run"), "--resume"]) == 0 and main(["score", str(tmp_path / "run")]) == 0
+    assert ("momentum" in written.read_text()
+            and main(["train", str(written), "--run-dir", str(tmp_path / "again")]) == 0)
+    assert (main(["train", str(written), "--run-dir", str(tmp_path / "run"), "--resume"]) == 0
+            and main(["score", str(tmp_path / "run")]) == 0)
 
 
 @pytest.mark.parametrize("ranks", [1, 2])
@@ -259,7 +236,8 @@ def test_one_of_torchs_optimisers_goes_on_with_the_same_bits(tmp_path, digits, c
     optim = {"name": "adamw", "lr": 0.002, "options": {"betas": [0.8, 0.99], "eps": 1e-6}}
     path = config(digits, optim=optim, checkpoint={"seconds": 1e-6})
     ok(hpcfilter(ranks, "train", path, "--run-dir", tmp_path / "whole"))
-    cut = hpcfilter(ranks, "train", path, "--run-dir", tmp_path / "cut", HPCFILTER_FAULT="rank=0,point=after_step,n=17,kind=sigkill")
+    cut = hpcfilter(ranks, "train", path, "--run-dir", tmp_path / "cut",
+                    HPCFILTER_FAULT="rank=0,point=after_step,n=17,kind=sigkill")
     assert cut.returncode != 0
     ok(hpcfilter(ranks, "train", path, "--run-dir", tmp_path / "cut", "--resume"))
     assert rows(tmp_path / "cut", "run")[-1]["first_step"] > 0, "inside an epoch"
@@ -281,18 +259,21 @@ def test_a_foreign_file_beside_such_a_module(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "select.py").write_text("raise RuntimeError('not this one')")
     with h5py.File("chunked.h5", "w") as file:
-        file.create_dataset("images", data=np.zeros((20, 4, 4), np.uint8), chunks=(5, 4, 4), compression="gzip")
+        file.create_dataset("images", data=np.zeros((20, 4, 4), np.uint8), chunks=(5, 4, 4),
+                            compression="gzip")
         file["labels"] = np.arange(20) % 2
     assert main(["pack", "chunked.h5", "-o", "packed.h5"]) == 0
 
 
 @pytest.mark.parametrize("name", ["random", "select", "queue", "copy", "numpy", "torch"])
-def test_a_module_in_the_current_folder_with_the_name_of_another(tmp_path, digits, config, monkeypatch, capsys, name):
+def test_a_module_in_the_current_folder_with_the_name_of_another(tmp_path, digits, config, monkeypatch,
+                                                                 capsys, name):
     """It takes the place of nobody else's; the one who asks for it is told to rename it."""
     (tmp_path / f"{name}.py").write_text("def net(inputs, outputs):\n    pass\n")
     path = config(digits, train={"epochs": 1})
     words = [sys.executable, "-m", "hpcfilter", "train", str(path), "--run-dir"]
-    done = subprocess.run([*words, "run"], cwd=tmp_path, capture_output=True, text=True, timeout=TIMEOUT, check=False)
+    done = subprocess.run([*words, "run"], cwd=tmp_path, capture_output=True, text=True, timeout=TIMEOUT,
+                          check=False)
     assert done.returncode == 0, done.stderr
     path = config(digits, model={"name": None, "width": None, "factory": f"{name}:net"})
     monkeypatch.chdir(tmp_path)

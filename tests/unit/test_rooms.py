@@ -1,4 +1,5 @@
-"""The plan of the house: imports go down only, never sideways between rooms; each part that needs care has one speaker."""
+"""The plan of the house: imports go down only, never sideways between rooms; each part that needs
+care has one speaker."""
 
 import ast
 import subprocess
@@ -24,14 +25,16 @@ FLOORS = (  # districts: who stands higher may import who stands lower
     {"__main__"},
 )
 FLOOR = {district: number for number, districts in enumerate(FLOORS) for district in districts}
-SCHEMA = "schema"  # a file of this name says which keys the tables of its district have; it imports `base` and its like alone, so that anyone may
+# a file of this name says which keys the tables of its district have; it imports `base` and its like
+# alone, so that anyone may
+SCHEMA = "schema"
 SPEAKERS = {  # module -> the only districts, or rooms of them, that import it
-    "mpi4py": {"comm"},
-    "horovod": {"train/exchange"},
-    "h5py": {"data"},
-    "subprocess": {"jobs", "pack"},
-    "torch": {"comm", "select/scores", "select/seen", "data/resident", "train", "study/landscape", "filter", "jobs/doctor"},
-}
+            "mpi4py": {"comm"},
+            "horovod": {"train/exchange"},
+            "h5py": {"data"},
+            "subprocess": {"jobs", "pack"},
+            "torch": {"comm", "select/scores", "select/seen", "data/resident", "train", "study/landscape",
+                      "filter", "jobs/doctor"},}
 FILES = sorted(PACKAGE.rglob("*.py"))
 EXPORTED = ("lowest", "world", "Filter", "Score", "Selection", "__version__")
 
@@ -43,7 +46,8 @@ def places(path):
 
 
 def imported(path):
-    """Dotted names of everything that a file imports, at any depth, as ("hpcfilter", "train", "optim", ...)."""
+    """Dotted names of everything that a file imports, at any depth, as ("hpcfilter",
+    "train", "optim", ...)."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
@@ -60,13 +64,16 @@ def test_imports_go_down_only(path):
     district, room = places(path)
     for top, *rest in imported(path):
         if top == "hpcfilter" and rest[0] != district and rest[0] not in EXPORTED and SCHEMA not in rest:
-            assert FLOOR[rest[0]] < FLOOR[district], f"{district} (floor {FLOOR[district]}) imports {'.'.join(rest)} (floor {FLOOR[rest[0]]})"
-        assert {district, room} & SPEAKERS.get(top, {district}), f"{room} imports {top}, which only {SPEAKERS[top]} may"
+            assert FLOOR[rest[0]] < FLOOR[district], (f"{district} (floor {FLOOR[district]}) imports "
+                                                      f"{'.'.join(rest)} (floor {FLOOR[rest[0]]})")
+        assert {district, room} & SPEAKERS.get(top, {district}), (f"{room} imports {top}, "
+                                                                  f"which only {SPEAKERS[top]} may")
 
 
 def test_schemas_import_the_foundation_alone():
     for path in (path for path in FILES if path.stem == SCHEMA):
-        assert {rest[0] for top, *rest in imported(path) if top == "hpcfilter" and SCHEMA not in rest} <= {"base"}, path
+        assert {rest[0] for top, *rest in imported(path)
+                if top == "hpcfilter" and SCHEMA not in rest} <= {"base"}, path
 
 
 def test_rooms_of_a_district_do_not_import_each_other_in_a_circle():
@@ -85,16 +92,20 @@ def test_every_district_is_in_the_plan():
 
 
 def test_files_are_small():
-    others = [path for folder in ("tests", "benchmarks", "jobs") for path in (PACKAGE.parent / folder).rglob("*.py")]
-    assert {str(path): n for path in [*FILES, *others] if (n := len(path.read_text().splitlines())) > 300} == {}
+    others = [path for folder in ("tests", "benchmarks", "jobs")
+              for path in (PACKAGE.parent / folder).rglob("*.py")]
+    assert {str(path): n
+            for path in [*FILES, *others] if (n := len(path.read_text().splitlines())) > 300} == {}
 
 
-@pytest.mark.parametrize("module", ["hpcfilter.cli", "hpcfilter.study.report", "hpcfilter.jobs.commands", "hpcfilter.study.static.select",
-                                    "hpcfilter.select.policies",
-                                    "hpcfilter.train.checks", "hpcfilter.train.models", "hpcfilter.select.scores", "hpcfilter.train.checkpoint"])
+@pytest.mark.parametrize("module", ["hpcfilter.cli", "hpcfilter.study.report", "hpcfilter.jobs.commands",
+                                    "hpcfilter.study.static.select", "hpcfilter.select.policies",
+                                    "hpcfilter.train.checks", "hpcfilter.train.models",
+                                    "hpcfilter.select.scores", "hpcfilter.train.checkpoint"])
 def test_login_node_modules_need_neither_torch_nor_mpi(module):
     code = f"import sys, {module}; print([m for m in ('torch', 'mpi4py', 'horovod') if m in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True,
+                          timeout=60, check=True)
     assert done.stdout.strip() == "[]"
 
 

@@ -1,7 +1,7 @@
 """Flux: flux batch, run, getattr, job kill.
 
-FAKE_FLUX_OLD: as before 2025, the batch script is not told of signals, and they end `flux run`. FAKE_FLUX_WARN: the signal of --signal is sent when
-it says, else only by `flux job kill`.
+FAKE_FLUX_OLD: as before 2025, the batch script is not told of signals, and they end `flux run`.
+FAKE_FLUX_WARN: the signal of --signal is sent when it says, else only by `flux job kill`.
 """
 
 import os
@@ -11,7 +11,8 @@ import table
 from table import Refused, directives
 
 BATCH = directives.FLUX_BATCH
-RUN = {**directives.FLUX_JOB, "--ntasks": directives.NUMBER, "--unbuffered": None, "--label-io": None, "--env": r"\S+", "--input": directives.FILE}
+RUN = {**directives.FLUX_JOB, "--ntasks": directives.NUMBER, "--unbuffered": None, "--label-io": None,
+       "--env": r"\S+", "--input": directives.FILE}
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
@@ -57,15 +58,18 @@ def batch(words):
         name, _, before = wanted["--signal"].partition("@")
         warn = [[duration(before), table.signal_number(name)]]
     environment = {**os.environ, "FLUX_URI": f"local:///run/{job}"}
-    output, error = (wanted[flag].replace("{{id}}", job) if flag in wanted else None for flag in ("--output", "--error"))
+    output, error = (wanted[flag].replace("{{id}}", job) if flag in wanted else None
+                     for flag in ("--output", "--error"))
     signals = "steps" if os.environ.get("FAKE_FLUX_OLD") else "both"
-    table.start(job, text, environment, output=output or f"flux-{job}.out", error=error, cwd=os.getcwd(), spool=False, after=after, nodes=nodes,
-                walltime=duration(wanted["--time-limit"], "m"), warn=warn, signals=signals, options=wanted)
+    table.start(job, text, environment, output=output or f"flux-{job}.out", error=error, cwd=os.getcwd(),
+                spool=False, after=after, nodes=nodes, walltime=duration(wanted["--time-limit"], "m"),
+                warn=warn, signals=signals, options=wanted)
     print(job)
 
 
 def run(words):
-    given, program = directives.options(words, RUN, {**directives.ALIASES["flux"], "-n": "--ntasks", "-u": "--unbuffered", "-l": "--label-io"})
+    given, program = directives.options(words, RUN, {**directives.ALIASES["flux"], "-n": "--ntasks",
+                                                     "-u": "--unbuffered", "-l": "--label-io"})
     row = table.read(os.environ[table.MARK])
     ranks = int(given.get("--ntasks", 1))
     nodes = int(given.get("--nodes", min(ranks, row["nodes"])))
@@ -75,9 +79,11 @@ def run(words):
 
     def each(rank):
         local = rank % per_node
-        visible = {"CUDA_VISIBLE_DEVICES": ",".join(map(str, range(local * gpus, local * gpus + gpus)))} if gpus else {}
-        return {"FLUX_JOB_ID": f"{row['id']}1", "FLUX_TASK_RANK": rank, "FLUX_JOB_SIZE": ranks, "FLUX_JOB_NNODES": nodes, "FLUX_TASK_LOCAL_ID": local,
-                "PMI_RANK": rank, "PMI_SIZE": ranks, **visible}
+        visible = ({"CUDA_VISIBLE_DEVICES": ",".join(map(str, range(local * gpus, local * gpus + gpus)))}
+                   if gpus else {})
+        return {"FLUX_JOB_ID": f"{row['id']}1", "FLUX_TASK_RANK": rank, "FLUX_JOB_SIZE": ranks,
+                "FLUX_JOB_NNODES": nodes, "FLUX_TASK_LOCAL_ID": local, "PMI_RANK": rank,
+                "PMI_SIZE": ranks, **visible}
 
     forward = ("INT",) if os.environ.get("FAKE_FLUX_OLD") else ("USR1", "USR2", "TERM", "INT")
     return table.start_ranks(row["id"], program, ranks, environment, each, forward)
@@ -88,7 +94,8 @@ def fits(slots, nodes, there, given):
     cores, gpus = int(given.get("--cores-per-slot", 1)), int(given.get("--gpus-per-slot", 0))
     per_node = -(-slots // nodes)
     if nodes > there or slots < nodes or per_node * cores > table.CORES or per_node * gpus > table.GPUS:
-        raise Refused(f"ERROR: unsatisfiable request: {slots} of {cores} cores and {gpus} GPUs on {nodes} of {there} nodes")
+        raise Refused(f"ERROR: unsatisfiable request: {slots} of {cores} cores and {gpus} GPUs on {nodes} of "
+                      f"{there} nodes")
 
 
 def kill(words):

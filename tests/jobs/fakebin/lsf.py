@@ -1,8 +1,9 @@
 """LSF and its job step manager: bsub, bkill, brequeue, jsrun, jskill.
 
-FAKE_LSF_STDIN_ONLY: directives are read from the standard input only, as LSF does by default. FAKE_LSF_ARGUMENT_ONLY: from a script that is an
-argument only, as on Summit. FAKE_LSF_SIGNAL=group: signals reach the whole process group of the batch shell, jsrun with it. FAKE_LSF_WARN: -wa is
-sent when -wt says, else only by bkill -s.
+FAKE_LSF_STDIN_ONLY: directives are read from the standard input only, as LSF does by default.
+FAKE_LSF_ARGUMENT_ONLY: from a script that is an argument only, as on Summit. FAKE_LSF_SIGNAL=group:
+signals reach the whole process group of the batch shell, jsrun with it. FAKE_LSF_WARN: -wa is sent when
+-wt says, else only by bkill -s.
 """
 
 import math
@@ -17,13 +18,15 @@ from table import Refused, directives
 NUMBER = directives.NUMBER
 NEAR = "(gpu|cpu|memory)-(cpu|gpu|mem)"
 JSRUN = {
-    "--nrs": NUMBER, "--rs_per_host": NUMBER, "--tasks_per_rs": NUMBER, "--cpu_per_rs": rf"{NUMBER}|ALL_CPUS", "--gpu_per_rs": r"\d+|ALL_GPUS",
-    "--bind": rf"none|rs|packed:{NUMBER}", "--launch_distribution": rf"packed|cyclic|plane:{NUMBER}", "--latency_priority": rf"{NEAR}(,{NEAR})*",
-    "--env": r"[A-Za-z_]\w*(=.*)?", "--smpiargs": ".*", "--exit_on_error": "[01]", "--stdio_mode": "individual|collected|prepended",
-    "--chdir": directives.FILE,
+    "--nrs": NUMBER, "--rs_per_host": NUMBER, "--tasks_per_rs": NUMBER, "--cpu_per_rs": rf"{NUMBER}|ALL_CPUS",
+    "--gpu_per_rs": r"\d+|ALL_GPUS", "--bind": rf"none|rs|packed:{NUMBER}",
+    "--launch_distribution": rf"packed|cyclic|plane:{NUMBER}", "--latency_priority": rf"{NEAR}(,{NEAR})*",
+    "--env": r"[A-Za-z_]\w*(=.*)?", "--smpiargs": ".*", "--exit_on_error": "[01]",
+    "--stdio_mode": "individual|collected|prepended", "--chdir": directives.FILE,
 }
-SHORT = {"-n": "--nrs", "-r": "--rs_per_host", "-a": "--tasks_per_rs", "-c": "--cpu_per_rs", "-g": "--gpu_per_rs", "-b": "--bind",
-         "-d": "--launch_distribution", "-l": "--latency_priority", "-E": "--env", "-M": "--smpiargs", "-X": "--exit_on_error", "-h": "--chdir"}
+SHORT = {"-n": "--nrs", "-r": "--rs_per_host", "-a": "--tasks_per_rs", "-c": "--cpu_per_rs",
+         "-g": "--gpu_per_rs", "-b": "--bind", "-d": "--launch_distribution", "-l": "--latency_priority",
+         "-E": "--env", "-M": "--smpiargs", "-X": "--exit_on_error", "-h": "--chdir"}
 NOT_SUBMITTED = "Request aborted by esub. Job not submitted."
 
 
@@ -54,12 +57,16 @@ def bsub(words):
     job, queue, nodes = table.new("{}"), wanted.get("-q", "batch"), int(wanted["-nnodes"])
     hosts = ["batch1", *(f"node{number + 1:02d}" for number in range(nodes) for _ in range(table.CORES))]
     (table.folder() / f"{job}.hosts").write_text("".join(f"{host}\n" for host in hosts))
-    environment = {**os.environ, "LSB_JOBID": job, "LSB_JOBINDEX": "0", "LSB_JOBNAME": wanted.get("-J", "script"), "LSB_QUEUE": queue,
-                   "LSB_HOSTS": " ".join(hosts), "LSB_DJOB_HOSTFILE": str(table.folder() / f"{job}.hosts"), "LS_SUBCWD": os.getcwd()}
+    environment = {**os.environ, "LSB_JOBID": job, "LSB_JOBINDEX": "0",
+                   "LSB_JOBNAME": wanted.get("-J", "script"), "LSB_QUEUE": queue,
+                   "LSB_HOSTS": " ".join(hosts), "LSB_DJOB_HOSTFILE": str(table.folder() / f"{job}.hosts"),
+                   "LS_SUBCWD": os.getcwd()}
     output, error = (wanted[flag].replace("%J", job) if flag in wanted else None for flag in ("-o", "-e"))
-    warn = [[60 * minutes(wanted["-wt"]), table.signal_number(wanted["-wa"])]] if "-wt" in wanted and os.environ.get("FAKE_LSF_WARN") else []
-    table.start(job, text, environment, output=output, error=error, cwd=os.getcwd(), walltime=60 * minutes(wanted["-W"]), warn=warn, after=after,
-                spool=False, nodes=nodes, signals=os.environ.get("FAKE_LSF_SIGNAL", "shell"), options=wanted)
+    warn = ([[60 * minutes(wanted["-wt"]), table.signal_number(wanted["-wa"])]]
+            if "-wt" in wanted and os.environ.get("FAKE_LSF_WARN") else [])
+    table.start(job, text, environment, output=output, error=error, cwd=os.getcwd(),
+                walltime=60 * minutes(wanted["-W"]), warn=warn, after=after, spool=False, nodes=nodes,
+                signals=os.environ.get("FAKE_LSF_SIGNAL", "shell"), options=wanted)
     print(f"Job <{job}> is submitted to default queue <{queue}>.")
 
 
@@ -130,14 +137,16 @@ def jsrun(words):
         first = rank // on_host * on_host
         own = rank % on_host // tasks * gpus  # the first GPU of the rank's set
         visible = {"CUDA_VISIBLE_DEVICES": ",".join(map(str, range(own, own + gpus)))} if gpus else {}
-        return {"JSM_NAMESPACE_RANK": rank, "JSM_NAMESPACE_SIZE": sets * tasks, "JSM_NAMESPACE_LOCAL_RANK": rank - first,
+        return {"JSM_NAMESPACE_RANK": rank, "JSM_NAMESPACE_SIZE": sets * tasks,
+                "JSM_NAMESPACE_LOCAL_RANK": rank - first,
                 "JSM_NAMESPACE_LOCAL_SIZE": min(on_host, sets * tasks - first), **visible}
 
     return table.start_ranks(row["id"], program, sets * tasks, environment, each)
 
 
 def layout(given, nodes):
-    """(resource sets, sets per host, tasks per set) of a step. Raises Refused for what the nodes do not hold."""
+    """(resource sets, sets per host, tasks per set) of a step. Raises Refused for what the
+    nodes do not hold."""
     tasks = int(given.get("--tasks_per_rs", 1))
     fit = int(given.get("--rs_per_host", 0))
     cpus, gpus = (number(given, flag, least, total // (fit or 1)) for flag, least, total in
@@ -149,7 +158,8 @@ def layout(given, nodes):
     problems = {
         f"{fit} sets of {cpus} CPUs and {gpus} GPUs on a host of {table.CORES} and {table.GPUS}": full,
         f"{sets} sets, {fit} per host, on {nodes} hosts": sets > fit * nodes,
-        f"{tasks} tasks bound to {cores} CPUs each in a set of {cpus}": bind == "packed" and tasks * int(cores) > cpus,
+        f"{tasks} tasks bound to {cores} CPUs each in a set of {cpus}": bind == "packed"
+        and tasks * int(cores) > cpus,
     }
     for problem, holds in problems.items():
         if holds:

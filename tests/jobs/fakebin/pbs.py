@@ -1,4 +1,5 @@
-"""PBS and PALS: qsub, mpiexec. A job gets nothing of the submitter's environment, starts in the home folder, and has its output at its end."""
+"""PBS and PALS: qsub, mpiexec. A job gets nothing of the submitter's environment, starts in the home folder,
+and has its output at its end."""
 
 import os
 import re
@@ -9,9 +10,10 @@ from table import Refused, directives
 
 NUMBER = directives.NUMBER
 MPIEXEC = {
-    "--np": NUMBER, "--ppn": NUMBER, "--depth": NUMBER, "--env": r"[A-Za-z_]\w*=.*", "--line-buffer": None, "--label": None, "--exclusive": None,
-    "--cpu-bind": r"none|thread|core|numa|socket|depth|list:[\d:,-]+|verbose,\w+", "--mem-bind": r"\w+(:\S+)?", "--gpu-bind": r"\w+(:\S+)?",
-    "--no-vni": None, "--wdir": directives.FILE,
+    "--np": NUMBER,
+    "--ppn": NUMBER, "--depth": NUMBER, "--env": r"[A-Za-z_]\w*=.*", "--line-buffer": None, "--label": None,
+    "--exclusive": None, "--cpu-bind": r"none|thread|core|numa|socket|depth|list:[\d:,-]+|verbose,\w+",
+    "--mem-bind": r"\w+(:\S+)?", "--gpu-bind": r"\w+(:\S+)?", "--no-vni": None, "--wdir": directives.FILE,
 }
 SHORT = {"-n": "--np", "-d": "--depth", "-l": "--label"}
 
@@ -39,23 +41,26 @@ def qsub(words):
 
 def start(wanted, resources, text, after):
     job, nodes = table.new("{}.fake"), int(resources["select"].partition(":")[0])
-    (table.folder() / f"{job}.nodes").write_text("".join(f"node{number + 1:02d}\n" for number in range(nodes)))
+    (table.folder() / f"{job}.nodes").write_text("".join(f"node{number + 1:02d}\n"
+                                                         for number in range(nodes)))
     home = table.folder() / "home"
     home.mkdir(exist_ok=True)
     (home / ".bash_profile").write_text(f"export PATH={os.environ['PATH']}\n")  # of a login shell
     fakes = {key: value for key, value in os.environ.items() if key.startswith("FAKE_") and key != table.MARK}
     name, queue = wanted.get("-N", "script"), wanted.get("-q", "workq")
     environment = {
-        **fakes, **variables(wanted.get("-v", "")), **(os.environ if "-V" in wanted else {}), "HOME": str(home), "PATH": os.environ["PATH"],
-        "USER": "somebody", "PBS_ENVIRONMENT": "PBS_BATCH", "PBS_JOBID": job, "PBS_JOBNAME": name, "PBS_QUEUE": queue, "PBS_O_WORKDIR": os.getcwd(),
+        **fakes, **variables(wanted.get("-v", "")), **(os.environ if "-V" in wanted else {}),
+        "HOME": str(home), "PATH": os.environ["PATH"], "USER": "somebody", "PBS_ENVIRONMENT": "PBS_BATCH",
+        "PBS_JOBID": job, "PBS_JOBNAME": name, "PBS_QUEUE": queue, "PBS_O_WORKDIR": os.getcwd(),
         "PBS_O_HOME": str(home), "PBS_NODEFILE": str(table.folder() / f"{job}.nodes"),
     }
     number = job.partition(".")[0]
     output = wanted.get("-o", "")
     if not output or output.endswith("/") or Path(output).is_dir():
         output = os.path.join(output, f"{name}.o{number}")
-    table.start(job, text, environment, output=output, error=None, cwd=os.getcwd(), start_in=str(home), spool=True, after=after, nodes=nodes,
-                walltime=seconds(resources["walltime"]), warn=[], signals="shell", options={**wanted, "-l": resources})
+    table.start(job, text, environment, output=output, error=None, cwd=os.getcwd(), start_in=str(home),
+                spool=True, after=after, nodes=nodes, walltime=seconds(resources["walltime"]), warn=[],
+                signals="shell", options={**wanted, "-l": resources})
     print(job)
 
 
@@ -80,11 +85,13 @@ def mpiexec(words):
         raise Refused(f"{per_node} ranks of {depth} CPUs do not fit on a node of {table.CORES}")
     if given.get("--cpu-bind") == "depth" and "--depth" not in given:
         raise Refused("--cpu-bind depth needs --depth")
-    environment = {**os.environ, **dict(re.fullmatch(r"(\w+)=(.*)", word).groups() for word in given.get("--env", []))}
+    environment = {**os.environ,
+                   **dict(re.fullmatch(r"(\w+)=(.*)", word).groups() for word in given.get("--env", []))}
 
     def each(rank):
         first = rank // per_node * per_node
-        return {"PMI_RANK": rank, "PMI_SIZE": ranks, "PMI_LOCAL_RANK": rank - first, "PMI_LOCAL_SIZE": min(per_node, ranks - first),
-                "PALS_RANKID": rank, "PALS_LOCAL_RANKID": rank - first}
+        return {"PMI_RANK": rank, "PMI_SIZE": ranks, "PMI_LOCAL_RANK": rank - first,
+                "PMI_LOCAL_SIZE": min(per_node, ranks - first), "PALS_RANKID": rank,
+                "PALS_LOCAL_RANKID": rank - first}
 
     return table.start_ranks(row["id"], program, ranks, environment, each)

@@ -1,4 +1,5 @@
-"""Runs one job of a fake scheduler, as the daemon of a real one does: waits for its dependency, runs its script, warns it, ends it."""
+"""Runs one job of a fake scheduler, as the daemon of a real one does: waits for its dependency, runs its
+script, warns it, ends it."""
 
 import os
 import signal
@@ -33,8 +34,9 @@ def once(row):
     environment = {**os.environ, table.MARK: job}
     names = [spool, None] if row["spool"] else [row["output"] or os.devnull, row["error"]]
     output, error = (Path(row["cwd"], name).open("ab") if name else None for name in names)
-    shell = subprocess.Popen([table.folder() / f"{job}.script"], cwd=row.get("start_in", row["cwd"]), env=environment, start_new_session=True,
-                             stdin=subprocess.DEVNULL, stdout=output, stderr=error or output)
+    shell = subprocess.Popen([table.folder() / f"{job}.script"], cwd=row.get("start_in", row["cwd"]),
+                             env=environment, start_new_session=True, stdin=subprocess.DEVNULL, stdout=output,
+                             stderr=error or output)
     for file in (output, error):
         if file:
             file.close()
@@ -52,7 +54,8 @@ def once(row):
     for process in table.marked(job):
         table.send(process, signal.SIGKILL)  # nothing outlives its job
     if row["spool"]:
-        Path(row["cwd"], row["output"]).write_bytes(spool.read_bytes())  # brought back at the end, over what was there
+        # brought back at the end, over what was there
+        Path(row["cwd"], row["output"]).write_bytes(spool.read_bytes())
     return 128 - shell.returncode if shell.returncode < 0 else shell.returncode
 
 

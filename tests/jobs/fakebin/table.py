@@ -1,8 +1,10 @@
-"""What the fake schedulers share: the table of jobs, refusals, and the start of real ranks. Standard library only.
+"""What the fake schedulers share: the table of jobs, refusals, and the start of real ranks.
+Standard library only.
 
-Everything a fake scheduler knows stands in the folder $FAKE_SCHEDULER: ID.json (state, exit code, restarts, processes), ID.script (the copy that
-runs), ID.kill and ID.requeue (what has been asked for), ID.step.N (the launcher of a step), ID.log (where no output was named).
-The node of the fake machine: FAKE_NODE_CORES (default 42), FAKE_NODE_GPUS (6). FAKE_MPIRUN: the words that start a real mpirun.
+Everything a fake scheduler knows stands in the folder $FAKE_SCHEDULER: ID.json (state, exit code, restarts,
+processes), ID.script (the copy that runs), ID.kill and ID.requeue (what has been asked for), ID.step.N
+(the launcher of a step), ID.log (where no output was named). The node of the fake machine: FAKE_NODE_CORES
+(default 42), FAKE_NODE_GPUS (6). FAKE_MPIRUN: the words that start a real mpirun.
 """
 
 import itertools
@@ -23,7 +25,8 @@ CORES = int(os.environ.get("FAKE_NODE_CORES", "42"))
 GPUS = int(os.environ.get("FAKE_NODE_GPUS", "6"))
 HERE = Path(__file__).parent
 MARK = "FAKE_JOB"  # in the environment of everything that a job starts: its id
-OPEN_MPI = ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_RANK", "OMPI_COMM_WORLD_LOCAL_SIZE", "OMPI_COMM_WORLD_NODE_RANK")
+OPEN_MPI = ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_RANK",
+            "OMPI_COMM_WORLD_LOCAL_SIZE", "OMPI_COMM_WORLD_NODE_RANK")
 AS_ROOT = {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}  # in containers
 
 
@@ -32,7 +35,8 @@ class Refused(Exception):
 
 
 def command(function, code, prefix=""):
-    """Run a command to its exit. function: takes the words behind its name, returns the exit code. code: of a refusal."""
+    """Run a command to its exit. function: takes the words behind its name, returns the exit
+    code. code: of a refusal."""
     try:
         sys.exit(function(sys.argv[1:]))
     except (Refused, AssertionError) as error:
@@ -71,8 +75,8 @@ def new(name):
 def start(job, script, environment, **row):
     """Start a job, which runs by itself from here, in a process of its own.
 
-    row: output and error (paths), cwd, walltime (s), warn ([[seconds before its end, signal]]), signals (see `notify`), after (ids),
-    spool (whether the output is brought back at the end only), nodes, options.
+    row: output and error (paths), cwd, walltime (s), warn ([[seconds before its end, signal]]), signals
+    (see `notify`), after (ids), spool (whether the output is brought back at the end only), nodes, options.
     """
     (folder() / f"{job}.script").write_text(script)
     (folder() / f"{job}.script").chmod(0o700)
@@ -105,7 +109,8 @@ def marked(job=None):
 def signal_number(name):
     """The number of a signal given by name or number. Raises Refused."""
     try:
-        return signal.Signals(int(name)) if name.isdigit() else signal.Signals[f"SIG{name.removeprefix('SIG')}"]
+        return (signal.Signals(int(name)) if name.isdigit()
+                else signal.Signals[f"SIG{name.removeprefix('SIG')}"])
     except (KeyError, ValueError):
         raise Refused(f"{name}: bad signal") from None
 
@@ -118,10 +123,12 @@ def send(process, number):
 
 
 def notify(row, number):
-    """Send a signal to a running job. row["signals"]: whom it reaches: shell, group (of the shell), steps, both (shell and steps)."""
+    """Send a signal to a running job. row["signals"]: whom it reaches: shell, group (of the shell), steps,
+    both (shell and steps)."""
     if row["signals"] == "group":
         os.killpg(row["shell"], number)
-    for process in [row["shell"]] * (row["signals"] in ("shell", "both")) + list(steps(row["id"]).values()) * (row["signals"] in ("steps", "both")):
+    for process in ([row["shell"]] * (row["signals"] in ("shell", "both"))
+                    + list(steps(row["id"]).values()) * (row["signals"] in ("steps", "both"))):
         send(process, number)
 
 
@@ -132,14 +139,19 @@ def steps(job):
 
 
 def start_ranks(job, words, ranks, environment, each, forward=("USR1", "USR2", "TERM", "INT")):
-    """Run a program on real ranks to its end. Returns its exit code, as a shell says it. forward: the signals that are passed on.
+    """Run a program on real ranks to its end. Returns its exit code, as a shell says it. forward: the
+    signals that are passed on.
 
-    words: the program. each: function of the rank, {variable: value}; mpirun's own variables are hidden from the program.
+    words: the program. each: function of the rank, {variable: value}; mpirun's own variables are
+    hidden from the program.
     """
     if not words:
         raise Refused("no executable specified")
-    launch, hidden = shlex.split(os.environ["FAKE_MPIRUN"]), [word for name in OPEN_MPI for word in ("-u", name)]
-    schedulers = {key: value for key, value in environment.items() if key.startswith(("PBS_", "LSB_", "FLUX_"))}  # mpirun would heed them
+    launch, hidden = shlex.split(os.environ["FAKE_MPIRUN"]), [word for name in OPEN_MPI
+                                                              for word in ("-u", name)]
+    # mpirun would heed them
+    schedulers = {key: value
+                  for key, value in environment.items() if key.startswith(("PBS_", "LSB_", "FLUX_"))}
     for rank in range(ranks):
         own = [f"{name}={value}" for name, value in {**schedulers, **each(rank)}.items()]
         launch += [":"] * (rank > 0) + ["-n", "1", "env", *hidden, *own, *words]

@@ -1,4 +1,5 @@
-"""The last rank alone finds bad input while the others wait: the command line must end the job with code 2."""
+"""The last rank alone finds bad input while the others wait: the command line must end the
+job with code 2."""
 
 import sys
 

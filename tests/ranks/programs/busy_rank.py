@@ -1,4 +1,5 @@
-"""Rank 0 is busy for three times the watchdog's timeout while the others wait for it: nobody is ended. busy_rank.py SECONDS"""
+"""Rank 0 is busy for three times the watchdog's timeout while the others wait for it: nobody is
+ended. busy_rank.py SECONDS"""
 
 import sys
 import time

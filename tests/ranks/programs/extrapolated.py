@@ -1,4 +1,5 @@
-"""ExtrapSGD on ranks whose losses have different curvatures: extrapolated.py KIND prints the weights of four steps as JSON."""
+"""ExtrapSGD on ranks whose losses have different curvatures: extrapolated.py KIND prints the weights
+of four steps as JSON."""
 
 import json
 import sys
@@ -14,12 +15,15 @@ from hpcfilter.train.passes import Plain  # noqa: E402
 from hpcfilter.train.passes.extrapolate import Extrapolate  # noqa: E402
 from hpcfilter.train.step import Step  # noqa: E402
 
-model, rate, curvature = torch.nn.ParameterDict({"w": torch.nn.Parameter(torch.ones(1))}), 0.1, comm.rank + 1.0
+model, rate, curvature = (torch.nn.ParameterDict({"w": torch.nn.Parameter(torch.ones(1))}), 0.1,
+                          comm.rank + 1.0)
 exchange = Allreduce(comm)
 extrapolate = Extrapolate(Plain(), model, exchange, {}, direction=sys.argv[1], distance=0.5)
 optimizer = exchange.prepare(model, torch.optim.SGD(model.parameters(), lr=rate))
-network = SimpleNamespace(model=model, observe=lambda *_: {}, forward=lambda x, y: (None, curvature / 2 * model["w"].square()))
-weight, weights = torch.ones(1) / exchange.divisor(SimpleNamespace(total=comm.size)), []  # each rank has one sample of the batch
+network = SimpleNamespace(model=model, observe=lambda *_: {},
+                          forward=lambda x, y: (None, curvature / 2 * model["w"].square()))
+# each rank has one sample of the batch
+weight, weights = torch.ones(1) / exchange.divisor(SimpleNamespace(total=comm.size)), []
 for number in range(4):
     optimizer.zero_grad()
     step = Step(network, exchange, rate, number, see=lambda columns: None, lap=lambda part: None)

@@ -1,6 +1,8 @@
-"""One SGD step through the allreduce on unequal parts of a batch of 12: prints the digest-free weights for comparison with one rank.
+"""One SGD step through the allreduce on unequal parts of a batch of 12: prints the digest-free weights for
+comparison with one rank.
 
-The last rank gets nothing when there are more than two: it still has to take part in the sum of the gradients.
+The last rank gets nothing when there are more than two: it still has to take part in the sum
+of the gradients.
 """
 
 import sys

@@ -1,4 +1,5 @@
-"""Ranks that ask for thresholds with guesses of their own: each prints what it is told, and none waits for another."""
+"""Ranks that ask for thresholds with guesses of their own: each prints what it is told, and
+none waits for another."""
 
 import numpy as np
 

@@ -1,4 +1,5 @@
-"""own_folder.py FOLDER RANKS_PER_NODE WORDS...: the command line, each rank in FOLDER/nodeN, as if its node N had storage of its own."""
+"""own_folder.py FOLDER RANKS_PER_NODE WORDS...: the command line, each rank in FOLDER/nodeN, as if its node N
+had storage of its own."""
 
 import os
 import sys

@@ -1,4 +1,5 @@
-"""`hpcfilter probe` of which rank 1 is killed without a word. Words: a method of Loss, at which call of it, and those of the probe."""
+"""`hpcfilter probe` of which rank 1 is killed without a word. Words: a method of Loss, at which call of it,
+and those of the probe."""
 
 import itertools
 import os

@@ -1,4 +1,5 @@
-"""How gradients of two ranks are brought together: reductions.py KIND COMPRESSION prints the result for given gradients as JSON."""
+"""How gradients of two ranks are brought together: reductions.py KIND COMPRESSION prints the result for
+given gradients as JSON."""
 
 import json
 import sys
@@ -10,7 +11,8 @@ import torch  # noqa: E402  after mpi4py
 
 from hpcfilter.train.exchange import EXCHANGES  # noqa: E402
 
-GRADIENTS = {"orthogonal": ([3.0, 0.0], [0.0, 4.0]), "parallel": ([1.0, 2.0], [1.0, 2.0]), "small": ([1e-3, 0.1], [2e-3, 0.2])}
+GRADIENTS = {"orthogonal": ([3.0, 0.0], [0.0, 4.0]), "parallel": ([1.0, 2.0], [1.0, 2.0]),
+             "small": ([1e-3, 0.1], [2e-3, 0.2])}
 model = torch.nn.ParameterDict({name: torch.nn.Parameter(torch.zeros(2)) for name in GRADIENTS})
 exchange = EXCHANGES[sys.argv[1]](comm, compression=sys.argv[2])
 optimizer = exchange.prepare(model, torch.optim.SGD(model.parameters(), lr=1.0))

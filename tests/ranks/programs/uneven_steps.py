@@ -11,7 +11,8 @@ from hpcfilter.study.verbs import select
 
 def run(words, comm):
     steps = 3 + (comm.rank == comm.size - 1)
-    check_steps(Plan(np.zeros(0, np.int64), np.zeros(0, np.float32), np.zeros(steps + 1, np.int64), np.zeros(steps), 1.0), comm)
+    check_steps(Plan(np.zeros(0, np.int64), np.zeros(0, np.float32), np.zeros(steps + 1, np.int64),
+                     np.zeros(steps), 1.0), comm)
 
 
 select.run = run  # any verb will do

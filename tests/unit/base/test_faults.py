@@ -73,8 +73,10 @@ def test_damage(armed, tmp_path):
     ("point=before_save,kind=fire", "kind: got 'fire', expected one of sigkill"),
     ("kind=sigkill", "point: got ''"),
     ("point=before_save,kind=sigkill,n=-1", "n: got '-1', expected a whole number"),
-    ("point=before_save,kind=bitflip", "bitflip has nothing to damage at before_save; points that do: histogram"),
-    ("point=after_rename,kind=nan", "nan has nothing to damage at after_rename; points that do: histogram, samples, weights"),
+    ("point=before_save,kind=bitflip",
+     "bitflip has nothing to damage at before_save; points that do: histogram"),
+    ("point=after_rename,kind=nan",
+     "nan has nothing to damage at after_rename; points that do: histogram, samples, weights"),
 ])
 def test_what_it_does_not_know_is_refused(armed, text, message):
     with pytest.raises(InputError, match="HPCFILTER_FAULT") as caught:

@@ -1,4 +1,5 @@
-"""Paths: `~` and variables wherever a path is written, outputs that are refused before any work, and no source that is ever destroyed."""
+"""Paths: `~` and variables wherever a path is written, outputs that are refused before any work, and no
+source that is ever destroyed."""
 
 import os
 import re
@@ -18,7 +19,8 @@ from hpcfilter.jobs.plan import plan
 from hpcfilter.jobs.render import render
 from hpcfilter.train.config import load
 
-SCHEDULERS = {"slurm-cpu": "--output", "summit": "-o", "polaris": "-o", "tuolumne": "--output"}  # a machine of each -> the option of the log
+# a machine of each -> the option of the log
+SCHEDULERS = {"slurm-cpu": "--output", "summit": "-o", "polaris": "-o", "tuolumne": "--output"}
 
 
 @pytest.fixture
@@ -39,8 +41,8 @@ def refused(words, message, capsys):
 
 
 @pytest.mark.parametrize("text, path", [
-    ("~", "HERE"), ("~/a b", "HERE/a b"), ("$SCRATCH/x", "HERE/x"), ("${SCRATCH}/x/", "HERE/x/"), ("${SCRATCH}y", "HEREy"),
-    ("~/$SCRATCH", "HERE/HERE"), ("~root", os.path.expanduser("~root")),
+    ("~", "HERE"), ("~/a b", "HERE/a b"), ("$SCRATCH/x", "HERE/x"), ("${SCRATCH}/x/", "HERE/x/"),
+    ("${SCRATCH}y", "HEREy"), ("~/$SCRATCH", "HERE/HERE"), ("~root", os.path.expanduser("~root")),
     *((same, same) for same in ("", "a/~", "a~", "./~", "plain/../x", "costs$5", "$", "${}", "$(pwd)")),
 ])
 def test_what_is_expanded(home, text, path):
@@ -50,7 +52,8 @@ def test_what_is_expanded(home, text, path):
 
 def test_a_variable_that_is_not_set(home):
     for text in ("$NOT_SET/x", "${NOT_SET}/x", "a/$NOT_SET", "a${NOT_SET}b"):
-        with pytest.raises(ValueError, match="the variable NOT_SET is not set in this environment; set it, or write the whole path"):
+        with pytest.raises(ValueError, match="the variable NOT_SET is not set in this environment; "
+                                             "set it, or write the whole path"):
             expanded(text)
     with pytest.raises(ValueError, match="no home folder is known for ~nobody-here"):
         expanded("~nobody-here/x")
@@ -75,20 +78,25 @@ def test_a_run_finds_its_data_and_its_folder(home, digits, config, path):
 
 def test_mistakes_name_the_variable_and_the_key(home, digits, config, capsys):
     file = config("$NOT_SET/d.h5")
-    refused(["train", file, "--run-dir", "run"], "run0.toml, line 3: data.path: the variable NOT_SET is not set in this environment", capsys)
+    refused(["train", file, "--run-dir", "run"],
+            "run0.toml, line 3: data.path: the variable NOT_SET is not set in this environment", capsys)
     file = config(digits)
-    for words, message in ((["--set", "filter.policy=static", "--set", "filter.selection=$NOT_SET/s.h5"], "filter.selection: the variable NOT_SET"),
+    for words, message in ((["--set", "filter.policy=static", "--set", "filter.selection=$NOT_SET/s.h5"],
+                            "filter.selection: the variable NOT_SET"),
                            (["--set", "job.workdir=$NOT_SET"], "job.workdir: the variable NOT_SET"),
                            (["--set", "job.log_dir=$NOT_SET/logs"], "job.log_dir: the variable NOT_SET"),
-                           (["--set", "job.python=~nobody-here/python"], "job.python: no home folder is known for ~nobody-here")):
+                           (["--set", "job.python=~nobody-here/python"],
+                            "job.python: no home folder is known for ~nobody-here")):
         refused(["train", file, "--run-dir", "run", *words], message, capsys)
-    refused(["train", file, "--run-dir=$NOT_SET/run"], "argument --run-dir: got '$NOT_SET/run', the variable NOT_SET is not set", capsys)
+    refused(["train", file, "--run-dir=$NOT_SET/run"],
+            "argument --run-dir: got '$NOT_SET/run', the variable NOT_SET is not set", capsys)
     refused(["train", file, "--run-dir="], "argument --run-dir: got '', expected a path", capsys)
     assert not list(home.glob("*run")) and not list(home.glob("*NOT_SET*"))
 
 
 def test_every_option_that_is_a_path_is_expanded():
-    """Those of which the help speaks of a file, a folder, a path, a table or a picture; `jobs stage` itself expands its DEST, on the node."""
+    """Those of which the help speaks of a file, a folder, a path, a table or a picture; `jobs stage` itself
+    expands its DEST, on the node."""
     found, plain = 0, []
 
     def look(one, name):
@@ -97,14 +105,16 @@ def test_every_option_that_is_a_path_is_expanded():
             if hasattr(action, "choices") and isinstance(action.choices, dict):
                 for verb, its in action.choices.items():
                     look(its, f"{name} {verb}".strip())
-            elif re.search(r"\b(file|folder|folders|path|table|picture|draw|run config|page)\b", action.help or "") and action.nargs != 0:
+            elif re.search(r"\b(file|folder|folders|path|table|picture|draw|run config|page)\b",
+                           action.help or "") and action.nargs != 0:
                 found += 1
                 if action.type is not path_option and not action.choices:
                     plain.append(f"{name} {action.dest}")
 
     look(parser(), "")
     assert found > 20
-    assert [one for one in plain if not one.startswith("pack ") and not one.endswith(" settings")] == ["jobs stage dest"]
+    assert [one for one in plain
+            if not one.startswith("pack ") and not one.endswith(" settings")] == ["jobs stage dest"]
 
 
 def test_folders_of_machines(home, monkeypatch):
@@ -118,26 +128,30 @@ def test_folders_of_machines(home, monkeypatch):
 def script(path, machine, **job):
     profile = load_machine(machine)
     nodes = profile.limits[0].nodes[0] if profile.limits else 1
-    return render(plan(path, settings=[f"job.machine={machine}", f"job.nodes={nodes}", *(f"job.{key}={value}" for key, value in job.items())]))
+    return render(plan(path, settings=[f"job.machine={machine}", f"job.nodes={nodes}",
+                                       *(f"job.{key}={value}" for key, value in job.items())]))
 
 
 def test_what_the_script_expands_stays_for_the_script(home, run):
     text = script(run, "slurm-cpu", venv="~/venv", source="$HOME/a $b/set up", python="~/bin/python",
                   **{"env.X": "$HOME and ${HOME}", "stage.method": "copy", "stage.folder": "/local/$USER"})
-    assert '. "${HOME-}/venv/bin/activate"' in text and '. "${HOME-}/a ${b-}/set up"' in text and 'stage="/local/${USER-}"/hpcfilter-' in text
+    assert ('. "${HOME-}/venv/bin/activate"' in text and '. "${HOME-}/a ${b-}/set up"' in text
+            and 'stage="/local/${USER-}"/hpcfilter-' in text)
     assert 'export X="\\$HOME and ${HOME-}"' in text, "a value of the environment is no path"
     assert f"program=({home}/bin/python " in text
 
 
 @pytest.mark.parametrize("name", SCHEDULERS)
-@pytest.mark.parametrize("folder", ["/scratch/me/logs", "./logs", "my logs", "~/logs", "$SCRATCH/logs of/mine", "../logs", "Läufe"])
+@pytest.mark.parametrize("folder", ["/scratch/me/logs", "./logs", "my logs", "~/logs",
+                                    "$SCRATCH/logs of/mine", "../logs", "Läufe"])
 def test_log_folders(home, run, name, folder):
     text = script(run, name, log_dir=folder)
     _, found = directives.read(text)
     assert found[SCHEDULERS[name]].startswith(f"{expanded(folder)}/")
 
 
-@pytest.mark.parametrize("folder", ["a%b", "it's", 'a"b', "a\\b", "a`b`", "a;b", "a#b", "host:logs", "{{id}}", "-logs", "..", "/", ""])
+@pytest.mark.parametrize("folder", ["a%b", "it's", 'a"b', "a\\b", "a`b`", "a;b", "a#b", "host:logs", "{{id}}",
+                                    "-logs", "..", "/", ""])
 def test_log_folders_that_schedulers_cannot_take(home, run, folder):
     with pytest.raises(InputError, match="job.log_dir: ") as caught:
         plan(run, settings=["job.machine=slurm-cpu", f"job.log_dir={folder}"])
@@ -145,10 +159,12 @@ def test_log_folders_that_schedulers_cannot_take(home, run, folder):
 
 
 def test_the_log_folder_is_made_when_the_job_is_submitted(home, run, submitted, capsys):
-    assert main(["jobs", "submit", str(run), "--machine", "slurm-cpu", "--set", "job.log_dir=~/far/my logs"]) == 0
+    assert main(["jobs", "submit", str(run), "--machine", "slurm-cpu",
+                 "--set", "job.log_dir=~/far/my logs"]) == 0
     assert (home / "far" / "my logs").is_dir()
     (home / "file").touch()
-    refused(["jobs", "submit", run, "--machine", "slurm-cpu", "--set", "job.log_dir=file/logs"], "job.log_dir: ", capsys)
+    refused(["jobs", "submit", run, "--machine", "slurm-cpu", "--set", "job.log_dir=file/logs"],
+            "job.log_dir: ", capsys)
 
 
 def test_data_beside_the_run_config_is_pointed_at(home, digits, config, capsys):
@@ -157,8 +173,9 @@ def test_data_beside_the_run_config_is_pointed_at(home, digits, config, capsys):
     file = file.rename(home / "conf" / "run.toml")
     (home / "conf" / "d.h5").symlink_to(digits)
     for words in (["train", file, "--run-dir", "run"], ["jobs", "check", file, "--machine", "slurm-cpu"]):
-        refused(words, f"run.toml, line 3: data.path: no file {home}/d.h5; relative paths are taken from the current folder, and there is one "
-                       f'beside the run config: start in {home}/conf, or write data.path = "{home}/conf/d.h5"', capsys)
+        refused(words, f"run.toml, line 3: data.path: no file {home}/d.h5; relative paths are taken from the "
+                "current folder, and there is one " f'beside the run config: start in {home}/conf, '
+                f'or write data.path = "{home}/conf/d.h5"', capsys)
 
 
 def test_outputs(home):
@@ -169,14 +186,17 @@ def test_outputs(home):
     (home / "hard").hardlink_to(source)
     for path in ("new", file, "link of nothing"):
         check_output(path, [source, "missing"])
-    for path, message in ((f"{home}/", "it is a folder"), ("new/", "it names a folder"), ("no/new", "no folder no"), ("file/new", "file is a file"),
-                          (source, "would overwrite"), ("link", "would overwrite"), ("hard", "would overwrite"), ("./x/../source", "no folder")):
+    for path, message in ((f"{home}/", "it is a folder"), ("new/", "it names a folder"),
+                          ("no/new", "no folder no"), ("file/new", "file is a file"),
+                          (source, "would overwrite"), ("link", "would overwrite"),
+                          ("hard", "would overwrite"), ("./x/../source", "no folder")):
         with pytest.raises(InputError, match=message):
             check_output(path, [source])
     check_folder("new/run")
     check_folder(home)
     for path in (file, "file/run"):
-        with pytest.raises(InputError, match=f"cannot be the run folder: {file} is a file; give another --run-dir"):
+        with pytest.raises(InputError,
+                           match=f"cannot be the run folder: {file} is a file; give another --run-dir"):
             check_folder(path)
 
 
@@ -193,20 +213,28 @@ def test_no_command_destroys_what_it_reads(home, digits, config, capsys):
     overwrite = "would overwrite"
     for words, message in (
             (["score", "run", "-o", "d.h5"], overwrite), (["score", "run", "-o", "run/link.h5"], overwrite),
-            (["score", "run", "-o", "run/"], "it is a folder"), (["score", "run", "-o", "new/"], "it names a folder"),
-            (["score", "run", "-o", "run/config.toml"], overwrite), (["score", "run", "-o", "run/checkpoints/epoch-00000/scores.h5"], overwrite),
+            (["score", "run", "-o", "run/"], "it is a folder"),
+            (["score", "run", "-o", "new/"], "it names a folder"),
+            (["score", "run", "-o", "run/config.toml"], overwrite),
+            (["score", "run", "-o", "run/checkpoints/epoch-00000/scores.h5"], overwrite),
             (["select", "run/scores.h5", "--fraction", "0.1", "-o", "./run/scores.h5"], overwrite),
             (["select", "run/scores.h5", "--fraction", "0.1", "-o", "nowhere/s.h5"], "no folder nowhere"),
-            (["probe", "run", "--restart", "-o", "d.h5"], overwrite), (["probe", "run", "-o", "run"], "it is a folder"),
+            (["probe", "run", "--restart", "-o", "d.h5"], overwrite),
+            (["probe", "run", "-o", "run"], "it is a folder"),
             (["probe", "run", "--selection", "run/scores.h5", "--restart", "-o", "run/scores.h5"], overwrite),
-            (["report", "run", "-o", "run/metrics.jsonl"], overwrite), (["report", "run", "--text", "-o", "run/config.toml"], overwrite),
-            (["report", "run", "-o", "new/"], "names a folder"), (["report", "run", "--picture", "run/"], "folder"),
+            (["report", "run", "-o", "run/metrics.jsonl"], overwrite),
+            (["report", "run", "--text", "-o", "run/config.toml"], overwrite),
+            (["report", "run", "-o", "new/"], "names a folder"),
+            (["report", "run", "--picture", "run/"], "folder"),
             (["report", "run", "-o", "x.png", "--picture", "./x.png"], "expected two files"),
-            (["train", "own/config.toml", "--run-dir", "own"], "would overwrite its run config own/config.toml"),
-            (["train", file, "--run-dir", file], "is a file; give another --run-dir"), (["train", file, "--run-dir", "d.h5/run"], "d.h5 is a file")):
+            (["train", "own/config.toml", "--run-dir", "own"],
+             "would overwrite its run config own/config.toml"),
+            (["train", file, "--run-dir", file], "is a file; give another --run-dir"),
+            (["train", file, "--run-dir", "d.h5/run"], "d.h5 is a file")):
         refused(words, message, capsys)
         assert {path: path.read_bytes() for path in home.rglob("*") if path.is_file()} == before, words
-    assert main(["train", "run/config.toml", "--run-dir", "run", "--resume"]) == 0, "what a run has left there is its own"
+    assert main(["train", "run/config.toml", "--run-dir", "run",
+                 "--resume"]) == 0, "what a run has left there is its own"
 
 
 def test_an_archive_is_not_unpacked_over_itself(home, capsys):
@@ -218,8 +246,10 @@ def test_kinds_of_files(tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "metrics.jsonl").touch()
     os.mkfifo(tmp_path / "pipe")
-    for name, head in (("empty", b""), ("png", b"\x89PNG\r\n"), ("text", b"a = 1"), ("zip", b"PK\x03\x04"), ("h5", b"\x89HDF\r\n\x1a\n")):
+    for name, head in (("empty", b""), ("png", b"\x89PNG\r\n"), ("text", b"a = 1"), ("zip", b"PK\x03\x04"),
+                       ("h5", b"\x89HDF\r\n\x1a\n")):
         (tmp_path / name).write_bytes(head)
     found = {path.name: kind(path) for path in tmp_path.iterdir()}
-    assert found == {"run": "a run folder", "pipe": "a pipe or a device", "empty": "an empty file", "png": "a PNG image", "text": "",
-                     "zip": "a zip archive, as .npz files are", "h5": "an HDF5 file"}
+    assert found == {"run": "a run folder", "pipe": "a pipe or a device", "empty": "an empty file",
+                     "png": "a PNG image", "text": "", "zip": "a zip archive, as .npz files are",
+                     "h5": "an HDF5 file"}

@@ -10,7 +10,8 @@ def test_permutation_is_a_bijection(n):
 
 
 def test_permutation_depends_on_seed_epoch_and_stream():
-    orders = [tuple(Permutation(50, *key)(np.arange(50))) for key in ((0, 0), (1, 0), (0, 1), (0, 0, "other"))]
+    orders = [tuple(Permutation(50, *key)(np.arange(50)))
+              for key in ((0, 0), (1, 0), (0, 1), (0, 0, "other"))]
     assert len(set(orders)) == 4
 
 
@@ -23,7 +24,8 @@ def test_permutation_reaches_beyond_32_bits():
     n = 5 * 10**9
     position = np.arange(n - 1000, n)
     image = Permutation(n, 0, 0)(position)
-    assert image.min() >= 0 and image.max() < n and len(set(image)) == 1000 and np.abs(image.mean() / n - 0.5) < 0.05
+    assert (image.min() >= 0 and image.max() < n and len(set(image)) == 1000
+            and np.abs(image.mean() / n - 0.5) < 0.05)
 
 
 def test_permutation_mixes():

@@ -50,7 +50,8 @@ def test_shift_moves_by_whole_pixels(images):
     offsets = set()
     for before, after in zip(images, moved, strict=True):
         padded = np.pad(before, [(2, 2), (2, 2)] + [(0, 0)] * (before.ndim - 2))
-        found = [(d, r) for d in range(5) for r in range(5) if np.array_equal(padded[d : d + 8, r : r + 6], after)]
+        found = [(d, r) for d in range(5)
+                 for r in range(5) if np.array_equal(padded[d : d + 8, r : r + 6], after)]
         assert found
         offsets.update(found)
     assert len(offsets) > 10, "the samples move differently"
@@ -70,4 +71,5 @@ def test_about_half_are_mirrored():
     mirrored = shift_flip(GREY, LABELS, INDEX, 0, 0, pad=0)[0]
     flips = [np.array_equal(after, before[:, ::-1]) for before, after in zip(GREY, mirrored, strict=True)]
     assert 5 < sum(flips) < 25
-    assert all(flip or np.array_equal(after, before) for flip, before, after in zip(flips, GREY, mirrored, strict=True))
+    assert all(flip or np.array_equal(after, before)
+               for flip, before, after in zip(flips, GREY, mirrored, strict=True))

@@ -55,7 +55,8 @@ def test_trees():
     assert [leaf.shape for leaf in leaves(tree)] == [(4, 2), (4,), (4, 3, 1)] and samples(tree) == 4
     assert shape(tree) == {"a": (2,), "b": ((), [(3, 1)])} and shape(np.zeros((4, 2))) == (2,)
     doubled = each(lambda leaf: leaf + 1, tree)
-    assert isinstance(doubled["b"], tuple) and isinstance(doubled["b"][1], list) and doubled["b"][1][0].sum() == 12
+    assert (isinstance(doubled["b"], tuple) and isinstance(doubled["b"][1], list)
+            and doubled["b"][1][0].sum() == 12)
 
 
 @pytest.mark.parametrize("augmented", [False, True])
@@ -92,10 +93,12 @@ def gradients(model, passes, parts):
         output = model(x)
         return output, (output - y[0] + y[1][0]) ** 2
 
-    network = SimpleNamespace(model=model, forward=forward, observe=lambda output, y, losses: {"value": losses})
+    network = SimpleNamespace(model=model, forward=forward,
+                              observe=lambda output, y, losses: {"value": losses})
     model.zero_grad()
     passes(Step(network, exchange, 0.1, 0, seen.append, lambda part: None), parts)
-    return [parameter.grad.clone() for parameter in model.parameters()], torch.cat([columns["value"].detach() for columns in seen]), len(seen)
+    return ([parameter.grad.clone() for parameter in model.parameters()],
+            torch.cat([columns["value"].detach() for columns in seen]), len(seen))
 
 
 @pytest.mark.parametrize("size", [1, 4, 7, 23, 99])
@@ -103,7 +106,8 @@ def test_trees_go_forward_in_parts(size):
     torch.manual_seed(0)
     model, (inputs, targets) = Two().double(), Pairs().rows(np.arange(N))
     model.forward = lambda x: model.layer(x["text"].double())[:, 0] * x["mask"]
-    part = (each(torch.from_numpy, inputs), each(torch.from_numpy, targets), torch.full((N,), 1 / N, dtype=torch.float64))
+    part = (each(torch.from_numpy, inputs), each(torch.from_numpy, targets),
+            torch.full((N,), 1 / N, dtype=torch.float64))
     whole, losses, _ = gradients(model, Plain(), [part])
     pieces, seen, count = gradients(model, Micro(Plain(), model, None, {}, samples=size), [part])
     assert count == -(-N // size) and torch.equal(seen, losses), "each sample once, in its order"
@@ -114,8 +118,10 @@ def test_trees_go_forward_in_parts(size):
 def test_a_network_takes_trees_as_they_are(digits, config):
     """Only an array alone is laid out and normalised."""
     network = Network(load(config(digits)), open_packed(digits))
-    x, y = network.tensors({"text": np.arange(6).reshape(3, 2), "mask": np.ones(3, bool)}, np.array([2, 0, 1], np.uint8))
-    assert x["text"].tolist() == [[0, 1], [2, 3], [4, 5]] and x["mask"].dtype == torch.bool and y.dtype == torch.int64
+    x, y = network.tensors({"text": np.arange(6).reshape(3, 2), "mask": np.ones(3, bool)},
+                           np.array([2, 0, 1], np.uint8))
+    assert (x["text"].tolist() == [[0, 1], [2, 3], [4, 5]] and x["mask"].dtype == torch.bool
+            and y.dtype == torch.int64)
     network.model = lambda x: torch.nn.functional.one_hot(x["text"].sum(1) % 10, 10).float()
     output, losses = network.forward(x, y)
     assert output.shape == (3, 10) and losses.shape == (3,)
@@ -123,9 +129,11 @@ def test_a_network_takes_trees_as_they_are(digits, config):
 
 def test_a_pass_wraps_a_pass_whatever_the_order_of_the_tables():
     model = torch.nn.Linear(2, 1)
-    for tables in ({"micro": {"samples": 3}, "extrapolate": {}}, {"extrapolate": {}, "micro": {"samples": 3}}):
+    for tables in ({"micro": {"samples": 3}, "extrapolate": {}},
+                   {"extrapolate": {}, "micro": {"samples": 3}}):
         made = make_passes(tables, model, Allreduce(SerialComm()), {})
-        assert [type(one).__name__ for one in (made, made.inner, made.inner.inner)] == ["Micro", "Extrapolate", "Plain"]
+        assert [type(one).__name__
+                for one in (made, made.inner, made.inner.inner)] == ["Micro", "Extrapolate", "Plain"]
         made.release()
         assert not dict(model.named_buffers())
 
@@ -133,7 +141,8 @@ def test_a_pass_wraps_a_pass_whatever_the_order_of_the_tables():
 def test_packed_and_resident_rows_keep_the_protocol(digits):
     split = open_packed(digits).train
     resident = ResidentRows(split, torch.device("cpu"))
-    assert len(split) == len(resident) == 1438 and split.digest == resident.digest and split.row_bytes == resident.row_bytes == 64
+    assert (len(split) == len(resident) == 1438 and split.digest == resident.digest
+            and split.row_bytes == resident.row_bytes == 64)
     index = np.array([5, 3, 900])
     for mine, theirs in zip(split.rows(index), resident.rows(index), strict=True):
         assert np.array_equal(mine, theirs.numpy())

@@ -71,7 +71,8 @@ def test_any_bit_anywhere_is_found_and_placed(tmp_path, whole):
         data[where] ^= flip
         block = int(where) // BLOCK
         assert refused(path, 4) == [block], "each of the four parts has one block"
-        with pytest.raises(InputError, match=f"bytes {block * BLOCK} to {min((block + 1) * BLOCK, body) - 1} of the tests differ"):
+        with pytest.raises(InputError, match=f"bytes {block * BLOCK} to {min((block + 1) * BLOCK, body) - 1} "
+                                             "of the tests differ"):
             check_seal(path, inside=lambda start, stop: "of the tests ")
 
 
@@ -86,7 +87,8 @@ def test_bits_of_the_seal_are_found_by_every_part(tmp_path, whole):
 
 def test_truncated_and_grown_files(tmp_path, whole):
     path, data = tmp_path / "f", whole.read_bytes()
-    lengths = [0, 1, 19, 20, 36, BLOCK, LENGTHS[-1], len(data) - 1, len(data) - 4, len(data) - 20, *(int(n) for n in RNG.integers(0, len(data), 100))]
+    lengths = [0, 1, 19, 20, 36, BLOCK, LENGTHS[-1], len(data) - 1, len(data) - 4, len(data) - 20,
+               *(int(n) for n in RNG.integers(0, len(data), 100))]
     for length in lengths:
         path.write_bytes(data[:length])
         with pytest.raises(InputError, match="do not end with a seal"):
@@ -139,9 +141,11 @@ def test_hdf5_reads_a_sealed_file_and_cuts_the_seal_off_when_it_writes(tmp_path)
 
 
 def test_what_one_rank_finds_all_ranks_raise(tmp_path):
-    """Each of the ranks checks its blocks and reads its rows; the others read what one of them has found to be damaged."""
+    """Each of the ranks checks its blocks and reads its rows; the others read what one of them
+    has found to be damaged."""
     rows = 3 * BLOCK // 4
-    write_table(tmp_path / "t.h5", rows, {"importance": (np.float32, [RNG.random(rows, np.float32)])}, {"data": "any"})
+    write_table(tmp_path / "t.h5", rows, {"importance": (np.float32, [RNG.random(rows, np.float32)])},
+                {"data": "any"})
     path, whole = tmp_path / "damaged.h5", (tmp_path / "t.h5").read_bytes()
 
     def read(comm):

@@ -1,4 +1,5 @@
-"""Files that hpcfilter has not made, given to it as a selection, as scores or as data: what they are is said, and nothing is called damaged."""
+"""Files that hpcfilter has not made, given to it as a selection, as scores or as data: what they are is said,
+and nothing is called damaged."""
 
 import pickle
 
@@ -42,25 +43,32 @@ FOREIGN = {  # name -> (what writes it, what it is called)
 
 @pytest.mark.parametrize("name", FOREIGN)
 def test_a_foreign_file_is_named_for_what_it_is(tmp_path, name):
-    """As a table, and (HDF5 has words of its own there) as data: the kind, what is expected, and the way out, in one line."""
+    """As a table, and (HDF5 has words of its own there) as data: the kind, what is expected, and the
+    way out, in one line."""
     write, kind = FOREIGN[name]
     write(tmp_path / name)
     for read in (read_table, lambda path: Filter(1438, "static", comm=SerialComm(), selection=path)):
         with pytest.raises(InputError) as error:
             read(tmp_path / name)
         message = str(error.value)
-        assert message.startswith(f"{tmp_path / name}: ") and f"is {kind}, " in message and "selection.h5 of `hpcfilter select`" in message
-        assert 'given={"keep": mask}' in message and not {"truncated", "seal", "damaged", "signature"} & set(message.replace(":", " ").split())
-    with pytest.raises(InputError, match=f"{name}: .*packed file.*; make one with: hpcfilter pack .* -o PACKED.h5"):
+        assert (message.startswith(f"{tmp_path / name}: ") and f"is {kind}, " in message
+                and "selection.h5 of `hpcfilter select`" in message)
+        assert ('given={"keep": mask}' in message and not {"truncated", "seal", "damaged", "signature"}
+                & set(message.replace(":", " ").split()))
+    with pytest.raises(InputError,
+                       match=f"{name}: .*packed file.*; make one with: hpcfilter pack .* -o PACKED.h5"):
         open_packed(tmp_path / name)
 
 
 def test_a_foreign_file_on_the_command_line(tmp_path, digits, config, capsys):
     np.save(tmp_path / "keep.npy", np.ones(1438, bool))
     static = config(digits, filter={"policy": "static", "selection": str(tmp_path / "keep.npy")})
-    for words, message in ((["train", static, "--run-dir", tmp_path / "run"], "keep.npy: cannot read: it is a .npy file, expected a table"),
-                           (["train", config(tmp_path / "keep.npy"), "--run-dir", tmp_path / "run"], "keep.npy: cannot read: it is a .npy file"),
-                           (["select", tmp_path / "keep.npy", "--fraction", "0.3"], "keep.npy: cannot read: it is a .npy file")):
+    for words, message in ((["train", static, "--run-dir", tmp_path / "run"],
+                            "keep.npy: cannot read: it is a .npy file, expected a table"),
+                           (["train", config(tmp_path / "keep.npy"), "--run-dir", tmp_path / "run"],
+                            "keep.npy: cannot read: it is a .npy file"),
+                           (["select", tmp_path / "keep.npy", "--fraction", "0.3"],
+                            "keep.npy: cannot read: it is a .npy file")):
         assert main(list(map(str, words))) == 2
         error = capsys.readouterr().err
         assert message in error and error.count("\n") == 1 and "Traceback" not in error
@@ -69,7 +77,8 @@ def test_a_foreign_file_on_the_command_line(tmp_path, digits, config, capsys):
 
 @pytest.fixture
 def table(tmp_path):
-    write_table(tmp_path / "s.h5", 500, {"importance": (np.float32, [np.ones(500, np.float32)])}, {"data": "any", "score": "loss"})
+    write_table(tmp_path / "s.h5", 500, {"importance": (np.float32, [np.ones(500, np.float32)])},
+                {"data": "any", "score": "loss"})
     return tmp_path / "s.h5"
 
 
@@ -91,13 +100,15 @@ def test_our_own_file_that_is_cut_short_or_changed_is_still_called_so(table):
 
 
 def test_a_packed_data_set_is_no_table(digits):
-    with pytest.raises(InputError, match="digits.h5: is a packed data set, expected a table: the scores.h5 of"):
+    with pytest.raises(InputError,
+                       match="digits.h5: is a packed data set, expected a table: the scores.h5 of"):
         read_table(digits)
 
 
 @pytest.mark.parametrize("keep, message", [
     ("keep.npy", "given: keep: got the path keep.npy, expected the array itself"),
-    ([3, 5, 7], r"given: keep: got 3 rows, expected 10; of a list of indices make a mask: keep = numpy.zeros\(10, bool\); keep\[indices\] = True"),
+    ([3, 5, 7], r"given: keep: got 3 rows, expected 10; of a list of indices make a mask: "
+     r"keep = numpy.zeros\(10, bool\); keep\[indices\] = True"),
     (np.arange(10), "given: keep: got int64 from 0 to 9, expected 0 or 1 for each sample"),
     (np.full(10, np.nan), "given: keep: got float64 from nan to nan"),
 ])
@@ -108,12 +119,15 @@ def test_what_is_no_mask(keep, message):
 
 @pytest.mark.parametrize("weight", [-1.0, np.inf, np.nan])
 def test_what_are_no_weights(weight):
-    with pytest.raises(InputError, match=f"given: weight: got {weight} to {weight}, expected finite numbers of at least 0"):
-        Filter(10, "static", comm=SerialComm(), given={"keep": np.ones(10, bool), "weight": np.full(10, weight)})
+    with pytest.raises(InputError, match=f"given: weight: got {weight} to {weight}, expected finite numbers "
+                                         "of at least 0"):
+        Filter(10, "static", comm=SerialComm(),
+               given={"keep": np.ones(10, bool), "weight": np.full(10, weight)})
 
 
 @pytest.mark.parametrize("kind", [bool, np.uint8, np.int64, float, list])
 def test_masks_and_weights_may_be_of_any_numbers(kind):
-    mask, weight = (part.tolist() if kind is list else part.astype(kind) for part in (np.arange(10) % 2, np.ones(10, int)))
+    mask, weight = (part.tolist() if kind is list else part.astype(kind)
+                    for part in (np.arange(10) % 2, np.ones(10, int)))
     of = Filter(10, "static", comm=SerialComm(), given={"keep": mask, "weight": weight})
     assert sorted(of) == [1, 3, 5, 7, 9] and of.selection.weight.dtype == np.float32

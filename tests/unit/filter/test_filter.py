@@ -1,4 +1,5 @@
-"""The filter in scripts of other people: loaders with workers, stopping and going on, selections; what every policy does in it is in `laws`."""
+"""The filter in scripts of other people: loaders with workers, stopping and going on, selections; what every
+policy does in it is in `laws`."""
 
 import io
 
@@ -24,10 +25,12 @@ def test_the_front_door():
         hpcfilter.Flter  # noqa: B018
 
 
-@pytest.mark.parametrize("workers", [{}, {"num_workers": 2}, {"num_workers": 2, "persistent_workers": True, "prefetch_factor": 3}])
+@pytest.mark.parametrize("workers", [{}, {"num_workers": 2},
+                                     {"num_workers": 2, "persistent_workers": True, "prefetch_factor": 3}])
 @pytest.mark.parametrize("drop_last", [False, True])
 def test_loaders(workers, drop_last):
-    """One loader for all epochs, whatever its workers have read ahead; a batch that is dropped is not observed, and keeps its score."""
+    """One loader for all epochs, whatever its workers have read ahead; a batch that is dropped is not
+    observed, and keeps its score."""
     of, plain = sampler(), sampler()
     loader = DataLoader(of.indexed(range(SAMPLES)), batch_size=16, sampler=of, drop_last=drop_last, **workers)
     for epoch in range(4):
@@ -45,7 +48,8 @@ def test_loaders(workers, drop_last):
         step(plain, expected, epoch)
     of.set_epoch(4)
     plain.set_epoch(4)
-    assert np.array_equal(of.scores.seen, plain.scores.seen) and np.array_equal(of.selection.keep, plain.selection.keep)
+    assert (np.array_equal(of.scores.seen, plain.scores.seen)
+            and np.array_equal(of.selection.keep, plain.selection.keep))
 
 
 def test_going_on_in_the_middle_of_an_epoch():
@@ -77,7 +81,8 @@ def test_going_on_in_the_middle_of_an_epoch():
 
 
 def test_the_loss_is_the_weighted_mean_and_has_its_gradient():
-    of = sampler("static", given={"keep": np.ones(SAMPLES, bool), "weight": np.linspace(0, 2, SAMPLES, dtype=np.float32)})
+    of = sampler("static", given={"keep": np.ones(SAMPLES, bool),
+                                  "weight": np.linspace(0, 2, SAMPLES, dtype=np.float32)})
     index = list(of)[:10]
     losses = torch.rand(10, requires_grad=True)
     loss = of.loss(losses, torch.tensor(index))
@@ -89,7 +94,8 @@ def test_the_loss_is_the_weighted_mean_and_has_its_gradient():
 
 @pytest.mark.parametrize("ranks", [2, 3, 8])
 def test_stand_ins_do_not_change_the_mean_over_the_ranks(ranks):
-    """The last global batch of 203 samples is short on some ranks: the mean over the ranks is still that of its samples."""
+    """The last global batch of 203 samples is short on some ranks: the mean over the ranks is
+    still that of its samples."""
     def last(comm):
         of = Filter(SAMPLES, "none", comm=comm)
         index = list(of)
@@ -98,7 +104,8 @@ def test_stand_ins_do_not_change_the_mean_over_the_ranks(ranks):
 
     results = run(ranks, last)
     real = [index for _, index, stand_ins in results][: ranks - results[0][2]]
-    assert np.mean([loss for loss, *_ in results]) == pytest.approx(float(network(0)[0][real].mean()), rel=1e-6)
+    assert np.mean([loss for loss, *_ in results]) == pytest.approx(float(network(0)[0][real].mean()),
+                                                                    rel=1e-6)
 
 
 def test_an_epoch_that_ends_early_is_over_when_the_user_says_so():
@@ -153,10 +160,12 @@ def test_hidden_samples_can_be_looked_at():
 
 def test_a_selection_file(tmp_path):
     keep = np.arange(SAMPLES) % 2 == 0
-    columns = {"keep": (np.uint8, [keep.astype(np.uint8)]), "weight": (np.float32, [np.ones(SAMPLES, np.float32)])}
+    columns = {"keep": (np.uint8, [keep.astype(np.uint8)]),
+               "weight": (np.float32, [np.ones(SAMPLES, np.float32)])}
     write_table(tmp_path / "s.h5", SAMPLES, columns, {"data": "any", "kept": int(keep.sum())})
     assert sorted(sampler("static", selection=tmp_path / "s.h5")) == np.flatnonzero(keep).tolist()
-    assert len(Filter(SAMPLES, "static", comm=SerialComm(), selection=tmp_path / "s.h5")) == keep.sum(), "no epochs are asked for"
+    assert len(Filter(SAMPLES, "static", comm=SerialComm(),
+                      selection=tmp_path / "s.h5")) == keep.sum(), "no epochs are asked for"
     with pytest.raises(InputError, match="203 samples, expected any with 100"):
         Filter(100, "static", comm=SerialComm(), epochs=3, selection=tmp_path / "s.h5")
 
@@ -207,7 +216,8 @@ def test_beginning_anew_is_announced():
 
 
 def test_nothing_begins_anew_where_nothing_is_cut():
-    for policy, parameters in (("forget", {"fraction": 0.0}), ("infobatch", {}), ("static", {"fraction": 0.4})):
+    for policy, parameters in (("forget", {"fraction": 0.0}), ("infobatch", {}),
+                               ("static", {"fraction": 0.4})):
         of = sampler(policy, after=2, **parameters)
         for epoch in range(3):
             of.set_epoch(epoch)
@@ -216,8 +226,10 @@ def test_nothing_begins_anew_where_nothing_is_cut():
 
 
 def test_every_policy_can_wait_and_counts_its_epochs_from_there():
-    """Epochs of looking first, for a policy that has a schedule: it is that of a run which is shorter by them."""
-    late, early = (sampler("kakurenbo", tau=0.0, fraction=0.5, refresh="none", **more) for more in ({"after": 2}, {"epochs": EPOCHS - 2}))
+    """Epochs of looking first, for a policy that has a schedule: it is that of a run which
+    is shorter by them."""
+    late, early = (sampler("kakurenbo", tau=0.0, fraction=0.5, refresh="none", **more)
+                   for more in ({"after": 2}, {"epochs": EPOCHS - 2}))
     for epoch in range(3):
         late.set_epoch(epoch)
         assert (epoch < 2) == late.selection.keep.all()
@@ -225,4 +237,5 @@ def test_every_policy_can_wait_and_counts_its_epochs_from_there():
     late.set_epoch(3)
     early.scores.restore(late.scores.columns())
     early.set_epoch(1)
-    assert late.kept == early.kept and np.array_equal(late.selection.keep, early.selection.keep) and late.kept < SAMPLES
+    assert (late.kept == early.kept and np.array_equal(late.selection.keep, early.selection.keep)
+            and late.kept < SAMPLES)

@@ -1,4 +1,5 @@
-"""An index that lies on a GPU, played by a tensor that counts how often it is copied back: it is not waited for, and no wrong order gets through."""
+"""An index that lies on a GPU, played by a tensor that counts how often it is copied back: it is not waited
+for, and no wrong order gets through."""
 
 import numpy as np
 import pytest
@@ -34,13 +35,15 @@ def on_device():
 
 def trained(of, index, wrap):
     """Train an epoch in batches of 10. Returns the losses that go backward."""
-    return [float(of.loss(*(part[batch] for part in network(0)[:1]), wrap(batch), *(part[batch] for part in network(0)[1:])))
+    return [float(of.loss(*(part[batch] for part in network(0)[:1]), wrap(batch),
+                          *(part[batch] for part in network(0)[1:])))
             for batch in (index[start : start + 10] for start in range(0, len(index), 10))]
 
 
 @pytest.mark.parametrize("policy", ["infobatch", "bls", "kakurenbo"])
 def test_an_index_on_a_gpu_is_not_copied_back_in_every_step(on_device, policy):
-    """The first two batches of an epoch are read at once, the others together at its end: the same losses, scores and selections."""
+    """The first two batches of an epoch are read at once, the others together at its end: the same losses,
+    scores and selections."""
     of, plain = sampler(policy), sampler(policy)
     for epoch in range(2):
         of.set_epoch(epoch)
@@ -54,7 +57,8 @@ def test_an_index_on_a_gpu_is_not_copied_back_in_every_step(on_device, policy):
             np.testing.assert_array_equal(state[name], value, name)
     of.set_epoch(2)
     plain.set_epoch(2)
-    assert np.array_equal(of.scores.importance, plain.scores.importance) and np.array_equal(of.selection.keep, plain.selection.keep)
+    assert (np.array_equal(of.scores.importance, plain.scores.importance)
+            and np.array_equal(of.selection.keep, plain.selection.keep))
 
 
 def test_the_memory_of_an_index_on_a_gpu_may_be_used_again(on_device):
@@ -72,7 +76,8 @@ def test_the_memory_of_an_index_on_a_gpu_may_be_used_again(on_device):
 @pytest.mark.parametrize("wrong", [0, 1, 2, 7])
 @pytest.mark.parametrize("end", [lambda of: of.set_epoch(1), lambda of: of.state_dict()])
 def test_a_wrong_order_on_a_gpu_is_refused_before_anything_is_used(on_device, wrong, end):
-    """At once in the first two batches; later at the end of the epoch or when a state is taken, and again when one tries again."""
+    """At once in the first two batches; later at the end of the epoch or when a state is taken, and again
+    when one tries again."""
     def work(comm):
         of = Filter(SAMPLES, "infobatch", comm=comm, epochs=EPOCHS, seed=SEED)
         parts = [list(of)[start : start + 10] for start in range(0, len(of), 10)]
@@ -86,7 +91,8 @@ def test_a_wrong_order_on_a_gpu_is_refused_before_anything_is_used(on_device, wr
             assert wrong < 2 and comm.rank == 1 and "in another order" in str(error)
         if wrong > 1:
             for _ in range(2):
-                with pytest.raises(InputError, match=r"in another order; batches must come in the sampler's order") as error:
+                with pytest.raises(InputError, match=r"in another order; "
+                                                     r"batches must come in the sampler's order") as error:
                     end(of)
                 assert error.value.shared
         assert not of.scores.seen.any()
@@ -95,7 +101,8 @@ def test_a_wrong_order_on_a_gpu_is_refused_before_anything_is_used(on_device, wr
     assert all(run(2, work))
 
 
-@pytest.mark.parametrize("index, message", [([[1, 2]], "of shape"), ([0.5, 1.5], "got float"), ([1] * 204, "they came already|another order")])
+@pytest.mark.parametrize("index, message", [([[1, 2]], "of shape"), ([0.5, 1.5], "got float"),
+                                            ([1] * 204, "they came already|another order")])
 def test_what_can_be_no_index_is_refused_at_once_on_a_gpu_too(on_device, index, message):
     of = sampler("none")
     drawn = list(of)
@@ -111,6 +118,8 @@ def test_an_index_on_a_gpu_is_read_in_every_step_where_batches_may_be_left_out(o
     for start in range(0, 200, 20):
         of.loss(torch.ones(10), on_device(drawn[start : start + 10]))
     assert OnDevice.copies == 10
-    with pytest.warns(RuntimeWarning, match="only 100 samples came to `loss`; the others keep the scores they had$"):
+    with pytest.warns(RuntimeWarning,
+                      match="only 100 samples came to `loss`; the others keep the scores they had$"):
         of.set_epoch(1)
-    assert set(np.flatnonzero(of.scores.seen)) == {i for start in range(0, 200, 20) for i in drawn[start : start + 10]}
+    assert set(np.flatnonzero(of.scores.seen)) == {i for start in range(0, 200, 20)
+                                                   for i in drawn[start : start + 10]}

@@ -11,9 +11,8 @@ from PIL import Image
 
 from hpcfilter.base.errors import InputError
 from hpcfilter.data import open_packed
-from hpcfilter.data.hdf5 import create_hdf5, find_array, open_hdf5, write_attribute
+from hpcfilter.data.hdf5 import create_hdf5, write_attribute
 from hpcfilter.data.seal import seal
-from hpcfilter.pack.chunked import Chunked
 from hpcfilter.pack.pack import pack
 
 RNG = np.random.default_rng(0)
@@ -23,12 +22,14 @@ TEST_IMAGES, TEST_LABELS = IMAGES[:7] // 2, LABELS[:7]
 
 
 def write_idx(path, array):
-    data = struct.pack(">HBB", 0, 8, array.ndim) + struct.pack(f">{array.ndim}I", *array.shape) + array.astype(np.uint8).tobytes()
+    data = (struct.pack(">HBB", 0, 8, array.ndim) + struct.pack(f">{array.ndim}I", *array.shape)
+            + array.astype(np.uint8).tobytes())
     path.write_bytes(gzip.compress(data) if path.suffix == ".gz" else data)
 
 
 def make_npz(folder):
-    np.savez(folder / "s.npz", x_train=IMAGES, y_train=LABELS[:, None], x_test=TEST_IMAGES, y_test=TEST_LABELS[:, None])
+    np.savez(folder / "s.npz", x_train=IMAGES, y_train=LABELS[:, None], x_test=TEST_IMAGES,
+             y_test=TEST_LABELS[:, None])
     return folder / "s.npz"
 
 
@@ -41,7 +42,8 @@ def make_idx(folder):
 
 def make_idx_gz(folder):
     for name, array in (("train-images-idx3-ubyte.gz", IMAGES), ("train-labels-idx1-ubyte.gz", LABELS),
-                        ("t10k-images-idx3-ubyte.gz", TEST_IMAGES), ("t10k-labels-idx1-ubyte.gz", TEST_LABELS)):
+                        ("t10k-images-idx3-ubyte.gz", TEST_IMAGES),
+                        ("t10k-labels-idx1-ubyte.gz", TEST_LABELS)):
         write_idx(folder / name, array)
     return folder
 
@@ -64,7 +66,8 @@ def make_folder(folder):
 
 
 def rows_of(split):
-    return sorted((image.tobytes(), int(label)) for image, label in zip(split.images, split.labels, strict=True))
+    return sorted((image.tobytes(), int(label))
+                  for image, label in zip(split.images, split.labels, strict=True))
 
 
 @pytest.mark.parametrize("make", [make_npz, make_idx, make_idx_gz, make_h5, make_folder])
@@ -72,8 +75,10 @@ def test_every_source_gives_the_same_rows(tmp_path, make):
     (tmp_path / "source").mkdir()
     pack(make(tmp_path / "source"), tmp_path / "p.h5")
     packed = open_packed(tmp_path / "p.h5")
-    assert rows_of(packed.train) == sorted((image.tobytes(), int(label)) for image, label in zip(IMAGES, LABELS, strict=True))
-    assert np.array_equal(np.sort(packed.test.labels), np.sort(TEST_LABELS)) and len(packed.classes) == 3 and packed.layout == "HW"
+    assert rows_of(packed.train) == sorted((image.tobytes(), int(label))
+                                           for image, label in zip(IMAGES, LABELS, strict=True))
+    assert (np.array_equal(np.sort(packed.test.labels), np.sort(TEST_LABELS)) and len(packed.classes) == 3
+            and packed.layout == "HW")
     assert packed.mean == pytest.approx(IMAGES.mean()) and packed.std == pytest.approx(IMAGES.std())
     packed.check(0, 1, verify=True)
 
@@ -82,7 +87,8 @@ def test_origin_says_where_a_row_comes_from(tmp_path):
     pack(make_npz(tmp_path), tmp_path / "p.h5", seed=4)
     with h5py.File(tmp_path / "p.h5") as file:
         origin = file["train/origin"][:]
-        assert np.array_equal(file["train/images"][:], IMAGES[origin]) and np.array_equal(file["train/labels"][:], LABELS[origin])
+        assert (np.array_equal(file["train/images"][:], IMAGES[origin])
+                and np.array_equal(file["train/labels"][:], LABELS[origin]))
         assert not np.array_equal(origin, np.arange(40)) and sorted(origin) == list(range(40))
         assert json.loads(file.attrs["about"])["seed"] == 4
         assert file["train/images"].chunks is None
@@ -93,12 +99,14 @@ def test_a_source_without_test_rows_is_split(tmp_path):
     pack(tmp_path / "s.npz", tmp_path / "p.h5", test_fraction=0.25)
     packed = open_packed(tmp_path / "p.h5")
     assert (len(packed.train), len(packed.test)) == (30, 10)
-    assert sorted(rows_of(packed.train) + rows_of(packed.test)) == sorted((i.tobytes(), int(y)) for i, y in zip(IMAGES, LABELS, strict=True))
+    assert (sorted(rows_of(packed.train) + rows_of(packed.test))
+            == sorted((i.tobytes(), int(y)) for i, y in zip(IMAGES, LABELS, strict=True)))
 
 
 def test_the_seed_decides_and_is_recorded(tmp_path):
     source = make_npz(tmp_path)
-    digests = [pack(source, tmp_path / "p.h5", seed=seed, replace=True) and open_packed(tmp_path / "p.h5").digest for seed in (0, 0, 1)]
+    digests = [pack(source, tmp_path / "p.h5", seed=seed, replace=True)
+               and open_packed(tmp_path / "p.h5").digest for seed in (0, 0, 1)]
     assert digests[0] == digests[1] != digests[2]
 
 
@@ -107,7 +115,8 @@ def test_moments_survive_an_offset(tmp_path):
     np.savez(tmp_path / "s.npz", x=x, y=RNG.random(1000))
     pack(tmp_path / "s.npz", tmp_path / "p.h5")
     packed = open_packed(tmp_path / "p.h5")
-    assert packed.mean == pytest.approx(1e9) and packed.std == pytest.approx([1, 2, 4, 8], rel=0.01), "each feature has its own"
+    assert packed.mean == pytest.approx(1e9) and packed.std == pytest.approx([1, 2, 4, 8], rel=0.01), (
+        "each feature has its own")
 
 
 def test_regression_targets_of_any_shape(tmp_path, regression):
@@ -141,11 +150,10 @@ def test_mosaics_of_jpeg(tmp_path, shared_data):
             file["train/labels"] = source["test/labels"][:1000]
     pack(tmp_path / "s.h5", tmp_path / "p.h5")
     packed = open_packed(tmp_path / "p.h5")
-    assert packed.train.images.shape == (800, 32, 32, 3) and packed.layout == "HWC" and packed.mean.shape == (3,)
+    assert (packed.train.images.shape == (800, 32, 32, 3) and packed.layout == "HWC"
+            and packed.mean.shape == (3,))
     assert 100 < packed.mean.mean() < 140
 
-
-# ---- bad input: one clear line, nothing left behind
 
 def refused(message, source, target, **options):
     before = sorted(target.parent.iterdir())
@@ -160,7 +168,8 @@ def test_bad_sources_are_refused(tmp_path):
     target = out / "p.h5"
     refused("nowhere: no such file or folder", tmp_path / "nowhere", target)
     np.savez(tmp_path / "odd.npz", foo=IMAGES, bar=LABELS)
-    refused("found the arrays foo, bar; expected rows and labels.*--images NAME --labels NAME", tmp_path / "odd.npz", target)
+    refused("found the arrays foo, bar; expected rows and labels.*--images NAME --labels NAME",
+            tmp_path / "odd.npz", target)
     np.savez(tmp_path / "uneven.npz", images=IMAGES, labels=LABELS[:5])
     refused("got 40 images and 5 labels", tmp_path / "uneven.npz", target)
     (tmp_path / "notes.txt").write_text("1,2")
@@ -179,7 +188,8 @@ def test_bad_sources_are_refused(tmp_path):
     np.savez(tmp_path / "ids.npz", images=IMAGES, labels=LABELS + 10**15)
     refused("got labels up to 10000000000000.. in 40 rows.*--regression", tmp_path / "ids.npz", target)
     np.savez(tmp_path / "nan.npz", images=np.where(IMAGES > 250, np.nan, IMAGES), labels=LABELS)
-    refused("nan.npz: images, labels: 26 rows of the .* row 3, 6, .*: 3 of its 64 values are NaN in the first", tmp_path / "nan.npz", target)
+    refused("nan.npz: images, labels: 26 rows of the .* row 3, 6, .*: "
+            "3 of its 64 values are NaN in the first", tmp_path / "nan.npz", target)
     np.savez(tmp_path / "scalars.npz", images=np.float32(1), labels=LABELS)
     refused("scalars.npz", tmp_path / "scalars.npz", target)
     np.savez_compressed(tmp_path / "deflated.npz", images=IMAGES, labels=LABELS)
@@ -201,7 +211,8 @@ def test_bad_sources_are_refused(tmp_path):
     images.mkdir(parents=True)
     Image.fromarray(IMAGES[0]).save(images / "0.png")
     Image.fromarray(IMAGES[0][:4]).save(images / "1.png")
-    refused(r"2 sizes: 1 of 8 x 8 pixels \(0.png\), 1 of 8 x 4 pixels \(1.png\); give --size", tmp_path / "folder", target, test_fraction=0.5)
+    refused(r"2 sizes: 1 of 8 x 8 pixels \(0.png\), 1 of 8 x 4 pixels \(1.png\); give --size",
+            tmp_path / "folder", target, test_fraction=0.5)
     pack(tmp_path / "folder", target, test_fraction=0.5, size=(6, 6))
     refused("is there already; give --replace", "digits", target)
 
@@ -217,10 +228,12 @@ def test_damage_is_noticed_and_named(tmp_path):
     np.savez(tmp_path / "s.npz", x=RNG.integers(0, 256, (40, 300, 300), dtype=np.uint8), y=LABELS)
     pack(tmp_path / "s.npz", path, test_fraction=0.25)
     whole, packed = path.read_bytes(), open_packed(path)
-    for array, place, message in ((packed.train.images, 0, r"bytes 0 to 1048575 \(train/images: rows 0 to 11\) differ from their checksum"),
-                                  (packed.train.images, 25 * 300 * 300, r"train/images: rows 23 to 29, train/labels: rows 0 to 29"),
-                                  (packed.test.images, -1, "test/images: rows 4 to 9, test/labels: rows 0 to 9"),
-                                  (packed.test.labels, 3, "test/labels: rows 0 to 9")):
+    for array, place, message in (
+            (packed.train.images, 0,
+             r"bytes 0 to 1048575 \(train/images: rows 0 to 11\) differ from their checksum"),
+            (packed.train.images, 25 * 300 * 300, r"train/images: rows 23 to 29, train/labels: rows 0 to 29"),
+            (packed.test.images, -1, "test/images: rows 4 to 9, test/labels: rows 0 to 9"),
+            (packed.test.labels, 3, "test/labels: rows 0 to 9")):
         path.write_bytes(whole)
         damage(path, array.offset + place % array.nbytes)
         with pytest.raises(InputError, match=message):
@@ -249,7 +262,8 @@ def test_what_is_not_packed_is_refused(tmp_path):
         open_packed(source)
 
 
-@pytest.mark.parametrize("change", [{"mean": [1, 2]}, {"mean": [float("inf")]}, {"std": [0]}, {"classes": 3}, {"layout": "CHW"}, {"name": None}])
+@pytest.mark.parametrize("change", [{"mean": [1, 2]}, {"mean": [float("inf")]}, {"std": [0]}, {"classes": 3},
+                                    {"layout": "CHW"}, {"name": None}])
 def test_what_a_file_says_of_itself_must_make_sense(tmp_path, change):
     path = tmp_path / "p.h5"
     about = pack(make_npz(tmp_path), path)
@@ -258,27 +272,3 @@ def test_what_a_file_says_of_itself_must_make_sense(tmp_path, change):
     seal(path)
     with pytest.raises(InputError, match="p.h5"):
         open_packed(path)
-
-
-def test_a_chunk_is_decoded_once_by_slices_in_a_row(tmp_path, monkeypatch):
-    with h5py.File(tmp_path / "c.h5", "w") as file:
-        data = Chunked(file.create_dataset("x", data=np.arange(100), chunks=(64,), compression="gzip"))
-        decoded, decode = [], Chunked._decode
-        monkeypatch.setattr(Chunked, "_decode", lambda self, corner: decoded.append(corner) or decode(self, corner))
-        assert np.array_equal(np.concatenate([data[start : start + 7] for start in range(0, 100, 7)]), np.arange(100))
-        assert decoded == [(0,), (64,)]
-
-
-def test_chunks_are_decoded_as_the_library_does(tmp_path):
-    cases = (("u1", (50, 9, 5), (16, 4, 3)), (">i2", (50,), (9,)), ("?", (50, 2), (50, 1)), ("<f4", (5, 4), (8, 4)))
-    for number, (dtype, shape, chunks) in enumerate(cases):
-        values = RNG.integers(0, 3, shape).astype(dtype)
-        for filters in ({}, {"compression": "gzip"}, {"compression": "lzf"}, {"shuffle": True}, {"fletcher32": True},
-                        {"compression": "gzip", "shuffle": True, "fletcher32": True}, {"compression": "lzf", "shuffle": True, "fletcher32": True}):
-            with h5py.File(tmp_path / "c.h5", "w", libver=("earliest", "v110")[number % 2]) as file:
-                file.create_dataset("x", data=values, chunks=chunks, maxshape=(None, *shape[1:]), **filters)
-            with open_hdf5(tmp_path / "c.h5") as file:
-                array = Chunked(find_array(file, "x"))
-                assert array.dtype == values.dtype and np.array_equal(array[:], values)
-                for start, stop in ((0, 1), (3, 4), (2, 5), (5, 5)):
-                    assert np.array_equal(array[start:stop], values[start:stop])

@@ -15,7 +15,8 @@ IMAGES = np.random.default_rng(0).integers(0, 256, (40, 8, 8), np.uint8)
 
 @pytest.fixture
 def folder(tmp_path):
-    """folder({"a/b": 5, "c.txt": "text"}) -> a folder with that many images in a/b, and the text; no image is twice there."""
+    """folder({"a/b": 5, "c.txt": "text"}) -> a folder with that many images in a/b, and the text; no
+    image is twice there."""
 
     def make(contents):
         number = 0
@@ -38,7 +39,8 @@ def packed(source, tmp_path, **options):
     """(classes, {split: {class: rows}}, all that is said)."""
     about = pack(source, tmp_path / "p.h5", replace=True, **options)
     data = open_packed(tmp_path / "p.h5")
-    counts = {split.name: {data.classes[label]: int(count) for label, count in enumerate(np.bincount(split.labels)) if count}
+    counts = {split.name: {data.classes[label]: int(count)
+                           for label, count in enumerate(np.bincount(split.labels)) if count}
               for split in (data.train, data.test)}
     return data.classes, counts, " | ".join([*about["found"]["left_out"], *about["found"]["said"]])
 
@@ -54,45 +56,53 @@ def test_images_below_a_class_folder_are_of_the_class(folder, tmp_path):
 
 
 def test_what_is_of_tools_is_passed_over_and_counted(folder, tmp_path):
-    source = folder({"a": 5, "b": 5, ".ipynb_checkpoints": 2, "__MACOSX/a": 3, "a/.thumbnails": 2, "a/._00.png": "x", "a/Thumbs.db": "x",
-                     ".DS_Store": "x", "empty": 0})
+    source = folder({"a": 5, "b": 5, ".ipynb_checkpoints": 2, "__MACOSX/a": 3, "a/.thumbnails": 2,
+                     "a/._00.png": "x", "a/Thumbs.db": "x", ".DS_Store": "x", "empty": 0})
     classes, counts, said = packed(source, tmp_path)
     assert classes == ["a", "b"] and total(counts) == 10
-    assert "6 hidden or system files and folders" in said and "1 folders without an image, which are no class: set/empty" in said
+    assert ("6 hidden or system files and folders" in said
+            and "1 folders without an image, which are no class: set/empty" in said)
 
 
 def test_files_that_are_no_images_are_counted_by_kind(folder, tmp_path):
-    _, counts, said = packed(folder({"a": 5, "b": 5, "a/notes.txt": "x", "b/rows.npy": "x", "b/list.txt": "x"}), tmp_path)
-    assert total(counts) == 10 and "3 files in the class folders of set/ that are no images: 2 .txt, 1 .npy" in said
+    _, counts, said = packed(folder({"a": 5, "b": 5, "a/notes.txt": "x", "b/rows.npy": "x",
+                                     "b/list.txt": "x"}), tmp_path)
+    assert (total(counts) == 10
+            and "3 files in the class folders of set/ that are no images: 2 .txt, 1 .npy" in said)
 
 
 def test_images_beside_the_class_folders_are_said(folder, tmp_path):
     _, counts, said = packed(folder({"a": 5, "b": 5, ".": 3}), tmp_path)
-    assert total(counts) == 10 and "3 images beside the class folders of set/, which have no class: 10.png, 11.png, 12.png" in said
+    assert (total(counts) == 10 and "3 images beside the class folders of set/, which have no class: "
+            "10.png, 11.png, 12.png" in said)
 
 
 @pytest.mark.parametrize("train", ["train", "Train", "training", "training_set", "train_images"])
 @pytest.mark.parametrize("test", ["val", "valid", "Validation", "dev", "test", "testing", "test_set"])
 def test_splits_are_found_under_their_usual_names(folder, tmp_path, train, test):
-    _, counts, said = packed(folder({f"{train}/a": 4, f"{train}/b": 5, f"{test}/a": 2, f"{test}/b": 1}), tmp_path)
+    _, counts, said = packed(folder({f"{train}/a": 4, f"{train}/b": 5, f"{test}/a": 2, f"{test}/b": 1}),
+                             tmp_path)
     assert counts == {"train": {"a": 4, "b": 5}, "test": {"a": 2, "b": 1}} and said == ""
 
 
 def test_of_test_and_validation_rows_one_is_taken_and_the_other_said(folder, tmp_path):
     source = folder({"train/a": 4, "train/b": 4, "val/a": 2, "val/b": 1, "test/a": 3, "test/b": 4})
     _, counts, said = packed(source, tmp_path)
-    assert counts["test"] == {"a": 3, "b": 4} and "the 3 rows of the split val (val/)" in said and "--test-split val" in said
+    assert (counts["test"] == {"a": 3, "b": 4} and "the 3 rows of the split val (val/)" in said
+            and "--test-split val" in said)
     _, counts, said = packed(source, tmp_path, test_split="val")
     assert counts["test"] == {"a": 2, "b": 1} and "the 7 rows of the split test (test/)" in said
 
 
 def test_test_images_without_classes_are_said(folder, tmp_path):
-    _, counts, said = packed(folder({"train/a": 4, "train/b": 4, "val/a": 2, "val/b": 1, "test": 6}), tmp_path)
+    _, counts, said = packed(folder({"train/a": 4, "train/b": 4, "val/a": 2, "val/b": 1, "test": 6}),
+                             tmp_path)
     assert counts["test"] == {"a": 2, "b": 1} and "1 folders beside train/" in said and "test/" in said
 
 
 def test_names_of_splits_with_a_word_in_common(folder, tmp_path):
-    source = folder({"seg_train/seg_train/a": 4, "seg_train/seg_train/b": 4, "seg_test/seg_test/a": 2, "seg_test/seg_test/b": 2, "seg_pred": 3})
+    source = folder({"seg_train/seg_train/a": 4, "seg_train/seg_train/b": 4, "seg_test/seg_test/a": 2,
+                     "seg_test/seg_test/b": 2, "seg_pred": 3})
     classes, counts, said = packed(source, tmp_path)
     assert classes == ["a", "b"] and counts["test"] == {"a": 2, "b": 2} and "seg_pred/" in said
 
@@ -112,7 +122,8 @@ def test_an_archive_unpacked_into_itself(folder, tmp_path):
 def test_an_archive_unpacked_into_a_folder_of_its_own(folder, tmp_path):
     source = folder({"flowers/train/a": 4, "flowers/train/b": 4, "flowers/test/a": 1, "flowers/test/b": 2})
     classes, counts, said = packed(source, tmp_path)
-    assert classes == ["a", "b"] and counts == {"train": {"a": 4, "b": 4}, "test": {"a": 1, "b": 2}} and "those in" in said
+    assert (classes == ["a", "b"] and counts == {"train": {"a": 4, "b": 4}, "test": {"a": 1, "b": 2}}
+            and "those in" in said)
 
 
 def test_links_are_followed_once(folder, tmp_path):
@@ -149,5 +160,6 @@ def test_folders_that_are_no_data_set_are_refused(folder, tmp_path):
 
 
 def test_rows_to_test_with_alone_are_refused(folder, tmp_path):
-    with pytest.raises(InputError, match="found folders for test and val and none for training; expected train/CLASS"):
+    with pytest.raises(InputError,
+                       match="found folders for test and val and none for training; expected train/CLASS"):
         packed(folder({"val/a": 2, "test/a": 2}), tmp_path)

@@ -1,4 +1,5 @@
-"""`pack` keeps what image files say, or refuses them and names the way out; it never changes a value in silence."""
+"""`pack` keeps what image files say, or refuses them and names the way out; it never changes
+a value in silence."""
 
 import io
 
@@ -45,18 +46,22 @@ def in_order(images):
     return [*images[::2], *images[1::2]]
 
 
-@pytest.mark.parametrize("kind, ending", [("uint16", "png"), ("uint16", "tif"), (">u2", "tif"), ("int32", "tif"), ("float32", "tif"),
-                                          ("uint8", "png"), ("uint16", "pgm")])
+@pytest.mark.parametrize("kind, ending",
+                         [("uint16", "png"), ("uint16", "tif"), (">u2", "tif"), ("int32", "tif"),
+                          ("float32", "tif"), ("uint8", "png"), ("uint16", "pgm")])
 def test_one_band_of_any_type_keeps_every_value(folder, tmp_path, kind, ending):
-    images = (RNG.random((12, 16, 16)) * (1 if kind == "float32" else 255 if kind == "uint8" else 65535)).astype(kind)
-    rows, data, found = packed(folder({f"{i:02}.{ending}": image for i, image in enumerate(images)}), tmp_path)
+    images = (RNG.random((12, 16, 16)) * (1 if kind == "float32" else 255 if kind == "uint8"
+                                          else 65535)).astype(kind)
+    rows, data, found = packed(folder({f"{i:02}.{ending}": image for i, image in enumerate(images)}),
+                               tmp_path)
     assert np.array_equal(rows, in_order(images)) and data.layout == "HW"
     assert found["images"]["lowest"] == images.min() and found["images"]["highest"] == images.max()
 
 
 @pytest.mark.parametrize("mode, shape, expected", [
     ("1", (16, 16), lambda image: np.asarray(image.convert("L"))),  # black and white: 0 and 255
-    ("P", (16, 16, 3), lambda image: np.asarray(image.convert("RGB"))),  # the colours of the palette, not its numbers
+    # the colours of the palette, not its numbers
+    ("P", (16, 16, 3), lambda image: np.asarray(image.convert("RGB"))),
     ("RGBA", (16, 16, 4), np.asarray),
     ("LA", (16, 16, 4), lambda image: np.asarray(image.convert("RGBA"))),
 ])
@@ -70,7 +75,8 @@ def test_other_modes_keep_what_a_viewer_shows(folder, tmp_path, mode, shape, exp
 
 
 def test_transparency_without_effect_goes(folder, tmp_path):
-    images = {f"{i:02}.png": Image.fromarray(image).convert("RGBA" if i % 3 else "RGB") for i, image in enumerate(COLOUR)}
+    images = {f"{i:02}.png": Image.fromarray(image).convert("RGBA" if i % 3 else "RGB")
+              for i, image in enumerate(COLOUR)}
     rows, data, _ = packed(folder(images), tmp_path)
     assert np.array_equal(rows, in_order(COLOUR)) and data.layout == "HWC"
 
@@ -79,7 +85,8 @@ def test_transparency_without_effect_goes(folder, tmp_path):
 def test_grey_and_colour_together_become_colour(folder, tmp_path, first):
     images = [GREY[i] if (i < 4) == (first == "grey") else COLOUR[i] for i in range(12)]
     rows, _, found = packed(folder({f"{i:02}.png": image for i, image in enumerate(images)}), tmp_path)
-    assert np.array_equal(rows, in_order([np.repeat(image[..., None], 3, 2) if image.ndim == 2 else image for image in images]))
+    assert np.array_equal(rows, in_order([np.repeat(image[..., None], 3, 2) if image.ndim == 2 else image
+                                          for image in images]))
     assert any("grey" in note and "became colour" in note for note in found["said"])
 
 
@@ -91,12 +98,15 @@ def test_splits_of_grey_and_of_colour_become_colour(tmp_path):
             Image.fromarray(image).save(place)
     pack(tmp_path / "set", tmp_path / "p.h5")
     data = open_packed(tmp_path / "p.h5")
-    assert data.train.images.shape[1:] == (16, 16, 3) and np.array_equal(data.test.images, in_order(COLOUR[:4]))
-    assert np.array_equal(data.train.images[np.argsort(data.train.origin)], in_order([np.repeat(image[..., None], 3, 2) for image in GREY]))
+    assert (data.train.images.shape[1:] == (16, 16, 3)
+            and np.array_equal(data.test.images, in_order(COLOUR[:4])))
+    assert np.array_equal(data.train.images[np.argsort(data.train.origin)],
+                          in_order([np.repeat(image[..., None], 3, 2) for image in GREY]))
 
 
 def test_cmyk_becomes_rgb_and_is_said(folder, tmp_path):
-    images = [Image.fromarray(image).convert("CMYK") if i < 3 else Image.fromarray(image) for i, image in enumerate(COLOUR)]
+    images = [Image.fromarray(image).convert("CMYK") if i < 3 else Image.fromarray(image)
+              for i, image in enumerate(COLOUR)]
     rows, _, found = packed(folder({f"{i:02}.tif": image for i, image in enumerate(images)}), tmp_path)
     assert np.array_equal(rows, in_order([np.asarray(image.convert("RGB")) for image in images]))
     assert any(note.startswith("3 images were CMYK") for note in found["said"])
@@ -118,7 +128,8 @@ def test_rows_are_upright_as_a_viewer_shows_them(folder, tmp_path, orientation, 
         files[f"{i:02}.{ending}"] = file.getvalue()
         shown.append(np.asarray(ImageOps.exif_transpose(Image.open(file))))
     rows, _, found = packed(folder(files), tmp_path)
-    assert np.array_equal(rows, in_order(shown)) and rows.shape[1:] == ((24, 16) if orientation > 4 else (16, 24))
+    assert (np.array_equal(rows, in_order(shown))
+            and rows.shape[1:] == ((24, 16) if orientation > 4 else (16, 24)))
     assert any("12 images were turned upright" in note for note in found["said"]) == (orientation > 1)
 
 
@@ -132,7 +143,8 @@ def deep_png():
 
     lines = b"".join(b"\0" + RNG.integers(0, 65536, 16 * 3).astype(">u2").tobytes() for _ in range(16))
     head = struct.pack(">IIBBBBB", 16, 16, 16, 2, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(lines)) + chunk(b"IEND", b"")
+    return (b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(lines))
+            + chunk(b"IEND", b""))
 
 
 def pages(form, count=3, **more):
@@ -158,8 +170,10 @@ def test_what_would_lose_something_is_refused(folder, tmp_path, name, data, mess
 
 
 def test_the_first_picture_of_several_may_be_taken(folder, tmp_path):
-    rows, _, found = packed(folder({f"{i}.tif": pages("TIFF") for i in range(12)}), tmp_path, first_frame=True)
-    assert np.array_equal(rows, [GREY[0]] * 12) and any("12 images hold several pictures" in note for note in found["said"])
+    rows, _, found = packed(folder({f"{i}.tif": pages("TIFF") for i in range(12)}), tmp_path,
+                            first_frame=True)
+    assert (np.array_equal(rows, [GREY[0]] * 12)
+            and any("12 images hold several pictures" in note for note in found["said"]))
 
 
 def test_kinds_that_do_not_mean_the_same_are_refused(folder, tmp_path):
@@ -170,7 +184,8 @@ def test_kinds_that_do_not_mean_the_same_are_refused(folder, tmp_path):
 
 def test_images_of_several_sizes_are_counted(folder, tmp_path):
     files = {f"{i:02}.png": GREY[i][: 16 - (i % 4 == 3)] for i in range(12)}
-    with pytest.raises(InputError, match=r"2 sizes: 9 of 16 x 16 pixels \(00.png\), 3 of 16 x 15 pixels \(03.png\); give --size"):
+    with pytest.raises(InputError, match=r"2 sizes: 9 of 16 x 16 pixels \(00.png\), 3 of 16 x 15 pixels "
+                                         r"\(03.png\); give --size"):
         packed(folder(files), tmp_path)
     assert packed(folder(files), tmp_path, size=(8, 8))[0].shape == (12, 8, 8)
 
@@ -179,7 +194,8 @@ def test_images_of_several_sizes_are_counted(folder, tmp_path):
 
 @pytest.fixture
 def damaged(folder):
-    """A folder of twelve files, four of them damaged: the first of all, empty; cut short; no image; a whole one with wrong bytes inside."""
+    """A folder of twelve files, four of them damaged: the first of all, empty; cut short; no image; a whole
+    one with wrong bytes inside."""
 
     def jpeg(image):
         file = io.BytesIO()
@@ -187,7 +203,8 @@ def damaged(folder):
         return file.getvalue()
 
     files = {f"{i:02}.jpg": jpeg(image) for i, image in enumerate(COLOUR)}
-    files |= {"00.jpg": b"", "03.jpg": files["03.jpg"][:300], "06.jpg": b"<html>not found</html>", "09.jpg": files["09.jpg"][:180]}
+    files |= {"00.jpg": b"", "03.jpg": files["03.jpg"][:300], "06.jpg": b"<html>not found</html>",
+              "09.jpg": files["09.jpg"][:180]}
     return folder(files)
 
 
@@ -208,6 +225,8 @@ def test_damaged_files_may_be_left_out_up_to_a_number(damaged, tmp_path):
     rows, data, found = packed(damaged, tmp_path, skip_damaged=4, test_fraction=0.25)
     assert len(rows) == 8 and len(data.test) == 2
     origin = np.sort(np.concatenate([data.train.origin, data.test.origin]))
-    assert origin.tolist() == [1, 2, 4, 5, 6, 8, 9, 11], "the rows keep their numbers in the source: a has 0 to 5, b 6 to 11"
+    assert origin.tolist() == [1, 2, 4, 5, 6, 8, 9, 11], ("the rows keep their numbers in the source: "
+                                                          "a has 0 to 5, b 6 to 11")
     assert found["images"]["lowest"] == rows.min() and found["images"]["highest"] == rows.max()
-    assert any(note.startswith("4 damaged rows") and all(name in note for name in BAD) for note in found["left_out"])
+    assert any(note.startswith("4 damaged rows") and all(name in note for name in BAD)
+               for note in found["left_out"])

@@ -1,8 +1,7 @@
-"""What `pack` reads: the names of arrays and files, CIFAR's batches, shards, sets of idx files, files that it has made itself."""
+"""What `pack` reads: the names of arrays and files, CIFAR's batches, shards, sets of idx files, files
+that it has made itself."""
 
 import gzip
-import os
-import pickle
 import struct
 
 import h5py
@@ -23,13 +22,13 @@ def is_whole(source, tmp_path, **options):
     return np.array_equal(rows, X) and np.array_equal(labels, Y) and said == ""
 
 
-# ---- names
-
 @pytest.mark.parametrize("name, split, role", [
-    ("x_train", "train", "images"), ("trainX", "train", "images"), ("X_tr", "train", "images"), ("Xtrain", "train", "images"),
-    ("train/images", "train", "images"), ("valid_labels", "val", "labels"), ("Y_test", "test", "labels"), ("dev.targets", "val", "labels"),
-    ("train_data", "train", "images"), ("train_set_y", "train", "labels"), ("t10k-labels.idx1-ubyte", "test", "labels"), ("features", "", "images"),
-    ("data", "", "images"), ("class_names", "", "labels"), ("weights", "", ""), ("validation/img", "val", "images"),
+    ("x_train", "train", "images"), ("trainX", "train", "images"), ("X_tr", "train", "images"),
+    ("Xtrain", "train", "images"), ("train/images", "train", "images"), ("valid_labels", "val", "labels"),
+    ("Y_test", "test", "labels"), ("dev.targets", "val", "labels"),
+    ("train_data", "train", "images"), ("train_set_y", "train", "labels"),
+    ("t10k-labels.idx1-ubyte", "test", "labels"), ("features", "", "images"), ("data", "", "images"),
+    ("class_names", "", "labels"), ("weights", "", ""), ("validation/img", "val", "images"),
 ])
 def test_names_are_read_as_people_mean_them(name, split, role):
     found = meaning(name)
@@ -40,11 +39,12 @@ def test_numbered_names_are_in_the_order_of_their_numbers():
     assert in_order(["part10", "part2", "part1b", "part"]) == ["part", "part1b", "part2", "part10"]
 
 
-@pytest.mark.parametrize("x, y", [("x_{}", "y_{}"), ("{}_images", "{}_labels"), ("{}X", "{}Y"), ("features_{}", "targets_{}"),
-                                  ("{}.data", "{}.target")])
+@pytest.mark.parametrize("x, y", [("x_{}", "y_{}"), ("{}_images", "{}_labels"), ("{}X", "{}Y"),
+                                  ("features_{}", "targets_{}"), ("{}.data", "{}.target")])
 @pytest.mark.parametrize("test", ["test", "val", "valid", "validation", "dev"])
 def test_splits_of_arrays_under_their_usual_names(tmp_path, x, y, test):
-    arrays = {x.format("train"): X[:30], y.format("train"): Y[:30], x.format(test): X[30:], y.format(test): Y[30:]}
+    arrays = {x.format("train"): X[:30], y.format("train"): Y[:30], x.format(test): X[30:],
+              y.format(test): Y[30:]}
     np.savez(tmp_path / "s.npz", **arrays)
     with h5py.File(tmp_path / "s.h5", "w") as file:
         for name, array in arrays.items():
@@ -54,15 +54,18 @@ def test_splits_of_arrays_under_their_usual_names(tmp_path, x, y, test):
         np.save(tmp_path / "npy" / f"{name}.npy", array)
     for source in ("s.npz", "s.h5", "npy"):
         data = packed(tmp_path / source, tmp_path)[2]
-        assert (len(data.train), len(data.test)) == (30, 10) and np.array_equal(data.test.images, X[30:]) and np.array_equal(data.test.labels, Y[30:])
+        assert ((len(data.train), len(data.test)) == (30, 10) and np.array_equal(data.test.images, X[30:])
+                and np.array_equal(data.test.labels, Y[30:]))
 
 
 def test_arrays_of_any_name_are_named_by_the_user(tmp_path):
     np.savez(tmp_path / "s.npz", pix=X, cls=Y, weights=np.ones(40))
-    with pytest.raises(InputError, match="found the arrays pix, cls, weights; expected rows and labels.*--images NAME --labels NAME"):
+    with pytest.raises(InputError, match="found the arrays pix, cls, weights; "
+                                         "expected rows and labels.*--images NAME --labels NAME"):
         packed(tmp_path / "s.npz", tmp_path)
     rows, labels, _, said = packed(tmp_path / "s.npz", tmp_path, images="pix", labels="cls")
-    assert np.array_equal(rows, X) and np.array_equal(labels, Y) and said == "1 arrays that are neither rows nor labels: weights"
+    assert (np.array_equal(rows, X) and np.array_equal(labels, Y)
+            and said == "1 arrays that are neither rows nor labels: weights")
     with pytest.raises(InputError, match="--labels: found no array named clas"):
         packed(tmp_path / "s.npz", tmp_path, images="pix", labels="clas")
     np.savez(tmp_path / "s.npz", x=X, data=X, y=Y)
@@ -70,14 +73,17 @@ def test_arrays_of_any_name_are_named_by_the_user(tmp_path):
         packed(tmp_path / "s.npz", tmp_path)
     assert np.array_equal(packed(tmp_path / "s.npz", tmp_path, images="x")[0], X)
     with h5py.File(tmp_path / "s.h5", "w") as file:
-        file["train/pix"], file["train/cls"], file["test/pix"], file["test/cls"] = X[:30], Y[:30], X[30:], Y[30:]
-    assert np.array_equal(packed(tmp_path / "s.h5", tmp_path, images="pix", labels="cls")[2].test.images, X[30:])
+        file["train/pix"], file["train/cls"], file["test/pix"], file["test/cls"] = (X[:30], Y[:30],
+                                                                                    X[30:], Y[30:])
+    assert np.array_equal(packed(tmp_path / "s.h5", tmp_path, images="pix", labels="cls")[2].test.images,
+                          X[30:])
 
 
 def test_arrays_without_names(tmp_path):
     np.savez(tmp_path / "s.npz", X, Y)
     rows, labels, _, said = packed(tmp_path / "s.npz", tmp_path)
-    assert np.array_equal(rows, X) and np.array_equal(labels, Y) and "its arrays have no names; the first is taken for the rows" in said
+    assert (np.array_equal(rows, X) and np.array_equal(labels, Y)
+            and "its arrays have no names; the first is taken for the rows" in said)
 
 
 def test_test_rows_without_labels_are_said(tmp_path):
@@ -87,13 +93,13 @@ def test_test_rows_without_labels_are_said(tmp_path):
 
 def test_class_names_in_an_hdf5_file(tmp_path):
     with h5py.File(tmp_path / "s.h5", "w") as file:
-        file["train_set_x"], file["train_set_y"], file["list_classes"] = X, Y % 2, np.array([b"non-cat", b"cat"])
+        file["train_set_x"], file["train_set_y"], file["list_classes"] = (X, Y % 2,
+                                                                          np.array([b"non-cat", b"cat"]))
     assert packed(tmp_path / "s.h5", tmp_path)[2].classes == ["non-cat", "cat"]
 
 
-# ---- .npy
-
-@pytest.mark.parametrize("x, y", [("x", "y"), ("images", "labels"), ("my_images", "my_labels"), ("data", "target"), ("features", "labels")])
+@pytest.mark.parametrize("x, y", [("x", "y"), ("images", "labels"), ("my_images", "my_labels"),
+                                  ("data", "target"), ("features", "labels")])
 def test_npy_files_beside_each_other(tmp_path, x, y):
     np.save(tmp_path / f"{x}.npy", X)
     np.save(tmp_path / f"{y}.npy", Y)
@@ -111,73 +117,6 @@ def test_a_single_npy_file_has_no_labels(tmp_path):
         packed(tmp_path / "rows.npy", tmp_path)
 
 
-# ---- CIFAR's own files
-
-CIFAR = RNG.integers(0, 256, (60, 3, 32, 32), np.uint8)
-KIND = np.arange(60) % 10
-
-
-def write_pickles(folder):
-    for number in range(6):
-        part, name = slice(10 * number, 10 * number + 10), f"data_batch_{number + 1}" if number < 5 else "test_batch"
-        (folder / name).write_bytes(pickle.dumps({b"data": CIFAR[part].reshape(10, -1), b"labels": KIND[part].tolist(), b"batch_label": b"x"}))
-    (folder / "batches.meta").write_bytes(pickle.dumps({b"label_names": [b"class %d" % number for number in range(10)]}))
-
-
-def write_binaries(folder):
-    for number in range(6):
-        part, name = slice(10 * number, 10 * number + 10), f"data_batch_{number + 1}" if number < 5 else "test_batch"
-        (folder / f"{name}.bin").write_bytes(np.c_[KIND[part].astype(np.uint8), CIFAR[part].reshape(10, -1)].tobytes())
-    (folder / "batches.meta.txt").write_text("\n".join(f"class-{number}" for number in range(10)))
-
-
-@pytest.mark.parametrize("write", [write_pickles, write_binaries])
-def test_the_batches_of_cifar10(tmp_path, write):
-    source = tmp_path / "cifar"
-    source.mkdir()
-    write(source)
-    data, said = packed(source, tmp_path)[2:]
-    assert np.array_equal(data.test.images, CIFAR[50:].transpose(0, 2, 3, 1)) and np.array_equal(data.test.labels, KIND[50:])
-    assert np.array_equal(data.train.images[np.argsort(data.train.origin)], CIFAR[:50].transpose(0, 2, 3, 1)) and data.layout == "HWC"
-    assert data.classes[3] in ("class 3", "class-3") and said == ""
-    (source / sorted(os.listdir(source))[2]).unlink()
-    assert "missing: data_batch_" in packed(source, tmp_path)[3]
-
-
-def test_cifar100_has_two_kinds_of_labels(tmp_path):
-    source = tmp_path / "cifar"
-    source.mkdir()
-    for name, part in (("train", slice(50)), ("test", slice(50, 60))):
-        batch = {b"data": CIFAR[part].reshape(-1, 3072), b"fine_labels": KIND[part].tolist(), b"coarse_labels": (KIND[part] // 5).tolist()}
-        (source / name).write_bytes(pickle.dumps(batch))
-    names = {b"fine_label_names": [b"f%d" % number for number in range(10)], b"coarse_label_names": [b"c0", b"c1"]}
-    (source / "meta").write_bytes(pickle.dumps(names))
-    data, said = packed(source, tmp_path)[2:]
-    assert np.array_equal(data.test.labels, KIND[50:]) and data.classes[7] == "f7" and "coarse_labels; --labels NAME" in said
-    data = packed(source, tmp_path, labels="coarse_labels")[2]
-    assert np.array_equal(data.test.labels, KIND[50:] // 5) and data.classes == ["c0", "c1"]
-
-
-class Touch:
-    def __reduce__(self):
-        return os.system, ("touch touched",)
-
-
-@pytest.mark.parametrize("data, message", [(pickle.dumps({b"data": Touch()}), "wants posix.system, which no batch of CIFAR needs"),
-                                           (b"\x80\x04nonsense", "cannot be read as a batch of CIFAR"), (b"", "cannot be read as a batch of CIFAR"),
-                                           (pickle.dumps({b"data": 3}), "expected data and labels")])
-def test_a_pickle_is_not_believed(tmp_path, monkeypatch, data, message):
-    monkeypatch.chdir(tmp_path)
-    source = tmp_path / "cifar"
-    source.mkdir()
-    (source / "data_batch_1").write_bytes(data)
-    with pytest.raises(InputError, match=message):
-        packed(source, tmp_path)
-    assert not (tmp_path / "touched").exists()
-
-
-# ---- shards
-
 def write_shards(folder, kind, names):
     folder.mkdir()
     for name, x, y in zip(names, np.array_split(X, len(names)), np.array_split(Y, len(names)), strict=True):
@@ -191,7 +130,8 @@ def write_shards(folder, kind, names):
             pytest.importorskip("pyarrow", reason="Parquet needs pyarrow")
             import pyarrow.parquet
 
-            pyarrow.parquet.write_table(pyarrow.table({"v": x.reshape(len(x), -1).tolist(), "label": y}), folder / f"{name}.parquet")
+            pyarrow.parquet.write_table(pyarrow.table({"v": x.reshape(len(x), -1).tolist(), "label": y}),
+                                        folder / f"{name}.parquet")
 
 
 @pytest.mark.parametrize("kind", ["npz", "h5", "parquet"])
@@ -212,7 +152,8 @@ def test_shards_of_splits(tmp_path):
 def test_shards_that_do_not_fit_are_refused(tmp_path):
     write_shards(tmp_path / "set", "npz", ["a", "b"])
     np.savez(tmp_path / "set" / "c.npz", images=X[:, :4], labels=Y)
-    with pytest.raises(InputError, match=r"c.npz: images, labels: got rows of shape \(4, 8\), expected \(8, 8\) as in a.npz"):
+    with pytest.raises(InputError, match=r"c.npz: images, labels: got rows of shape \(4, 8\), expected \(8, "
+                                         r"8\) as in a.npz"):
         packed(tmp_path / "set", tmp_path)
     with h5py.File(tmp_path / "set" / "d.h5", "w") as file:
         file["images"] = X
@@ -229,10 +170,9 @@ def test_a_file_made_by_pack_among_the_shards_is_refused(tmp_path):
         packed(tmp_path / "set", tmp_path)
 
 
-# ---- idx
-
 def write_idx(path, array):
-    data = struct.pack(">HBB", 0, 8, array.ndim) + struct.pack(f">{array.ndim}I", *array.shape) + array.astype(np.uint8).tobytes()
+    data = (struct.pack(">HBB", 0, 8, array.ndim) + struct.pack(f">{array.ndim}I", *array.shape)
+            + array.astype(np.uint8).tobytes())
     path.write_bytes(gzip.compress(data) if path.suffix == ".gz" else data)
 
 
@@ -249,18 +189,19 @@ def test_sets_of_idx_files_in_one_folder_are_told_apart(tmp_path):
     data, said = packed(source, tmp_path)[2:]
     assert np.array_equal(data.test.labels, Y[30:] + 1) and "1 of 5 classes have no row at all: 0" in said
     write_emnist(source, "emnist-digits-", 255 - X, Y)
-    with pytest.raises(InputError, match="holds 2 sets of idx files: emnist-digits, emnist-letters; give a file of the one that is meant, such as "):
+    with pytest.raises(InputError, match="holds 2 sets of idx files: emnist-digits, emnist-letters; "
+                                         "give a file of the one that is meant, such as "):
         packed(source, tmp_path)
     data, said = packed(source / "emnist-digits-train-images-idx3-ubyte.gz", tmp_path)[2:]
     assert np.array_equal(data.test.images, 255 - X[30:]) and "4 idx files of other sets" in said
-    write_idx(source / "emnist-digits-train-images-idx3-ubyte", 255 - X[:30])  # unpacked beside its .gz: the same file
-    assert np.array_equal(packed(source / "emnist-digits-train-images-idx3-ubyte.gz", tmp_path)[2].train.images, data.train.images)
+    # unpacked beside its .gz: the same file
+    write_idx(source / "emnist-digits-train-images-idx3-ubyte", 255 - X[:30])
+    assert np.array_equal(packed(source / "emnist-digits-train-images-idx3-ubyte.gz", tmp_path)[2]
+                          .train.images, data.train.images)
     write_idx(source / "emnist-digits-train-images.idx3-ubyte", X)
     with pytest.raises(InputError, match="may both be the images of train"):
         packed(source / "emnist-digits-train-images-idx3-ubyte.gz", tmp_path)
 
-
-# ---- what is packed already, and what is no source
 
 def test_a_packed_file_keeps_its_classes_and_its_layout(tmp_path):
     with h5py.File(tmp_path / "s.h5", "w") as file:
@@ -273,8 +214,10 @@ def test_a_packed_file_keeps_its_classes_and_its_layout(tmp_path):
 
 
 @pytest.mark.parametrize("name, data, message", [
-    ("s.pt", b"x", "is a file of torch; save its arrays with numpy.savez"), ("s.pkl", b"x", "is a pickle of Python, which can run programs"),
-    ("s.tar.gz", b"x", "is an archive; unpack it first"), ("data_batch_1", b"x", "is one batch of CIFAR; give the folder of all"),
+    ("s.pt", b"x", "is a file of torch; save its arrays with numpy.savez"),
+    ("s.pkl", b"x", "is a pickle of Python, which can run programs"),
+    ("s.tar.gz", b"x", "is an archive; unpack it first"),
+    ("data_batch_1", b"x", "is one batch of CIFAR; give the folder of all"),
     ("s.mat", b"x", "is a file of MATLAB"), ("s.jpg", b"x", "is one image; expected a folder"),
     ("s.h5", b"x", "is no HDF5 file, though it is called so"), ("s.h5", b"", "is empty"),
     ("s.txt", b"x", "not a data set that pack knows"),

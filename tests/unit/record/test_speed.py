@@ -1,4 +1,5 @@
-"""What a run says of its own speed: the parts of a step, bytes, joules; rows that are read alone or stay on the device."""
+"""What a run says of its own speed: the parts of a step, bytes, joules; rows that are read alone
+or stay on the device."""
 
 import json
 
@@ -51,14 +52,17 @@ def test_the_parts_of_a_step_and_what_it_moves(tmp_path, digits, config):
         assert row["steps"] == epoch["steps"]
         assert 0 < sum(row["parts"].values()) * row["steps"] <= epoch["seconds"]["train"]
         assert row["bytes"]["row"] == 64
-    parameters = sum(weight.numel() for weight in build("cnn", None, {"width": 4}, (1, 8, 8), 10).parameters())
+    parameters = sum(weight.numel()
+                     for weight in build("cnn", None, {"width": 4}, (1, 8, 8), 10).parameters())
     assert rows[0]["bytes"]["gradients"] == 4 * parameters * rows[0]["steps"]
 
 
 def test_what_a_filter_sends(tmp_path, digits, config, hpcfilter):
-    """Two ranks: the threshold's histograms are counted as selection, a few bytes per sample as observations."""
+    """Two ranks: the threshold's histograms are counted as selection, a few bytes per sample
+    as observations."""
     for policy in ("none", "kakurenbo"):
-        path = config(digits, filter={"policy": policy, **({"fraction": 0.3} if policy != "none" else {})}, train={"epochs": 3})
+        path = config(digits, filter={"policy": policy, **({"fraction": 0.3} if policy != "none" else {})},
+                      train={"epochs": 3})
         assert hpcfilter(2, "train", path, "--run-dir", tmp_path / policy).returncode == 0
     (plain, kakurenbo) = (speed(tmp_path / policy)[-1]["bytes"] for policy in ("none", "kakurenbo"))
     assert kakurenbo["selection"] - plain["selection"] > 2 * 40_000
@@ -102,7 +106,8 @@ def test_no_counter_is_no_number(tmp_path):
 def test_rows_on_the_device_give_the_same_bits(tmp_path, digits, config, order):
     tables = {"filter": {"policy": "kakurenbo", "fraction": 0.3, "tau": 0.2}, "train": {"epochs": 3}}
     read = train(config(digits, data={"order": order}, **tables), tmp_path / "read")[2]["weights"]
-    assert train(config(digits, data={"order": order, "resident": True}, **tables), tmp_path / "resident")[2]["weights"] == read
+    assert train(config(digits, data={"order": order, "resident": True}, **tables),
+                 tmp_path / "resident")[2]["weights"] == read
 
 
 def test_augmentation_of_rows_on_the_device_is_refused(tmp_path, digits, config, capsys):
@@ -112,14 +117,16 @@ def test_augmentation_of_rows_on_the_device_is_refused(tmp_path, digits, config,
 
 
 def test_one_channel_can_lie_pixel_by_pixel(digits, config):
-    """Both layouts of one channel are the same memory; what a convolution makes of it is in the layout that was asked for."""
+    """Both layouts of one channel are the same memory; what a convolution makes of it is in the
+    layout that was asked for."""
     split = open_packed(digits).train
     seen = {}
     for last in (False, True):
         network = Network(load(config(digits, train={"channels_last": last})), open_packed(digits))
         x, _ = network.tensors(*split.rows(np.arange(8)))
         seen[last] = network.model[0](x)
-        assert seen[last].is_contiguous() is not last and seen[last].is_contiguous(memory_format=torch.channels_last) is last
+        assert (seen[last].is_contiguous() is not last
+                and seen[last].is_contiguous(memory_format=torch.channels_last) is last)
     assert torch.allclose(seen[False], seen[True], atol=1e-5)
 
 
@@ -129,10 +136,12 @@ def test_rows_that_do_not_fit_are_refused(digits, monkeypatch):
         ResidentRows(open_packed(digits).train, torch.device("cuda:0"))
 
 
-@pytest.mark.parametrize("height", [10, 128, 130])  # below, at and above the size from which rows are read alone
+# below, at and above the size from which rows are read alone
+@pytest.mark.parametrize("height", [10, 128, 130])
 def test_large_rows_are_the_same_rows(tmp_path, height):
     images = np.random.default_rng(0).integers(0, 256, (50, height, 128), np.uint8)
-    np.savez(tmp_path / "source.npz", x_train=images, y_train=np.arange(50) % 5, x_test=images[:5], y_test=np.arange(5))
+    np.savez(tmp_path / "source.npz", x_train=images, y_train=np.arange(50) % 5, x_test=images[:5],
+             y_test=np.arange(5))
     pack(tmp_path / "source.npz", tmp_path / "packed.h5")
     split = open_packed(tmp_path / "packed.h5").train
     index = np.array([49, 0, 7, 7, 31])

@@ -1,9 +1,10 @@
-"""Policies one by one, against their equations. What all of them must do is in `laws`, the defects of public implementations in test_defects."""
+"""Policies one by one, against their equations. What all of them must do is in `laws`, the defects of public
+implementations in test_defects."""
 
 import numpy as np
 import pytest
 from conftest import RANKS
-from observations import N, guard, observed, scores_of, select, selections
+from observations import N, observed, scores_of, select, selections
 
 from hpcfilter.base.errors import InputError
 from hpcfilter.comm import SerialComm
@@ -25,10 +26,12 @@ from hpcfilter.select.policies.two_sided import two_sided
 from hpcfilter.select.threshold import Cells
 
 AWKWARD = {
-    "random": (random, {"fraction": 0.37}), "kakurenbo": (kakurenbo, {"fraction": 0.4, "tau": 0.5, "epochs": 9}),
-    "kakurenbo by class": (kakurenbo, {"fraction": 0.4, "tau": 0.5, "epochs": 9, "per_class": True}), "infobatch": (infobatch, {"epochs": 9}),
-    "seta": (seta, {"epochs": 9, "window": 0.4}), "selective_backprop": (selective_backprop, {"beta": 2.0}), "es": (es, {"epochs": 9}),
-    "ccs": (ccs, {}), "ccs by class": (ccs, {"per_class": True, "fraction": 0.9}),
+    "random": (random, {"fraction": 0.37}),
+    "kakurenbo": (kakurenbo, {"fraction": 0.4, "tau": 0.5, "epochs": 9}),
+    "kakurenbo by class": (kakurenbo, {"fraction": 0.4, "tau": 0.5, "epochs": 9, "per_class": True}),
+    "infobatch": (infobatch, {"epochs": 9}), "seta": (seta, {"epochs": 9, "window": 0.4}),
+    "selective_backprop": (selective_backprop, {"beta": 2.0}), "es": (es, {"epochs": 9}), "ccs": (ccs, {}),
+    "ccs by class": (ccs, {"per_class": True, "fraction": 0.9}),
     "two_sided": (two_sided, {"warmup": 0, "patience": 1, "high": 0.2}), "forget": (forget, {}),
 }
 
@@ -44,9 +47,11 @@ def test_ties_and_unknown_scores_do_not_depend_on_the_number_of_ranks(name):
         for ranks in RANKS:
             parts = selections(policy, columns, ranks, **parameters)
             for field in ("keep", "weight", "moved_back", "refresh"):
-                assert np.array_equal(np.concatenate([getattr(part, field) for part in parts]), getattr(reference, field)), field
+                assert np.array_equal(np.concatenate([getattr(part, field) for part in parts]),
+                                      getattr(reference, field)), field
             for part in parts:
-                assert part.lr_rule == reference.lr_rule and np.array_equal(part.threshold, reference.threshold, equal_nan=True)
+                assert (part.lr_rule == reference.lr_rule
+                        and np.array_equal(part.threshold, reference.threshold, equal_nan=True))
 
 
 def test_random_hides_the_exact_count_anew_each_epoch():
@@ -59,7 +64,8 @@ def test_random_hides_the_exact_count_anew_each_epoch():
 def test_random_without_replacement_walks_through_all():
     epochs = [select(random, epoch=e, fraction=0.75, replacement=False).keep for e in range(8)]
     assert all(keep.sum() == 250 for keep in epochs)
-    assert (sum(keep.astype(int) for keep in epochs[:4]) == 1).all() and (sum(keep.astype(int) for keep in epochs[4:]) == 1).all()
+    assert ((sum(keep.astype(int) for keep in epochs[:4]) == 1).all()
+            and (sum(keep.astype(int) for keep in epochs[4:]) == 1).all())
     assert (epochs[0] != epochs[4]).any(), "a new permutation"
 
 
@@ -72,62 +78,11 @@ def test_static_is_the_file():
 def test_static_cuts_once_and_freezes():
     cut = select(static, epoch=0, fraction=0.3)
     lowest = np.sort(observed()["importance"][~cut.keep])
-    assert cut.frozen and len(lowest) == 300 and lowest[-1] == np.float32(cut.threshold) <= np.nanmin(observed()["importance"][cut.keep])
+    assert (cut.frozen and len(lowest) == 300
+            and lowest[-1] == np.float32(cut.threshold) <= np.nanmin(observed()["importance"][cut.keep]))
     again = select(static, epoch=7, fraction=0.3)
-    assert np.array_equal(again.keep, cut.keep) and again.frozen, "from the first epoch of its phase to the last"
-
-
-def kakurenbo_on(**changes):
-    columns = {**observed(), **changes}
-    parameters = {"epochs": 100, **{key: columns.pop(key) for key in ("fraction", "tau", "epochs") if key in columns}}
-    epoch = columns.pop("epoch", 1)
-    return kakurenbo(scores_of(columns), epoch, 0, SerialComm(), **parameters)
-
-
-def test_kakurenbo_never_hides_wrong_unsure_or_unknown_samples():
-    columns = observed()
-    hidden = ~kakurenbo_on(fraction=0.9, tau=0.6).keep
-    assert hidden.any()
-    assert columns["correct"][hidden].all() and (columns["confidence"][hidden] >= 0.6).all() and not np.isnan(columns["importance"][hidden]).any()
-
-
-def test_kakurenbo_moves_candidates_back():
-    selection = kakurenbo_on(fraction=0.5, tau=0.7)
-    assert (~selection.keep).sum() + selection.moved_back.sum() == 500
-    assert np.array_equal(selection.refresh, ~selection.keep) and selection.keep[selection.moved_back].all()
-
-
-def test_kakurenbo_ties_the_rate_to_what_is_really_hidden():  # D7
-    selection = kakurenbo_on(fraction=0.5)
-    assert selection.lr_rule == "kept"
-    for guards in ({}, {"class_floor": 0.9}, {"noise": 0.2, "noise_patience": 1}):
-        columns = {**observed(), "streak": np.full(N, 9, np.uint8), "fresh": np.ones(N, bool)}
-        selection = guard(kakurenbo, columns, parameters={"epochs": 100, "fraction": 0.5}, **guards)
-        assert selection.lr_scale == pytest.approx(N / selection.keep.sum())
-
-
-def test_kakurenbo_with_equal_losses_hides_the_exact_count():  # D2, D3
-    sure = {"importance": np.ones(100, np.float32), "correct": np.ones(100, bool), "confidence": np.ones(100, np.float32), "labels": None}
-    assert (~kakurenbo_on(**sure, fraction=0.3).keep).sum() == 30
-    assert (~kakurenbo_on(**sure, fraction=0.001).keep).sum() == 0
-
-
-def test_kakurenbo_hides_nothing_before_anything_was_observed():
-    nan = np.full(50, np.nan, np.float32)
-    unknown = {"importance": nan, "confidence": nan, "correct": np.zeros(50, bool), "labels": None}
-    assert kakurenbo_on(**unknown, fraction=0.9).keep.all()
-
-
-def test_kakurenbo_counts_exactly():
-    """0.7 * 0.8 is not 0.56 in floating point."""
-    sure = {"importance": np.arange(1000, dtype=np.float32), "correct": np.ones(1000, bool), "confidence": np.ones(1000, np.float32), "labels": None}
-    assert (~kakurenbo_on(**sure, fraction=0.7, epochs=90, epoch=30).keep).sum() == 560
-
-
-def test_kakurenbo_hides_less_in_later_epochs():
-    sure = {"importance": np.arange(90, dtype=np.float32), "correct": np.ones(90, bool), "confidence": np.ones(90, np.float32), "labels": None}
-    hidden = [int((~kakurenbo_on(**sure, fraction=0.5, epochs=90, epoch=e).keep).sum()) for e in (1, 29, 30, 59, 60, 79, 80, 89)]
-    assert hidden == [45, 45, 36, 36, 27, 27, 18, 18]  # 1, 0.8, 0.6, 0.4 at 30, 60, 80 of 90 epochs
+    assert (np.array_equal(again.keep, cut.keep)
+            and again.frozen), "from the first epoch of its phase to the last"
 
 
 def test_per_class_hides_the_same_share_of_each():
@@ -162,13 +117,15 @@ def test_a_streak_counts_observations_and_not_epochs():
     """Of samples that nothing looks at again, one bad look stays one."""
     scores = scores_of({"importance": np.arange(100, dtype=np.float32), "fresh": np.ones(100, bool)})
     for epoch in range(6):
-        selection = guarded(lambda *a: random(*a, fraction=0.5), scores, epoch, 0, SerialComm(), noise=0.1, noise_warmup=0, noise_patience=3)
+        selection = guarded(lambda *a: random(*a, fraction=0.5), scores, epoch, 0, SerialComm(), noise=0.1,
+                            noise_warmup=0, noise_patience=3)
         scores.advance(selection)
         assert scores.streak.max() == 1 and not selection.hard.any()
 
 
 def test_equal_scores_do_not_make_the_tails_meet():
-    selection = select(two_sided, {"importance": np.ones(100, np.float32), "fresh": np.ones(100, bool)}, low=0.3, high=0.2, warmup=0, patience=1)
+    selection = select(two_sided, {"importance": np.ones(100, np.float32), "fresh": np.ones(100, bool)},
+                       low=0.3, high=0.2, warmup=0, patience=1)
     assert (~selection.keep).sum() == 50
 
 
@@ -178,24 +135,31 @@ def test_infobatch_keeps_what_is_above_the_mean_and_weighs_up_the_rest():
     selection = select(infobatch, columns, epochs=9, r=0.5)
     mean = columns["importance"].astype(np.float64).mean()
     below = columns["importance"] < mean
-    assert selection.threshold == pytest.approx(mean, rel=1e-12) and selection.keep[~below].all() and (selection.weight[~below] == 1).all()
+    assert (selection.threshold == pytest.approx(mean, rel=1e-12) and selection.keep[~below].all()
+            and (selection.weight[~below] == 1).all())
     kept = selection.keep & below
-    assert kept.sum() == below.sum() - below.sum() // 2 and np.allclose(selection.weight[kept], below.sum() / kept.sum())
+    assert (kept.sum() == below.sum() - below.sum() // 2
+            and np.allclose(selection.weight[kept], below.sum() / kept.sum()))
     assert select(infobatch, columns, epoch=8, epochs=9, r=0.5).keep.all(), "the last eighth trains all"
 
 
 def test_infobatch_is_unbiased_over_the_epochs():
     columns = observed()
-    total = sum(np.where((s := select(infobatch, columns, epoch=e, epochs=10**4, r=0.7)).keep, s.weight, 0) for e in range(1000)) / 1000
-    assert abs(total.mean() - 1) < 1e-5 and np.abs(total - 1).max() < 0.25, "each sample's weight is 1 in the mean"
+    total = sum(np.where((s := select(infobatch, columns, epoch=e, epochs=10**4, r=0.7)).keep, s.weight, 0)
+                for e in range(1000)) / 1000
+    assert (abs(total.mean() - 1) < 1e-5
+            and np.abs(total - 1).max() < 0.25), "each sample's weight is 1 in the mean"
 
 
 def test_seta_slides_its_window_from_easy_to_hard():
     columns = {"importance": np.arange(900, dtype=np.float32)}
-    rows = [np.flatnonzero(select(seta, columns, epoch=e, epochs=100, r=0.0, groups=3, window=0.34).keep) for e in range(4)]
-    assert [abs(row.min() - wanted) < 5 for row, wanted in zip(rows, (0, 300, 600, 0), strict=True)] == [True] * 4
+    rows = [np.flatnonzero(select(seta, columns, epoch=e, epochs=100, r=0.0, groups=3, window=0.34).keep)
+            for e in range(4)]
+    assert [abs(row.min() - wanted) < 5
+            for row, wanted in zip(rows, (0, 300, 600, 0), strict=True)] == [True] * 4
     assert all(abs(len(row) - 300) < 5 for row in rows)
-    assert len(np.flatnonzero(select(seta, columns, epoch=99, epochs=100, r=0.1).keep)) == 810, "the last eighth has no window"
+    assert len(np.flatnonzero(select(seta, columns, epoch=99, epochs=100, r=0.1).keep)) == 810, (
+        "the last eighth has no window")
 
 
 def test_kmeans_finds_the_groups():
@@ -209,7 +173,8 @@ def test_bls_is_its_base_on_batch_losses():
     columns = observed()
     assert bls.facts.score == "batch_loss"
     for base, policy in (("infobatch", infobatch), ("seta", seta)):
-        assert np.array_equal(select(bls, columns, base=base, epochs=9, r=0.2).keep, select(policy, columns, epochs=9, r=0.2).keep)
+        assert np.array_equal(select(bls, columns, base=base, epochs=9, r=0.2).keep,
+                              select(policy, columns, epochs=9, r=0.2).keep)
 
 
 @pytest.mark.parametrize("beta", [0.25, 1.0, 3.0])
@@ -220,12 +185,14 @@ def test_selective_backprop_keeps_its_share(beta):
     order = np.argsort(importance)
     for tenth in range(10):
         cdf = np.linspace(tenth / 10, (tenth + 1) / 10, 100)
-        assert keep[order[tenth * 2000 : (tenth + 1) * 2000]].mean() == pytest.approx((cdf**beta).mean(), abs=0.05)
+        assert (keep[order[tenth * 2000 : (tenth + 1) * 2000]].mean()
+                == pytest.approx((cdf**beta).mean(), abs=0.05))
 
 
 def test_selective_backprop_reweighted_is_unbiased():
     columns = {"importance": np.random.default_rng(0).exponential(size=500).astype(np.float32)}
-    rows = [select(selective_backprop, columns, epoch=e, beta=2.0, least=0.2, reweight=True) for e in range(600)]
+    rows = [select(selective_backprop, columns, epoch=e, beta=2.0, least=0.2, reweight=True)
+            for e in range(600)]
     assert sum((row.keep * row.weight).sum() for row in rows) / 600 / 500 == pytest.approx(1, abs=0.01)
 
 
@@ -235,26 +202,31 @@ def test_forget_settles_equal_counts_by_a_draw():
     importance = (np.random.default_rng(0).random(1000) > 0.6).astype(np.float32)
     hidden = ~select(forget, {"importance": importance, "labels": labels}, fraction=0.3).keep
     assert np.bincount(labels[hidden], minlength=10).min() > 15 and not importance[hidden].any()
-    importance = np.where(np.random.default_rng(0).random(1000) > 0.9, 0, np.inf).astype(np.float32)  # hardly anything was learnt
+    # hardly anything was learnt
+    importance = np.where(np.random.default_rng(0).random(1000) > 0.9, 0, np.inf).astype(np.float32)
     selection = select(forget, {"importance": importance, "labels": labels}, fraction=0.3)
-    assert np.bincount(labels[~selection.keep], minlength=10).min() > 10 and (~selection.keep).sum() == 300 and selection.threshold == 2**16
+    assert (np.bincount(labels[~selection.keep], minlength=10).min() > 10 and (~selection.keep).sum() == 300
+            and selection.threshold == 2**16)
 
 
 def test_a_cut_for_good_needs_scores():
     unknown = {"importance": np.where(np.arange(N) < 900, np.nan, 1).astype(np.float32)}
     for policy in (static, dyn_unc):
-        with pytest.raises(InputError, match="100 of 1000 samples have a score when 300 are to be hidden for good; lengthen the phases before"):
+        with pytest.raises(InputError, match="100 of 1000 samples have a score when 300 are to be hidden for "
+                                             "good; lengthen the phases before"):
             select(policy, unknown, fraction=0.3)
 
 
 def test_ccs_covers_the_strata_evenly():
     rng = np.random.default_rng(0)
-    importance = np.concatenate([rng.uniform(0, 1, 900), rng.uniform(1, 10, 90), rng.uniform(90, 99, 10)]).astype(np.float32)
+    importance = np.concatenate([rng.uniform(0, 1, 900), rng.uniform(1, 10, 90),
+                                 rng.uniform(90, 99, 10)]).astype(np.float32)
     keep = select(ccs, {"importance": importance}, fraction=0.8, beta=0.01, strata=10).keep
     assert keep.sum() == 200 and not keep[990:].any(), "the hardest hundredth is gone"
     counts = np.histogram(importance[:990], 10, weights=keep[:990].astype(int))[0]
     sizes = np.histogram(importance[:990], 10)[0]
-    assert (counts[1:] == sizes[1:]).all() and counts[0] == 200 - sizes[1:].sum(), "small strata give all, the largest what is left"
+    assert ((counts[1:] == sizes[1:]).all()
+            and counts[0] == 200 - sizes[1:].sum()), "small strata give all, the largest what is left"
 
 
 def test_shares_of_the_strata():
@@ -263,10 +235,13 @@ def test_shares_of_the_strata():
 
 
 def test_rho_ranks_by_what_is_left_to_learn():
-    columns, given = {"importance": np.array([3, 3, 1, 2, 5], np.float32)}, {"loss": np.array([3, 0, 0.5, np.nan, 4.8], np.float32)}
+    columns, given = ({"importance": np.array([3, 3, 1, 2, 5], np.float32)},
+                      {"loss": np.array([3, 0, 0.5, np.nan, 4.8], np.float32)})
     selection = select(rho, columns, given=given, fraction=0.4)
-    assert np.flatnonzero(~selection.keep).tolist() == [0, 4] and np.array_equal(selection.refresh, ~selection.keep)
-    with pytest.raises(InputError, match="filter.irreducible: missing; expected a table made by hpcfilter, with the column loss"):
+    assert (np.flatnonzero(~selection.keep).tolist() == [0, 4]
+            and np.array_equal(selection.refresh, ~selection.keep))
+    with pytest.raises(InputError, match="filter.irreducible: missing; expected a table made by hpcfilter, "
+                                         "with the column loss"):
         given_file("rho", {"irreducible": None})
     assert given_file("static", {"selection": None})[0] is None
 
@@ -280,7 +255,10 @@ def test_es_draws_in_proportion_and_without_replacement():
     assert select(es, epochs=20, epoch=0).keep.all() and select(es, epochs=20, epoch=19).keep.all()
     importance[:3000] = 0
     keep = select(es, {"importance": importance}, epochs=20, epoch=5, fraction=0.3).keep
-    assert keep[3000:].all() and 300 < keep[:1500].sum() < 900, "a weight of zero is never drawn before others, and those of no weight by chance"
-    assert [epoch for epoch in range(100) if select(es, epochs=100, epoch=epoch, ends=0.07).keep.all()] == [*range(7), *range(93, 100)]
+    assert keep[3000:].all() and 300 < keep[:1500].sum() < 900, ("a weight of zero is never drawn before "
+                                                                 "others, and those of no weight by chance")
+    assert [epoch for epoch in range(100)
+            if select(es, epochs=100, epoch=epoch, ends=0.07).keep.all()] == [*range(7), *range(93, 100)]
     for epochs in (3, 5, 19, 30):
-        assert select(es, epochs=epochs, epoch=epochs - 1).keep.all() and not select(es, epochs=epochs, epoch=1 + epochs // 20).keep.all()
+        assert (select(es, epochs=epochs, epoch=epochs - 1).keep.all()
+                and not select(es, epochs=epochs, epoch=1 + epochs // 20).keep.all())

@@ -1,4 +1,5 @@
-"""The parameters of policies: what is refused, what follows from the run, policies of the user's own, and what every docstring says."""
+"""The parameters of policies: what is refused, what follows from the run, policies of the user's own, and
+what every docstring says."""
 
 import numpy as np
 import pytest
@@ -15,7 +16,8 @@ def bound(name, parameters=None, classes=True, labels=True, epochs=9):
 
 
 def test_a_policy_that_needs_classes_says_so():
-    with pytest.raises(InputError, match="filter.policy: kakurenbo needs class labels, got float32 targets; policies without: none, random, static"):
+    with pytest.raises(InputError, match="filter.policy: kakurenbo needs class labels, got float32 targets; "
+                                         "policies without: none, random, static"):
         bound("kakurenbo", classes=False, labels=False)
     for parameters in ({"class_floor": 0.1}, {"per_class": True}):
         with pytest.raises(InputError, match="needs class labels, got float32 targets"):
@@ -23,14 +25,16 @@ def test_a_policy_that_needs_classes_says_so():
 
 
 @pytest.mark.parametrize("name, parameters, message", [
-    ("two_sided", {"low": 0.6, "high": 0.5}, "filter.low and filter.high: got 1.1 together, expected less than 1"),
-    ("two_sided", {"noise": 0.1}, "filter.noise: two_sided hides a hard tail of its own"),
+    ("two_sided", {"low": 0.6, "high": 0.5}, "filter.low and filter.high: got 1.1 together, expected "
+     "less than 1"), ("two_sided", {"noise": 0.1}, "filter.noise: two_sided hides a hard tail of its own"),
     ("forget", {"after": 9}, "filter.after: unknown key; known: fraction, per_class"),
     ("selective_backprop", {"reweight": True}, "filter.reweight: needs filter.least above 0"),
-    ("infobatch", {"r": 1.0}, "filter.r: .*less than 1"), ("none", {"fraction": 0.1}, "filter.fraction: unknown key; known: noise"),
+    ("infobatch", {"r": 1.0}, "filter.r: .*less than 1"),
+    ("none", {"fraction": 0.1}, "filter.fraction: unknown key; known: noise"),
     ("static", {"restart": False}, "filter.restart: unknown key; known: selection, fraction, per_class"),
     ("custom:named_like_a_guard", {}, "has the parameters noise, which are the names of guards"),
-    ("seta", {"window": 0}, "filter.window"), ("none", {"refresh": "some"}, "filter.refresh"), ("none", {"class_floor": 1.1}, "filter.class_floor"),
+    ("seta", {"window": 0}, "filter.window"), ("none", {"refresh": "some"}, "filter.refresh"),
+    ("none", {"class_floor": 1.1}, "filter.class_floor"),
 ])
 def test_parameters_that_do_not_fit_are_refused(name, parameters, message):
     with pytest.raises(InputError, match=message):
@@ -40,7 +44,8 @@ def test_parameters_that_do_not_fit_are_refused(name, parameters, message):
 def test_a_hard_tail_needs_a_score_that_a_look_can_give():
     for name, parameters in (("bls", {"noise": 0.1}), ("two_sided", {})):
         policy, values = bound(name, parameters)
-        with pytest.raises(InputError, match="score.name: batch_loss is taken while a network trains, so what is hidden as too hard could never"):
+        with pytest.raises(InputError, match="score.name: batch_loss is taken while a network trains, "
+                                             "so what is hidden as too hard could never"):
             check_score(name, values, policy.keywords, make_score("batch_loss", {}, True, ""))
 
 
@@ -68,7 +73,8 @@ def test_parameters_out_of_range_are_refused(parameters, message):
 
 
 def test_unknown_policy_is_refused_with_the_list():
-    with pytest.raises(InputError, match="unknown 'kakurembo'; known: bls, ccs, dyn_unc, es, forget, infobatch, kakurenbo, none"):
+    with pytest.raises(InputError, match="unknown 'kakurembo'; known: bls, ccs, dyn_unc, es, forget, "
+                                         "infobatch, kakurenbo, none"):
         bound("kakurembo")
 
 
@@ -88,9 +94,11 @@ def test_a_cut_needs_a_phase_before_it():
     for name in ("forget", "ccs", "dyn_unc", "static"):
         policy, values = bound(name)
         score = make_score("dyn_unc", {}, True, "")
-        with pytest.raises(InputError, match=f"filter.policy: {name} cuts once, by what earlier epochs have shown; expected a phase before its own"):
+        with pytest.raises(InputError, match=f"filter.policy: {name} cuts once, by what earlier epochs have "
+                                             "shown; expected a phase before its own"):
             check_score(name, values, policy.keywords, score)
-        with pytest.raises(InputError, match="filter.policy: the score dyn_unc is known after 10 epochs, got a cut after 5"):
+        with pytest.raises(InputError, match="filter.policy: the score dyn_unc is known after 10 epochs, "
+                                             "got a cut after 5"):
             check_score(name, values, policy.keywords, score, before=5)
         check_score(name, values, policy.keywords, score, before=10)
     policy, values = bound("static")
@@ -107,12 +115,14 @@ def wrong(**facts):
 
 
 def test_the_facts_of_a_policy_are_checked_when_its_file_is_imported():
-    assert wrong(score="aum").facts.score == "aum" and wrong(given=("table", ("loss",))).facts.given == ("table", ("loss",))
+    assert (wrong(score="aum").facts.score == "aum"
+            and wrong(given=("table", ("loss",))).facts.given == ("table", ("loss",)))
     with pytest.raises(TypeError, match="needs_clases"):
         wrong(needs_clases=True)
     with pytest.raises(TypeError, match="mine: given: it has no parameter selection"):
         wrong(given=("selection", ("keep",)))
-    with pytest.raises(TypeError, match=r"takes \(scores, seed\), expected \(scores, epoch, seed, comm, \*, parameters\)"):
+    with pytest.raises(TypeError, match=r"takes \(scores, seed\), expected \(scores, epoch, seed, comm, \*, "
+                                        r"parameters\)"):
         policy()(lambda scores, seed: None)
 
 
@@ -120,5 +130,6 @@ def test_facts_that_hang_on_the_function_name_the_decorator(monkeypatch):
     import custom
 
     monkeypatch.setattr(custom.every_third, "score", "aum", raising=False)
-    with pytest.raises(InputError, match=r"every_third has the attribute score, expected the decorator @hpcfilter.policy\(score=...\)"):
+    with pytest.raises(InputError, match=r"every_third has the attribute score, expected the decorator "
+                                         r"@hpcfilter.policy\(score=...\)"):
         bound("custom:every_third")

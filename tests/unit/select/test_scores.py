@@ -19,7 +19,8 @@ B, C = 12, 5
 def batch(seed=0):
     """Logits (B, C), labels (B,), losses (B,)."""
     generator = torch.Generator().manual_seed(seed)
-    logits, labels = torch.randn(B, C, generator=generator) * 2, torch.randint(0, C, (B,), generator=generator)
+    logits, labels = (torch.randn(B, C, generator=generator) * 2,
+                      torch.randint(0, C, (B,), generator=generator))
     return logits, labels, torch.nn.functional.cross_entropy(logits, labels, reduction="none")
 
 
@@ -32,21 +33,24 @@ def test_looks_against_their_equations():
     for i in range(B):
         z, y = logits[i].double().numpy(), int(labels[i])
         p = np.exp(z - z.max()) / np.exp(z - z.max()).sum()
-        expected = {"loss": -np.log(p[y]), "el2n": np.linalg.norm(p - np.eye(C)[y]), "confidence": 1 - p[y], "margin": np.delete(z, y).max() - z[y],
-                    "aum": np.delete(z, y).max() - z[y], "forgetting": float(z.argmax() == y), "dyn_unc": p[y]}
+        expected = {"loss": -np.log(p[y]), "el2n": np.linalg.norm(p - np.eye(C)[y]), "confidence": 1 - p[y],
+                    "margin": np.delete(z, y).max() - z[y], "aum": np.delete(z, y).max() - z[y],
+                    "forgetting": float(z.argmax() == y), "dyn_unc": p[y]}
         for name, value in expected.items():
             assert look(name, logits, labels, losses)[i] == pytest.approx(value, abs=1e-6), name
 
 
 @pytest.mark.parametrize("bias", [True, False])
 def test_grand_is_the_norm_of_the_last_layers_gradient(tmp_path, digits, config, bias):
-    (tmp_path / "own_net.py").write_text(f"from torch import nn\ndef net(inputs, outputs):\n    return nn.Sequential(nn.Flatten(), nn.Linear(64, 9), "
+    (tmp_path / "own_net.py").write_text("from torch import nn\ndef net(inputs, outputs):\n"
+                                         "    return nn.Sequential(nn.Flatten(), nn.Linear(64, 9), "
                                          f"nn.Tanh(), nn.Linear(9, outputs, bias={bias}))\n")
     import sys
     sys.path.insert(0, str(tmp_path))
     try:
         dataset = open_packed(digits)
-        network = Network(load(config(digits, model={"name": None, "width": None, "factory": "own_net:net"}, score={"name": "grand"})), dataset)
+        network = Network(load(config(digits, model={"name": None, "width": None, "factory": "own_net:net"},
+                                      score={"name": "grand"})), dataset)
     finally:
         sys.path.remove(str(tmp_path))
         del sys.modules["own_net"]
@@ -55,12 +59,14 @@ def test_grand_is_the_norm_of_the_last_layers_gradient(tmp_path, digits, config,
     for i in range(6):
         x, y = network.tensors(*dataset.train.rows(np.array([i])))
         gradients = torch.autograd.grad(network.forward(x, y)[1].sum(), list(last.parameters()))
-        assert seen["value"][i] == pytest.approx(float(torch.cat([g.reshape(-1) for g in gradients]).norm()), rel=1e-4)
+        assert seen["value"][i] == pytest.approx(float(torch.cat([g.reshape(-1) for g in gradients]).norm()),
+                                                 rel=1e-4)
 
 
 def test_grand_needs_a_linear_layer(digits, config):
     with pytest.raises(InputError, match="needs a model with a torch.nn.Linear layer"):
-        Network(load(config(digits, model={"name": None, "width": None, "factory": "custom:pixels"}, score={"name": "grand"})), open_packed(digits))
+        Network(load(config(digits, model={"name": None, "width": None, "factory": "custom:pixels"},
+                            score={"name": "grand"})), open_packed(digits))
 
 
 def history(name, values, **parameters):
@@ -111,22 +117,26 @@ def test_dynamic_uncertainty():
 
 def test_forgetting_events():
     right = [[1, 0, 0], [0, 0, 1], [1, 0, 1], [0, 0, 0], [0, 0, 1]]
-    assert history("forgetting", right).tolist() == [[0, np.inf, np.inf], [1, np.inf, 0], [1, np.inf, 0], [2, np.inf, 1], [2, np.inf, 1]]
+    assert history("forgetting", right).tolist() == [[0, np.inf, np.inf], [1, np.inf, 0], [1, np.inf, 0],
+                                                     [2, np.inf, 1], [2, np.inf, 1]]
 
 
 def test_a_value_that_is_not_finite_is_unknown_and_not_remembered():
     values = V.copy()
     values[7, 1], values[8, 1] = np.nan, np.inf
     rows, plain = history("ema", values), history("ema", V)
-    assert np.isnan(rows[7:9, 1]).all() and np.array_equal(rows[:, 0], plain[:, 0]) and np.isfinite(rows[9:]).all()
+    assert (np.isnan(rows[7:9, 1]).all() and np.array_equal(rows[:, 0], plain[:, 0])
+            and np.isfinite(rows[9:]).all())
     assert rows[9, 1] == pytest.approx(0.9 * rows[6, 1] + 0.1 * V[9, 1], abs=1e-6)
 
 
 def test_of_repeated_observations_the_last_one_counts():
     scores = Scores(range(5), 5, make_score("aum", {}, True, ""))
-    scores.update(np.array([3, 1, 3, 3]), {"value": np.array([9, 1, 8, 7], np.float32), "correct": np.array([True, True, False, False])})
+    scores.update(np.array([3, 1, 3, 3]), {"value": np.array([9, 1, 8, 7], np.float32),
+                                           "correct": np.array([True, True, False, False])})
     assert np.array_equal(scores.importance, [np.nan, 1, np.nan, 7, np.nan], equal_nan=True)
-    assert scores.seen.tolist() == [0, 1, 0, 3, 0] and scores.correct.tolist() == [False, True, False, False, False]
+    assert (scores.seen.tolist() == [0, 1, 0, 3, 0]
+            and scores.correct.tolist() == [False, True, False, False, False])
 
 
 @pytest.mark.parametrize("name", [name for name in SCORES if name != "centroid"])
@@ -155,7 +165,8 @@ def test_centroids(form, ranks):
 
     def play(comm):
         own, score = shard(40, comm.rank, comm.size), Centroid(form=form)
-        features, target = torch.from_numpy(h[own.start : own.stop]), torch.from_numpy(y[own.start : own.stop])
+        features, target = (torch.from_numpy(h[own.start : own.stop]),
+                            torch.from_numpy(y[own.start : own.stop]))
         if comm.rank != 1:
             score.add(target, features, 4)
         else:
@@ -168,7 +179,8 @@ def test_centroids(form, ranks):
     distance = np.linalg.norm(h[:, None] - centres, axis=2)
     own = distance[np.arange(40), y]
     distance[np.arange(40), y] = np.inf
-    np.testing.assert_allclose(np.concatenate(run(ranks, play)), own if form == "distance" else own - distance.min(axis=1), rtol=1e-6)
+    np.testing.assert_allclose(np.concatenate(run(ranks, play)),
+                               own if form == "distance" else own - distance.min(axis=1), rtol=1e-6)
 
 
 @pytest.mark.parametrize("name, parameters, message", [
@@ -182,7 +194,8 @@ def test_bad_scores_are_refused(name, parameters, message):
 
 
 def test_a_score_that_needs_classes_says_so():
-    with pytest.raises(InputError, match="el2n needs class labels, got float32 targets; scores without: loss, ema, difference, batch_loss, evolved"):
+    with pytest.raises(InputError, match="el2n needs class labels, got float32 targets; scores without: "
+                                         "loss, ema, difference, batch_loss, evolved"):
         make_score("el2n", {}, False, "float32 targets")
 
 

@@ -1,4 +1,5 @@
-"""The filter itself: one Selector under the training loop and under the sampler, whose stretches of epochs have each a policy."""
+"""The filter itself: one Selector under the training loop and under the sampler, whose stretches of
+epochs have each a policy."""
 
 from types import SimpleNamespace
 
@@ -26,30 +27,36 @@ def phases(policy, looks, epochs=30, **parameters):
     """A Selector over epochs of looking and then a phase of a policy, with `observed` for what it knows."""
     function, _ = policy_function(policy, parameters, True, True, "", epochs=epochs - looks)
     looking, _ = policy_function("none", {}, True, True, "")
-    return Selector([Stretch(0, "none", looking), Stretch(looks, policy, function)], scores_of(observed()), 3, SerialComm())
+    return Selector([Stretch(0, "none", looking), Stretch(looks, policy, function)], scores_of(observed()), 3,
+                    SerialComm())
 
 
 @pytest.mark.parametrize("policy", ["forget", "ccs", "dyn_unc", "static"])
 def test_what_cuts_once_does_so_at_the_beginning_of_its_phase(policy):
     selector = phases(policy, 20, fraction=0.3)
     rows = [selector.select(epoch) for epoch in (19, 20, 21, 29)]
-    assert [row.keep.all() for row in rows] == [True, False, False, False] and [row.frozen for row in rows] == [False, True, True, True]
+    assert ([row.keep.all() for row in rows] == [True, False, False, False]
+            and [row.frozen for row in rows] == [False, True, True, True])
     assert all(np.array_equal(row.keep, rows[1].keep) for row in rows[2:])
     facts = POLICIES[policy].facts
-    assert facts.once({"fraction": 0.3, "selection": None}) and not facts.once({"fraction": 0.0, "selection": None})
+    assert (facts.once({"fraction": 0.3, "selection": None})
+            and not facts.once({"fraction": 0.0, "selection": None}))
     assert facts.anew == (policy != "static"), "the papers begin anew with what is left"
 
 
 def test_a_phase_counts_its_own_epochs_and_draws_with_those_of_the_run():
-    late, parameters = phases("kakurenbo", 20, fraction=0.5, tau=0.0), {"fraction": 0.5, "tau": 0.0, "epochs": 10}
+    late, parameters = phases("kakurenbo", 20, fraction=0.5, tau=0.0), {"fraction": 0.5, "tau": 0.0,
+                                                                        "epochs": 10}
     for epoch in (20, 24, 29):
         assert np.array_equal(late.select(epoch).keep, select(kakurenbo, epoch=epoch - 20, **parameters).keep)
     late = phases("random", 20, fraction=0.5)
-    assert np.array_equal(late.select(23).keep, select(random, epoch=23, fraction=0.5).keep), "phases do not draw the same samples again"
+    assert np.array_equal(late.select(23).keep, select(random, epoch=23, fraction=0.5).keep), (
+        "phases do not draw the same samples again")
 
 
 def shows(epoch, labels):
-    """What an invented network makes of all samples: losses (N,) and logits (N, 10), which get better with the epochs."""
+    """What an invented network makes of all samples: losses (N,) and logits (N, 10), which get
+    better with the epochs."""
     rng = np.random.default_rng(epoch)
     logits = torch.from_numpy(rng.normal(size=(len(labels), 10)).astype(np.float32))
     logits[np.arange(len(labels)), labels] += epoch
@@ -60,7 +67,8 @@ BATCH = 256  # over all ranks
 
 
 def as_train(path, steps, comm):
-    """The selections of all epochs as the training loop makes them. steps: of each epoch, the batch that each sample was in, int64 (N,).
+    """The selections of all epochs as the training loop makes them. steps: of each epoch, the batch that each
+    sample was in, int64 (N,).
 
     Returns list of (keep, weight, lr_scale, refresh).
     """
@@ -76,7 +84,8 @@ def as_train(path, steps, comm):
             return {name: tensor.numpy() for name, tensor in columns.items()}
 
         own = np.asarray(selector.scores.owned)[selection.keep]
-        selector.take(selection, {**seen(own), "index": own, "step": steps[epoch][own]}, steps[epoch].max() + 1)
+        selector.take(selection, {**seen(own), "index": own, "step": steps[epoch][own]},
+                      steps[epoch].max() + 1)
         hidden = selector.hidden(selection)
         selector.refresh(hidden, seen(hidden))
         rows.append((selection.keep, selection.weight, selection.lr_scale, selection.refresh))
@@ -90,7 +99,8 @@ def as_filter(make, labels, comm):
         of.set_epoch(epoch)
         losses, logits = shows(epoch, labels)
         steps.append(np.full(len(labels), -1))
-        batches = [index.tolist() for index, _ in DataLoader(of.indexed(range(len(labels))), batch_size=BATCH // comm.size, sampler=of)]
+        batches = [index.tolist() for index, _ in DataLoader(of.indexed(range(len(labels))),
+                                                             batch_size=BATCH // comm.size, sampler=of)]
         for step, index in enumerate(batches):
             of.loss(losses[index], index, logits[index], torch.from_numpy(labels[index]))
             steps[-1][index] = step
@@ -107,14 +117,19 @@ def test_the_loop_and_the_sampler_select_the_same(policy, digits, config, tmp_pa
     total, labels = len(dataset.train), dataset.train.labels[:].astype(np.int64)
     hides = dict(row.hides)
     if policy == "rho":
-        write_table(tmp_path / "loss.h5", total, {"loss": (np.float32, [np.linspace(0, 2, total, dtype=np.float32)])}, {"data": dataset.digest})
+        write_table(tmp_path / "loss.h5", total,
+                    {"loss": (np.float32, [np.linspace(0, 2, total, dtype=np.float32)])},
+                    {"data": dataset.digest})
         hides["irreducible"] = str(tmp_path / "loss.h5")
     score = {"score": {"name": row.score} if isinstance(row.score, str) else row.score}
     looking = [{"epochs": row.looks}] if row.looks else []
-    path = config(digits, phase=[*looking, {"epochs": EPOCHS - row.looks, "filter": {"policy": policy, **hides}}], **score)
+    path = config(digits,
+                  phase=[*looking, {"epochs": EPOCHS - row.looks, "filter": {"policy": policy, **hides}}],
+                  **score)
 
     def make(comm):
-        return Filter(total, policy, comm=comm, seed=3, epochs=EPOCHS, labels=labels, after=row.looks, score=row.score, **hides)
+        return Filter(total, policy, comm=comm, seed=3, epochs=EPOCHS, labels=labels, after=row.looks,
+                      score=row.score, **hides)
 
     whole, steps = {}, as_filter(make, labels, SerialComm())[1]
     for ranks in (1, 2):

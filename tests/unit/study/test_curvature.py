@@ -1,4 +1,5 @@
-"""The curvature of the loss: eigenvalues and trace of the Hessian, who leads the search for them, how it resumes, and when there is none."""
+"""The curvature of the loss: eigenvalues and trace of the Hessian, who leads the search for them, how it
+resumes, and when there is none."""
 
 import itertools
 
@@ -27,19 +28,22 @@ from hpcfilter.train.network import Network
 
 
 def test_a_quadratic_loss_has_the_curvature_that_it_must_have(bench):
-    """The mean squared error of a linear model with 2 outputs: its Hessian is that of each output, the second moment of the samples with a 1."""
+    """The mean squared error of a linear model with 2 outputs: its Hessian is that of each output, the second
+    moment of the samples with a 1."""
     work = bench("quadratic", eigenvalues=4)
     for loss in work.losses.values():
         x, y = (part.double().numpy() for part in work.network.tensors(*work.dataset.train.rows(loss.index)))
         wide = np.c_[x, np.ones(len(x))]
         moment = wide.T @ wide / len(x)
         block = np.kron(np.eye(2), moment)  # of (weight row, bias) of each output
-        order = [0, 1, 2, 3, 4, 5, 7, 8, 9, 10, 11, 12, 6, 13]  # as torch has them: all weights, then both biases
+        # as torch has them: all weights, then both biases
+        order = [0, 1, 2, 3, 4, 5, 7, 8, 9, 10, 11, 12, 6, 13]
         hessian = block[np.ix_(order, order)]
         values, residuals = eigenvalues(loss.product, work.weights.size, 4, 0)
         np.testing.assert_allclose(values, np.linalg.eigvalsh(hessian)[::-1][:4], rtol=1e-5)
         assert (residuals <= TOLERANCE * values).all()
-        np.testing.assert_allclose([loss.curve(vector) for vector in np.eye(14)], hessian.diagonal(), rtol=1e-5)
+        np.testing.assert_allclose([loss.curve(vector) for vector in np.eye(14)],
+                                   hessian.diagonal(), rtol=1e-5)
         trace, error = hutchinson(np.array([loss.curve(signs(14, 0, number)) for number in range(200)]))
         assert abs(trace - np.trace(hessian)) < 4 * error and 0 < error < 0.1 * trace
         weight, bias = (p.detach().double().numpy() for p in work.weights.parameters)
@@ -49,26 +53,31 @@ def test_a_quadratic_loss_has_the_curvature_that_it_must_have(bench):
         length, rho, base = np.linalg.norm(gradient), 0.5, loss.shared()[0]
         assert base == pytest.approx((rest**2).mean(), rel=1e-5)
         rise = sharpness(work.weights, loss, base, rho)["sharpness"]
-        assert rise == pytest.approx(rho * length + rho**2 / 2 * gradient @ hessian @ gradient / length**2, rel=1e-4)
+        assert rise == pytest.approx(rho * length + rho**2 / 2 * gradient @ hessian @ gradient / length**2,
+                                     rel=1e-4)
 
 
 def test_random_signs_are_a_function_of_seed_and_number():
     draws = np.array([signs(1000, 1, number) for number in range(3)])
     assert set(draws.ravel()) == {-1.0, 1.0} and (np.abs(draws.mean(1)) < 0.15).all()
-    assert np.array_equal(draws[1], signs(1000, 1, 1)) and not np.array_equal(draws[0], draws[1]) and np.array_equal(draws[0][:10], signs(10, 1, 0))
+    assert (np.array_equal(draws[1], signs(1000, 1, 1)) and not np.array_equal(draws[0], draws[1])
+            and np.array_equal(draws[0][:10], signs(10, 1, 0)))
 
 
-@pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")  # of a library that curvlinops imports
+# of a library that curvlinops imports
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")
 @pytest.mark.parametrize("name", ["a", "everything", "frozen"])
 def test_eigenvalues_are_those_of_curvlinops(bench, name):
-    curvlinops = pytest.importorskip("curvlinops", reason="curvlinops-for-pytorch is not installed: no other library to compare with")
+    curvlinops = pytest.importorskip("curvlinops", reason="curvlinops-for-pytorch is not installed: "
+                                                          "no other library to compare with")
     from scipy.sparse.linalg import eigsh
 
     work = bench(name)
     loss = work.losses["filtered"]
     data = [work.network.tensors(*work.dataset.train.rows(part)) for part in np.array_split(loss.index, 3)]
     used = [p for name, p in work.network.model.named_parameters() if p.requires_grad and name != "idle"]
-    theirs = eigsh(curvlinops.HessianLinearOperator(work.network.model, nn.CrossEntropyLoss(), used, data).to_scipy(), 5, which="LA")[0][::-1]
+    theirs = eigsh(curvlinops.HessianLinearOperator(work.network.model, nn.CrossEntropyLoss(),
+                                                    used, data).to_scipy(), 5, which="LA")[0][::-1]
     np.testing.assert_allclose(eigenvalues(loss.product, work.weights.size, 5, 0)[0], theirs, rtol=1e-4)
 
 
@@ -84,21 +93,25 @@ def test_channels_last_and_half_precision_leave_the_curvature_as_it_is(bench, tr
     path, stamp = checkpoint.of_epoch(trained("a"))
     found = []
     for settings in ([], ["train.channels_last=true"], ["train.precision=bfloat16"]):
-        work = _Probe(load(trained("a") / "config.toml", settings), path, stamp, Options(samples=100), SerialComm())
+        work = _Probe(load(trained("a") / "config.toml", settings), path, stamp, Options(samples=100),
+                      SerialComm())
         found.append(work.losses["full"].curve(signs(work.weights.size, 0, 0)))
     assert found[1] == pytest.approx(found[0], rel=1e-5) and found[2] == pytest.approx(found[0], rel=1e-5)
 
 
 def test_ranks_that_run_out_of_vectors_take_the_same_new_ones():
-    """After a single step the Lanczos method has all that a vector tells of these matrices, and goes on with a random one."""
+    """After a single step the Lanczos method has all that a vector tells of these matrices, and goes
+    on with a random one."""
     for diagonal in (np.full(30, 2.0), np.repeat([3.0, 1.0], 20)):
-        one, two = (largest(lambda vector, d=diagonal: d * vector, len(diagonal), 5, 1, TOLERANCE) for _ in range(2))
+        one, two = (largest(lambda vector, d=diagonal: d * vector, len(diagonal), 5, 1, TOLERANCE)
+                    for _ in range(2))
         assert np.array_equal(one[0], two[0]) and np.array_equal(one[1], two[1])
         np.testing.assert_allclose(one[0], diagonal[:5], rtol=1e-6)
 
 
 def test_one_rank_leads_the_iteration_and_all_serve_it(monkeypatch):
-    """Products whose rounding differs from rank to rank: one ARPACK, as many collectives on every rank, and one result."""
+    """Products whose rounding differs from rank to rank: one ARPACK, as many collectives on every
+    rank, and one result."""
     diagonal, runs = np.arange(1.0, 61.0), itertools.count()
     monkeypatch.setattr(lanczos, "eigsh", lambda *words, **more: (next(runs), eigsh(*words, **more))[1])
 
@@ -173,10 +186,12 @@ def test_a_curvature_that_was_killed_goes_on_where_it_was(trained, tmp_path, mon
 
 def test_a_loss_without_curvature_has_none(bench, trained):
     path, stamp = checkpoint.of_epoch(trained("quadratic"))
-    work = _Probe(load(trained("quadratic") / "config.toml", ["loss.name=landscapes:absolute"]), path, stamp, Options(), SerialComm())
+    work = _Probe(load(trained("quadratic") / "config.toml", ["loss.name=landscapes:absolute"]), path, stamp,
+                  Options(), SerialComm())
     loss = work.losses["full"]
     loss.try_out()
-    assert not eigenvalues(loss.product, work.weights.size, 3, 0)[0].any() and loss.curve(signs(work.weights.size, 0, 0)) == 0
+    assert (not eigenvalues(loss.product, work.weights.size, 3, 0)[0].any()
+            and loss.curve(signs(work.weights.size, 0, 0)) == 0)
 
 
 def test_a_model_that_cannot_be_differentiated_twice_is_bad_input(bench):
@@ -197,7 +212,8 @@ def test_a_model_that_cannot_be_differentiated_twice_is_bad_input(bench):
 
 
 def test_what_does_not_fit_into_memory_is_one_line(trained, tmp_path, capsys, monkeypatch):
-    """A stand-in for a GPU on which a graph of more than 8 samples does not fit, or more than 64 samples forward."""
+    """A stand-in for a GPU on which a graph of more than 8 samples does not fit, or more
+    than 64 samples forward."""
     forward = Network.forward
 
     def small(network, x, y):
@@ -205,13 +221,15 @@ def test_what_does_not_fit_into_memory_is_one_line(trained, tmp_path, capsys, mo
             raise torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate 2 GiB")
         return forward(network, x, y)
 
-    words = ["probe", str(trained("everything")), "-o", str(tmp_path / "p.h5"), "--samples", "100", "--probes", "2", "--what", "curvature", "--batch"]
+    words = ["probe", str(trained("everything")), "-o", str(tmp_path / "p.h5"), "--samples", "100",
+             "--probes", "2", "--what", "curvature", "--batch"]
     monkeypatch.setattr(Network, "forward", small)
     for batch in (65, 100):
         assert cli.main([*words, str(batch)]) == 2
         said = capsys.readouterr().err.strip().splitlines()
-        assert f"probe: --batch: {batch} samples do not fit into memory, give fewer" in said[-1] and "twice" not in said[-1]
+        assert (f"probe: --batch: {batch} samples do not fit into memory, give fewer" in said[-1]
+                and "twice" not in said[-1])
     with pytest.raises(torch.OutOfMemoryError):
-        _Probe(load(trained("everything") / "config.toml"), *checkpoint.of_epoch(trained("everything")), Options(batch=72), SerialComm()) \
-            .losses["full"].try_out()
+        _Probe(load(trained("everything") / "config.toml"), *checkpoint.of_epoch(trained("everything")),
+               Options(batch=72), SerialComm()).losses["full"].try_out()
     assert cli.main([*words, "64"]) == 0

@@ -1,4 +1,5 @@
-"""The alpha-beta model: the formulas in closed form, their limits, and a fit that finds what made the measurements."""
+"""The alpha-beta model: the formulas in closed form, their limits, and a fit that finds what
+made the measurements."""
 
 import numpy as np
 import pytest
@@ -23,13 +24,15 @@ RESNET = 102e6  # bytes of gradients
 def test_ring_in_closed_form():
     assert ring(1000, 1, LINK) == 0
     assert ring(8e6, 4, Link(1e-6, 1e9)) == pytest.approx(6 * (1e-6 + 2e-3))
-    assert ring(RESNET, 512, LINK) == pytest.approx(0.051, rel=0.02) and ring(RESNET, 27_600, LINK) == pytest.approx(0.159, rel=0.02)
+    assert (ring(RESNET, 512, LINK) == pytest.approx(0.051, rel=0.02)
+            and ring(RESNET, 27_600, LINK) == pytest.approx(0.159, rel=0.02))
 
 
 def test_hierarchical_does_not_collapse():
     at_scale = hierarchical(RESNET, 4608, 6, Link(2e-6, 50e9), Link(2e-6, 25e9))
     assert at_scale < ring(RESNET, 27_648, LINK) / 4
-    assert hierarchical(RESNET, 1, 6, Link(0, 50e9), Link(0, 25e9)) == pytest.approx(2 * 5 / 6 * RESNET / 50e9), "one node: a ring inside"
+    assert hierarchical(RESNET, 1, 6, Link(0, 50e9),
+                        Link(0, 25e9)) == pytest.approx(2 * 5 / 6 * RESNET / 50e9), "one node: a ring inside"
 
 
 def test_tree_grows_with_the_logarithm():
@@ -42,13 +45,15 @@ def test_tree_grows_with_the_logarithm():
 def test_packed_ranks_share_a_node():
     inside, between = Link(1e-6, 50e9), Link(2e-6, 25e9)
     one = ways(1e6, 1, 6, inside, between)
-    assert one["flat ring"] == one["hierarchical"] == pytest.approx(ring(1e6, 6, inside)), "nothing leaves a node that is alone"
+    assert one["flat ring"] == one["hierarchical"] == pytest.approx(ring(1e6, 6, inside)), (
+        "nothing leaves a node that is alone")
     many = ways(1e8, 4608, 6, inside, between)
     assert many["flat ring"] == ring(1e8, 27_648, between) and many["hierarchical"] < many["flat ring"] / 2
 
 
 def test_a_flat_ring_falls_off_at_scale():
-    """ResNet-50, 64 samples per GPU in 53 ms, of which the backward pass hides 90 %: the published fall of the flat ring."""
+    """ResNet-50, 64 samples per GPU in 53 ms, of which the backward pass hides 90 %: the published
+    fall of the flat ring."""
     step = Step(0.053 / 3, 2 * 0.053 / 3)
     flat = step.efficiency(ring(RESNET, np.array([512, 6144, 27_600]), LINK))
     assert flat[0] > 0.6 and flat[2] < 0.45 and flat[2] < flat[1] < flat[0]
@@ -80,7 +85,8 @@ def made_of(*lines):
     return a + b * SIZES
 
 
-@pytest.mark.parametrize("lines", [[(1e-5, 1e-9)], [(1e-5, 1e-9), (5e-5, 3e-10)], [(1e-5, 1e-9), (5e-5, 3e-10), (1e-3, 8e-10)]])
+@pytest.mark.parametrize("lines", [[(1e-5, 1e-9)], [(1e-5, 1e-9), (5e-5, 3e-10)],
+                                   [(1e-5, 1e-9), (5e-5, 3e-10), (1e-3, 8e-10)]])
 def test_the_fit_finds_the_protocols(lines):
     seconds = made_of(*lines)
     found = fit(SIZES, seconds, 4)

@@ -1,7 +1,5 @@
-"""The verb `probe`: what it looks at, on one rank and on several, what it says, and how it goes on after it was killed."""
-
-import itertools
-from pathlib import Path
+"""The verb `probe`: what it looks at, on one rank and on several, what it says, and how it goes
+on after it was killed."""
 
 import numpy as np
 import pytest
@@ -10,7 +8,7 @@ from landscapes import QUICK, same
 from runs import ok
 
 from hpcfilter import cli
-from hpcfilter.base.errors import InputError, Interrupted
+from hpcfilter.base.errors import InputError
 from hpcfilter.comm import SerialComm
 from hpcfilter.comm.threads import run as play
 from hpcfilter.data import read_probe, write_probe
@@ -20,7 +18,6 @@ from hpcfilter.study.landscape.sets import chosen
 from hpcfilter.study.report import read_run
 from hpcfilter.train.config import Config
 
-# ---- the weights and the samples that it looks at
 
 def test_the_weights_are_those_that_the_run_has_ended_with(trained, tmp_path):
     found = probe(trained("a"), SerialComm(), output=tmp_path / "p.h5", options=Options(**QUICK))[1]
@@ -37,22 +34,26 @@ def test_a_smaller_number_of_samples_is_part_of_a_larger_one():
 
 
 def test_a_policy_that_keeps_everything_says_so_and_both_sets_are_the_same(trained, tmp_path, capsys):
-    words = ["probe", str(trained("everything")), "-o", str(tmp_path / "p.h5"), "--what", "curvature", "--samples", "90", "--probes", "2"]
+    words = ["probe", str(trained("everything")), "-o", str(tmp_path / "p.h5"), "--what", "curvature",
+             "--samples", "90", "--probes", "2"]
     assert cli.main(words) == 0
     assert "none keeps all 1438 samples" in capsys.readouterr().out
     found = read_probe(tmp_path / "p.h5")
     same(found.sets["full"], found.sets["filtered"])
-    assert found.about["sets"] == {"full": 90, "filtered": 90} and np.isnan(found.about["fraction"]) and "trace" in found.sets["filtered"]
+    assert (found.about["sets"] == {"full": 90, "filtered": 90} and np.isnan(found.about["fraction"])
+            and "trace" in found.sets["filtered"])
 
 
 def test_a_policy_that_keeps_everything_at_the_end_is_asked_for_an_earlier_epoch(trained, tmp_path, capsys):
     """InfoBatch over 2 epochs trains all from epoch 1.75 on."""
     words = ["probe", str(trained("infobatch")), "-o", str(tmp_path / "p.h5"), "--what", "sharpness"]
     assert cli.main(words) == 0
-    assert "after epoch 1 infobatch keeps everything; filtered: what it would keep in that epoch" in capsys.readouterr().out
+    assert ("after epoch 1 infobatch keeps everything; filtered: "
+            "what it would keep in that epoch" in capsys.readouterr().out)
     about = read_probe(tmp_path / "p.h5").about
     assert about["selection_epoch"] == 1 and about["epoch"] == 1 and 0 < about["kept"] < about["total"]
-    three = play(3, lambda comm: probe(trained("infobatch"), comm, output=tmp_path / "3.h5", options=Options(what=("sharpness",)))[1])
+    three = play(3, lambda comm: probe(trained("infobatch"), comm, output=tmp_path / "3.h5",
+                                       options=Options(what=("sharpness",)))[1])
     assert {found.about["selection"] for found in three} == {about["selection"]}
 
 
@@ -60,7 +61,8 @@ def test_a_table_can_say_what_is_kept(trained, tmp_path, capsys):
     run, words = str(trained("a")), ["--what", "sharpness", "--samples", "50"]
     assert cli.main(["score", run, "-o", str(tmp_path / "scores.h5")]) == 0
     assert cli.main(["select", str(tmp_path / "scores.h5"), "--fraction", "0.5"]) == 0
-    assert cli.main(["probe", run, "-o", str(tmp_path / "p.h5"), "--selection", str(tmp_path / "selection.h5"), *words]) == 0
+    assert cli.main(["probe", run, "-o", str(tmp_path / "p.h5"),
+                     "--selection", str(tmp_path / "selection.h5"), *words]) == 0
     about = read_probe(tmp_path / "p.h5").about
     assert (about["policy"], about["kept"], about["total"]) == ("static", 719, 1438)
     assert cli.main(["probe", run, "-o", str(tmp_path / "p.h5"), *words]) == 2
@@ -69,7 +71,8 @@ def test_a_table_can_say_what_is_kept(trained, tmp_path, capsys):
 
 def test_a_table_of_the_same_selection_may_lie_elsewhere(trained, tmp_path):
     run = str(trained("a"))
-    words = ["probe", run, "-o", str(tmp_path / "p.h5"), "--what", "sharpness", "--samples", "1000000", "--selection"]
+    words = ["probe", run, "-o", str(tmp_path / "p.h5"), "--what", "sharpness", "--samples", "1000000",
+             "--selection"]
     assert cli.main(["score", run, "-o", str(tmp_path / "scores.h5")]) == 0
     assert cli.main(["select", str(tmp_path / "scores.h5"), "--fraction", "0.5"]) == 0
     assert cli.main([*words, str(tmp_path / "selection.h5")]) == 0
@@ -79,8 +82,8 @@ def test_a_table_of_the_same_selection_may_lie_elsewhere(trained, tmp_path):
 
 
 @pytest.mark.parametrize("settings, ranks, batch", [
-    ({"global_batch": 60}, 1, 240), ({"global_batch": 61}, 2, 124), ({"batch": 32}, 8, 128), ({"batch": 200}, 1, 512),
-    ({"batch": 200, "micro": 8}, 1, 32)])
+    ({"global_batch": 60}, 1, 240), ({"global_batch": 61}, 2, 124), ({"batch": 32}, 8, 128),
+    ({"batch": 200}, 1, 512), ({"batch": 200, "micro": 8}, 1, 32)])
 def test_so_many_samples_go_forward_as_have_fit_in_training(settings, ranks, batch):
     passes = {"pass": {"micro": {"samples": settings["micro"]}}} if "micro" in settings else {}
     train = {key: value for key, value in settings.items() if key != "micro"}
@@ -96,20 +99,20 @@ def test_matrix_products_are_those_of_float32(trained, tmp_path, monkeypatch, ne
     if newer:
         products.fp32_precision = "tf32"
     try:
-        probe(trained("everything"), SerialComm(), output=tmp_path / "p.h5", options=Options(samples=20, what=("sharpness",)))
+        probe(trained("everything"), SerialComm(), output=tmp_path / "p.h5",
+              options=Options(samples=20, what=("sharpness",)))
         assert seen == {"ieee"} and products.fp32_precision == "tf32"
         assert newer or torch.get_float32_matmul_precision() == "medium"
     finally:
         torch.set_float32_matmul_precision("highest")
 
 
-# ---- several ranks
-
 @pytest.mark.parametrize("ranks", [2, 3])
 def test_points_divided_over_ranks_have_the_values_of_one(trained, tmp_path, ranks):
     options = Options(**QUICK, other=str(trained("b")))
     one = probe(trained("a"), SerialComm(), output=tmp_path / "one.h5", options=options)[1]
-    for found in [*(found for _, found in play(ranks, lambda comm: probe(trained("a"), comm, output=tmp_path / "p.h5", options=options))),
+    for found in [*(found for _, found in play(ranks, lambda comm: probe(trained("a"), comm, output=tmp_path
+                                                                         / "p.h5", options=options))),
                   read_probe(tmp_path / "p.h5")]:
         assert found.about["ranks"] == ranks
         assert all(found.about[name] == value for name, value in one.about.items() if name != "ranks")
@@ -117,14 +120,17 @@ def test_points_divided_over_ranks_have_the_values_of_one(trained, tmp_path, ran
             for group in ("slice1d", "slice2d"):
                 same(part[group], found.sets[name][group], 1e-6)
         same(one.sets, found.sets, 1e-4)
-        same({**one.samples, "xy": np.abs(one.samples["xy"])}, {**found.samples, "xy": np.abs(found.samples["xy"])}, 1e-3)
+        same({**one.samples, "xy": np.abs(one.samples["xy"])},
+             {**found.samples, "xy": np.abs(found.samples["xy"])}, 1e-3)
 
 
 def test_two_real_ranks_measure_what_one_does(trained, tmp_path, hpcfilter):
     words = [word for name, value in QUICK.items() for word in (f"--{name}", str(value))]
     for ranks in (1, 2):
-        done = ok(hpcfilter(ranks, "probe", trained("a"), "--other", trained("b"), "-o", tmp_path / f"{ranks}.h5", *words))
-        assert "largest eigenvalues" in done.stdout and str(tmp_path / f"{ranks}.h5") in done.stdout and done.stdout.count("sharpness") == 1
+        done = ok(hpcfilter(ranks, "probe", trained("a"), "--other", trained("b"),
+                            "-o", tmp_path / f"{ranks}.h5", *words))
+        assert ("largest eigenvalues" in done.stdout and str(tmp_path / f"{ranks}.h5") in done.stdout
+                and done.stdout.count("sharpness") == 1)
     one, two = (read_probe(tmp_path / f"{ranks}.h5") for ranks in (1, 2))
     assert (one.about["ranks"], two.about["ranks"]) == (1, 2) and one.about["weights"] == two.about["weights"]
     assert one.about["sets"] == two.about["sets"] == {"full": 150, "filtered": 150}
@@ -132,113 +138,22 @@ def test_two_real_ranks_measure_what_one_does(trained, tmp_path, hpcfilter):
     assert np.array_equal(one.samples["index"], two.samples["index"])
 
 
-# ---- killed, and gone on with
-
-def test_a_killed_probe_goes_on_where_it_was(trained, tmp_path, monkeypatch):
-    """Killed at its 9th, 14th and 40th look at a whole set, and once without a word between two parts: the same file as in one piece."""
-    options = Options(**QUICK, other=str(trained("b")))
-    whole = probe(trained("a"), SerialComm(), output=tmp_path / "whole.h5", options=options)[1]
-    monkeypatch.setattr("hpcfilter.study.landscape.file.EVERY", 0.0)
-    look, looks = Loss.alone, itertools.count(1)
-
-    def dies(loss):
-        if next(looks) in (9, 14, 40):
-            raise KeyboardInterrupt
-        return look(loss)
-
-    monkeypatch.setattr(Loss, "alone", dies)
-    for _ in range(3):
-        with pytest.raises(Interrupted, match="p.h5 has what was measured; the same command goes on with it"):
-            probe(trained("a"), SerialComm(), output=tmp_path / "p.h5", options=options)
-        assert np.isnan(read_probe(tmp_path / "p.h5").sets["full"]["slice1d"]["loss"]).sum() in (2, 0)
-    probe(trained("a"), SerialComm(), output=tmp_path / "p.h5", options=options)
-    points = 2 * (2 * 5 + 9 + 21)
-    assert next(looks) == points + 3 + 1  # only the looks that died were made twice
-    for found in (read_probe(tmp_path / "p.h5"), read_probe(tmp_path / "whole.h5")):
-        same(whole.sets, found.sets)
-        same(whole.samples, found.samples)
-    before = (tmp_path / "p.h5").stat().st_ino
-    probe(trained("a"), SerialComm(), output=tmp_path / "p.h5", options=Options(**QUICK, what=("curvature",)))
-    assert next(looks) == points + 5 and (tmp_path / "p.h5").stat().st_ino == before  # nothing was left to do
-
-
-def test_what_a_killed_probe_has_left_goes_with_the_next(trained, tmp_path):
-    for name in ("p.h5.part12", "q.h5.part12"):
-        (tmp_path / name).write_bytes(b"half")
-    probe(trained("everything"), SerialComm(), output=tmp_path / "p.h5", options=Options(samples=20, what=("sharpness",)))
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["p.h5", "q.h5.part12"]
-
-
-def test_a_probe_goes_on_with_another_number_of_ranks(trained, tmp_path, monkeypatch):
-    options = Options(**QUICK, what=("curvature", "slices"))
-    whole = probe(trained("a"), SerialComm(), output=tmp_path / "whole.h5", options=options)[1]
-    monkeypatch.setattr("hpcfilter.study.landscape.file.EVERY", 0.0)
-    for ranks, name, deadly in ((3, "curve", 2), (2, "alone", 4)):
-        do, calls = getattr(Loss, name), itertools.count(1)
-
-        def dies(*words, do=do, calls=calls, last=deadly * ranks):
-            if next(calls) == last:
-                raise KeyboardInterrupt
-            return do(*words)
-
-        with monkeypatch.context() as patch, pytest.raises(Interrupted):
-            patch.setattr(Loss, name, dies)
-            play(ranks, lambda comm: probe(trained("a"), comm, output=tmp_path / "p.h5", options=options))
-    found = probe(trained("a"), SerialComm(), output=tmp_path / "p.h5", options=options)[1]
-    same(whole.sets, found.sets, 1e-4)
-    same(whole.sets, read_probe(tmp_path / "p.h5").sets, 1e-4)
-
-
-@pytest.mark.parametrize("method, call", [("curve", 3), ("alone", 4)])
-def test_real_ranks_that_are_killed_leave_what_the_next_go_on_with(trained, tmp_path, program, hpcfilter, method, call):
-    """Killed inside curvature, and inside slices."""
-    path, what = tmp_path / "p.h5", ("curvature", "slices")
-    words = [trained("a"), "-o", path, "--what", ",".join(what), *(word for name, value in QUICK.items() for word in (f"--{name}", str(value)))]
-    assert program(2, "probe_dies", method, call, *words).returncode != 0
-    before = read_probe(path).sets["full"]
-    known = before["trace_terms"] if method == "curve" else before["slice1d"]["loss"]
-    assert 0 < np.isnan(known).sum() < known.size
-    Path(f"{path}.part1").write_bytes(b"half")
-    ok(hpcfilter(2, "probe", *words))
-    after = read_probe(path).sets
-    assert np.array_equal(before["eigenvalues"], after["full"]["eigenvalues"]) and list(tmp_path.iterdir()) == [path]
-    same(probe(trained("a"), SerialComm(), output=tmp_path / "whole.h5", options=Options(**QUICK, what=what))[1].sets, after, 1e-4)
-
-
-def test_a_file_of_another_probe_is_not_gone_on_with(trained, tmp_path, capsys):
-    words = ["probe", str(trained("a")), "-o", str(tmp_path / "p.h5"), "--what", "sharpness"]
-    assert cli.main([*words, "--samples", "20"]) == 0
-    assert cli.main([*words, "--samples", "30"]) == 2
-    assert cli.main([*words, "--samples", "20", "--epoch", "0"]) == 2
-    said = capsys.readouterr().err.splitlines()
-    assert "holds a probe of options samples 20, got 30; give another --output, or --restart" in said[0] and "a probe of weights" in said[1]
-    assert cli.main([*words, "--samples", "30", "--restart"]) == 0
-    (tmp_path / "p.h5").write_bytes((tmp_path / "p.h5").read_bytes()[:-50])
-    assert cli.main([*words, "--samples", "30"]) == 2
-
-
-def test_a_probe_of_another_loss_is_not_gone_on_with(trained, tmp_path, capsys):
-    words = ["probe", str(trained("a")), "-o", str(tmp_path / "p.h5"), "--what", "sharpness", "--samples", "20"]
-    assert cli.main(words) == 0
-    assert cli.main([*words, "--set", "loss.label_smoothing=0.1"]) == 2
-    assert "holds a probe of options loss.label_smoothing 0.0, got 0.1" in capsys.readouterr().err
-    assert cli.main([*words, "--set", "loss.name=reconstruction"]) == 2
-
-
-# ---- what it says, and refuses
-
 def test_a_probe_says_what_it_will_cost(trained, tmp_path, capsys):
-    words = ["probe", str(trained("a")), "-o", str(tmp_path / "p.h5"), "--points", "5", "--directions", "2", "--grid", "3", "--probes", "2"]
+    words = ["probe", str(trained("a")), "-o", str(tmp_path / "p.h5"), "--points", "5", "--directions", "2",
+             "--grid", "3", "--probes", "2"]
     assert cli.main([*words, "--samples", "100", "--what", "slices"]) == 0
     assert cli.main([*words, "--samples", "100", "--what", "slices,curvature", "--eigenvalues", "5"]) == 0
     first, second = (line for line in capsys.readouterr().err.splitlines() if line.startswith("probe: "))
-    assert first == "probe: 38 points and about 0 Hessian products to come: 38 forward passes or more over 100 samples, shared by the ranks"
+    assert (first == "probe: 38 points and about 0 Hessian products to come: "
+            "38 forward passes or more over 100 samples, shared by the ranks")
     assert "probe: 0 points and about 64 Hessian products" in second
-    assert cli.main([*words, "--samples", "100", "--what", "slices"]) == 0 and "forward passes" not in capsys.readouterr().err
+    assert (cli.main([*words, "--samples", "100", "--what", "slices"]) == 0
+            and "forward passes" not in capsys.readouterr().err)
 
 
 @pytest.mark.parametrize("words, problem", [
-    (["--what", "curvature,shape"], "probe: --what: unknown 'shape'; known: curvature, slices, map, sharpness, barrier"),
+    (["--what", "curvature,shape"],
+     "probe: --what: unknown 'shape'; known: curvature, slices, map, sharpness, barrier"),
     (["--what", "barrier"], "--what: barrier needs the run folder of other weights, --other"),
     (["--points", "50"], "--points: got 50, expected an odd number from 3 on"),
     (["--grid", "1"], "--grid: got 1, expected an odd number"),
@@ -255,19 +170,23 @@ def test_a_probe_says_what_it_will_cost(trained, tmp_path, capsys):
     (["-o", "nowhere/probe.h5"], "nowhere/probe.h5: cannot be the file to write: no folder nowhere")])
 def test_bad_input_is_one_line(trained, capsys, tmp_path, monkeypatch, words, problem):
     monkeypatch.chdir(tmp_path)
-    assert cli.main(["probe", str(trained("a")), "-o", "p.h5", "--samples", "20", "--what", "sharpness", *words]) == 2
+    assert cli.main(["probe", str(trained("a")), "-o", "p.h5", "--samples", "20",
+                     "--what", "sharpness", *words]) == 2
     said = capsys.readouterr().err.strip().splitlines()
     assert len(said) == 1 and problem in said[0]
 
 
 def test_a_damaged_file_is_refused(trained, tmp_path):
-    path, found = probe(trained("everything"), SerialComm(), output=tmp_path / "p.h5", options=Options(samples=20, what=("map",)))
+    path, found = probe(trained("everything"), SerialComm(), output=tmp_path / "p.h5",
+                        options=Options(samples=20, what=("map",)))
     whole = path.read_bytes()
-    for damaged in (whole[: len(whole) // 2], whole[:-1], whole[:999] + bytes([whole[999] ^ 1]) + whole[1000:], b""):
+    for damaged in (whole[: len(whole) // 2], whole[:-1],
+                    whole[:999] + bytes([whole[999] ^ 1]) + whole[1000:], b""):
         path.write_bytes(damaged)
         with pytest.raises(InputError):
             read_probe(path)
-    for wrong in ({"xy": found.samples["xy"][:-1]}, {"lowest": np.array([10**6])}, {"image_of": found.samples["image_of"][:-1]}):
+    for wrong in ({"xy": found.samples["xy"][:-1]}, {"lowest": np.array([10**6])},
+                  {"image_of": found.samples["image_of"][:-1]}):
         write_probe(path, type(found)(found.about, found.sets, {**found.samples, **wrong}))
         with pytest.raises(InputError):
             read_probe(path)

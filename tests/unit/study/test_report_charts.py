@@ -13,7 +13,8 @@ from hpcfilter.study.report.thumbnails import _uri, thumbnails
 
 def test_names_and_numbers_from_outside():
     assert plain("a\nb\x00\udcff\u202ec") == "a\ufffdb\ufffd\ufffd\ufffdc"
-    assert plain("\ud800") == "\ufffd" and len(plain("x" * 10**6)) == LONGEST and label("<b>&") == "&lt;b&gt;&amp;"
+    assert (plain("\ud800") == "\ufffd" and len(plain("x" * 10**6)) == LONGEST
+            and label("<b>&") == "&lt;b&gt;&amp;")
     assert short([1 / 3, np.nan, np.inf, None, np.float32(2)], 2) == [0.33, None, None, None, 2.0]
 
 
@@ -39,8 +40,10 @@ def test_a_picture_of_one_channel_is_that_of_none():
 
 
 @pytest.mark.parametrize("drawn, words", [
-    (10, "all 10 samples."), (None, "10 of 99 samples: some drawn by hash, and those at the ends and around the threshold."),
-    (10, "10 of 99 samples, drawn by hash."), (7, "10 of 99 samples: 7 drawn by hash, and the 3 at the ends and around the threshold.")])
+    (10, "all 10 samples."),
+    (None, "10 of 99 samples: some drawn by hash, and those at the ends and around the threshold."),
+    (10, "10 of 99 samples, drawn by hash."),
+    (7, "10 of 99 samples: 7 drawn by hash, and the 3 at the ends and around the threshold.")])
 def test_the_map_says_which_samples_it_shows(drawn, words):
     column = {} if drawn is None else {"drawn": np.arange(10) < drawn}
     chart = embedding("map", "run", invent_samples(total=10 if words.startswith("all") else 99, **column))
@@ -50,17 +53,23 @@ def test_the_map_says_which_samples_it_shows(drawn, words):
 def test_unknown_importance_has_no_rank():
     samples = invent_samples(importance=np.array([np.nan, *range(9)], np.float32), kept=np.array([1, 0] * 5))
     kept, hidden, unknown = embedding("map", "run", samples).views[0].data
-    assert (kept["marker"]["color"], hidden["marker"]["color"]) == ([0.125, 0.375, 0.625, 0.875], [0.0, 0.25, 0.5, 0.75, 1.0])
-    assert (unknown["name"], unknown["rows"], unknown["marker"]["color"]) == ("not known", [0], "var(--muted)")
-    nothing = embedding("map", "run", invent_samples(importance=np.full(10, np.nan, np.float32))).views[0].data
+    assert (kept["marker"]["color"], hidden["marker"]["color"]) == ([0.125, 0.375, 0.625, 0.875],
+                                                                    [0.0, 0.25, 0.5, 0.75, 1.0])
+    assert (unknown["name"], unknown["rows"],
+            unknown["marker"]["color"]) == ("not known", [0], "var(--muted)")
+    nothing = embedding("map", "run",
+                        invent_samples(importance=np.full(10, np.nan, np.float32))).views[0].data
     assert [trace["name"] for trace in nothing] == ["not known"]
 
 
 def test_numbers_that_are_predicted():
     low, high = thumbnails(invent_samples(), 200)
-    assert low[1:2] + high[1:2] == ("The 3 samples of lowest importance.", "The sample of highest importance.")
+    assert low[1:2] + high[1:2] == ("The 3 samples of lowest importance.",
+                                    "The sample of highest importance.")
     assert [one.target for one in low[2]][:2] == ["target 3, predicted 2", "target 3.11, predicted 2.11"]
     assert low[2][0].alt == "sample 0, target 3, predicted 2, kept"
     before = invent_samples(prediction=np.full(10, -1))
-    assert thumbnails(before, 200)[0][2][0].target == "target 3" and "predicted" not in embedding("map", "run", before).columns["text"][0]
-    assert not thumbnails(invent_samples(label=np.full(10, -1.0), prediction=np.full(10, np.nan)), 200)[0][2][0].target, "not one number"
+    assert (thumbnails(before, 200)[0][2][0].target == "target 3"
+            and "predicted" not in embedding("map", "run", before).columns["text"][0])
+    assert not thumbnails(invent_samples(label=np.full(10, -1.0), prediction=np.full(10, np.nan)),
+                          200)[0][2][0].target, "not one number"

@@ -32,8 +32,10 @@ def names(folder):
 def test_generations_are_in_the_order_of_training(tmp_path):
     for epoch, step in ((2, 3), (2, 20), (2, None), (10, None), (100000, None)):
         make(tmp_path, epoch, step)
-    assert names(tmp_path) == ["epoch-00002-step-000003", "epoch-00002-step-000020", "epoch-00002", "epoch-00010", "epoch-100000"]
-    assert checkpoint.position(tmp_path / "epoch-00002") == (2, math.inf) and checkpoint.position(tmp_path / "epoch-00002.bak") is None
+    assert names(tmp_path) == ["epoch-00002-step-000003", "epoch-00002-step-000020", "epoch-00002",
+                               "epoch-00010", "epoch-100000"]
+    assert (checkpoint.position(tmp_path / "epoch-00002") == (2, math.inf)
+            and checkpoint.position(tmp_path / "epoch-00002.bak") is None)
 
 
 def test_the_last_ones_stay_and_always_the_end_of_an_epoch(tmp_path):
@@ -51,12 +53,15 @@ def test_what_a_killed_save_has_left_goes_with_the_next(tmp_path):
     assert os.listdir(tmp_path) == ["epoch-00000"]
 
 
-@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), RuntimeError("[enforce fail] write failed")])
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"),
+                                   RuntimeError("[enforce fail] write failed")])
 def test_a_save_that_fails_says_so_and_leaves_the_older_one(tmp_path, error):
     make(tmp_path, 0)
-    with pytest.raises(Failure, match="epoch-00001: cannot be saved: .*; epoch-00000 stands"), writing(tmp_path, 1, None, 2):
+    with (pytest.raises(Failure, match="epoch-00001: cannot be saved: .*; epoch-00000 stands"),
+          writing(tmp_path, 1, None, 2)):
         raise error
-    assert os.listdir(tmp_path) == ["epoch-00000"] and checkpoint.read_stamp(tmp_path / "epoch-00000")["epoch"] == 0
+    assert (os.listdir(tmp_path) == ["epoch-00000"]
+            and checkpoint.read_stamp(tmp_path / "epoch-00000")["epoch"] == 0)
 
 
 def test_a_damaged_generation_of_the_same_name_is_replaced(tmp_path):
@@ -87,12 +92,17 @@ DAMAGE = {
     "another file more": lambda folder: (folder / "epoch-00002" / "more").write_text(""),
     "no sums": lambda folder: (folder / "epoch-00002" / "SHA256SUMS").unlink(),
     "empty sums": lambda folder: (folder / "epoch-00002" / "SHA256SUMS").write_text(""),
-    "a blank line in the sums": lambda folder: (path := folder / "epoch-00002" / "SHA256SUMS").write_text(path.read_text() + "\n"),
-    "sums in capitals": lambda folder: (path := folder / "epoch-00002" / "SHA256SUMS").write_text(path.read_text().upper()),
-    "a file of another generation": lambda folder: shutil.copy(folder / "epoch-00001" / "model.pt", folder / "epoch-00002" / "model.pt"),
+    "a blank line in the sums": lambda folder:
+    (path := folder / "epoch-00002" / "SHA256SUMS").write_text(path.read_text() + "\n"),
+    "sums in capitals": lambda folder:
+    (path := folder / "epoch-00002" / "SHA256SUMS").write_text(path.read_text().upper()),
+    "a file of another generation": lambda folder: shutil.copy(folder / "epoch-00001" / "model.pt",
+                                                               folder / "epoch-00002" / "model.pt"),
     "two generations swapped": swapped,
-    "an older one under its name": lambda folder: shutil.copytree(folder / "epoch-00001", folder / "epoch-00002", dirs_exist_ok=True),
-    "a file in place of the folder": lambda folder: (shutil.rmtree(folder / "epoch-00002"), (folder / "epoch-00002").write_text("")),
+    "an older one under its name": lambda folder: shutil.copytree(folder / "epoch-00001",
+                                                                  folder / "epoch-00002", dirs_exist_ok=True),
+    "a file in place of the folder": lambda folder: (shutil.rmtree(folder / "epoch-00002"),
+                                                     (folder / "epoch-00002").write_text("")),
 }
 
 
@@ -115,7 +125,8 @@ def test_where_none_can_be_used_nothing_begins_anew(tmp_path):
     for epoch in range(2):
         make(tmp_path, epoch)
         (tmp_path / f"epoch-0000{epoch}" / "model.pt").write_text("damaged")
-    with pytest.raises(InputError, match="none of 2 checkpoints can be used; move the folder away to begin anew .*epoch-00001/model.pt: differs"):
+    with pytest.raises(InputError, match="none of 2 checkpoints can be used; move the folder away to begin "
+                                         "anew .*epoch-00001/model.pt: differs"):
         checkpoint.newest(tmp_path, SerialComm(), lambda stamp: "")
     assert names(tmp_path) == ["epoch-00000", "epoch-00001"]
     assert checkpoint.newest(tmp_path / "elsewhere", SerialComm(), lambda stamp: "") == (None, None, [])
@@ -160,7 +171,8 @@ def test_buffers_of_every_kind_come_back():
     from hpcfilter.train.network import Network
 
     model = torch.nn.BatchNorm1d(3)
-    for name, buffer in (("mask", torch.tensor([True, False])), ("none", torch.zeros(0)), ("halves", torch.ones(2, dtype=torch.bfloat16)),
+    for name, buffer in (("mask", torch.tensor([True, False])), ("none", torch.zeros(0)),
+                         ("halves", torch.ones(2, dtype=torch.bfloat16)),
                          ("number", torch.tensor(7, dtype=torch.int32)), ("constant", torch.rand(2, 2))):
         model.register_buffer(name, buffer, persistent=name != "constant")
     network = SimpleNamespace(model=model)
@@ -174,39 +186,48 @@ def test_buffers_of_every_kind_come_back():
 def test_one_that_does_not_fit_is_passed_over(tmp_path):
     make(tmp_path, 0)
     make(tmp_path, 1, 10)
-    path, _, passed_over = checkpoint.newest(tmp_path, SerialComm(), lambda stamp: "other ranks" if stamp["step"] else "")
-    assert path.endswith("epoch-00000") and passed_over == [f"{tmp_path}/epoch-00001-step-000010: other ranks"]
+    path, _, passed_over = checkpoint.newest(tmp_path, SerialComm(),
+                                             lambda stamp: "other ranks" if stamp["step"] else "")
+    assert (path.endswith("epoch-00000")
+            and passed_over == [f"{tmp_path}/epoch-00001-step-000010: other ranks"])
 
 
 def test_a_selection_comes_back_as_it_was():
     rng = np.random.default_rng(0)
     arrays = {name: rng.random(20) < 0.5 for name in ("keep", "moved_back", "refresh", "hard")}
     for streak, threshold in ((None, math.nan), (np.arange(20, dtype=np.uint8), np.float32(0.25))):
-        was = Selection(**arrays, weight=rng.random(20).astype(np.float32), threshold=threshold, lr_rule="kept", lr_scale=1.1, frozen=True,
-                        streak=streak)
+        was = Selection(**arrays, weight=rng.random(20).astype(np.float32), threshold=threshold,
+                        lr_rule="kept", lr_scale=1.1, frozen=True, streak=streak)
         numbers = json.loads(json.dumps(was.numbers(), allow_nan=False))
         now = Selection.of(was.columns(), numbers)
         for name, value in vars(was).items():
             np.testing.assert_array_equal(getattr(now, name), value, err_msg=name)
-            assert getattr(getattr(now, name), "dtype", None) == getattr(value, "dtype", None) or name == "threshold"
+            assert (getattr(getattr(now, name), "dtype", None) == getattr(value, "dtype", None)
+                    or name == "threshold")
 
 
 def test_observations_go_on_where_they_were_put_away():
     names = "value", "confidence", "correct", "loss"
-    parts = [{"value": torch.rand(5), "confidence": torch.rand(5), "correct": torch.rand(5) < 0.5} for _ in range(4)]
-    batches = [(np.arange(5) + 5 * step, step, {**part, "loss": part["value"] * 2}) for step, part in enumerate(parts)]
+    parts = [{"value": torch.rand(5), "confidence": torch.rand(5), "correct": torch.rand(5) < 0.5}
+             for _ in range(4)]
+    batches = [(np.arange(5) + 5 * step, step, {**part, "loss": part["value"] * 2})
+               for step, part in enumerate(parts)]
     whole, first = Seen(names), Seen(names)
     for batch in batches:
         whole.add(*batch)
     for batch in batches[:2]:
         first.add(*batch)
-    saved = {name: array.astype(np.uint8) if array.dtype == bool else array for name, array in first.rows().items()}  # as a table has it
+    # as a table has it
+    saved = {name: array.astype(np.uint8) if array.dtype == bool else array
+             for name, array in first.rows().items()}
     rest = Seen(names, saved)
     for batch in batches[2:]:
         rest.add(*batch)
     expected, rows = whole.rows(), rest.rows()
-    assert set(rows) == {"index", "step", *names} and rows["loss"].dtype == np.float32 and rows["correct"].dtype == bool
-    assert rows["index"].tolist() == list(range(20)) and rows["step"].tolist() == [step for step in range(4) for _ in range(5)]
+    assert (set(rows) == {"index", "step", *names} and rows["loss"].dtype == np.float32
+            and rows["correct"].dtype == bool)
+    assert (rows["index"].tolist() == list(range(20))
+            and rows["step"].tolist() == [step for step in range(4) for _ in range(5)])
     for name, array in expected.items():
         assert np.array_equal(rows[name], array) and rows[name].dtype == array.dtype, name
     again = Seen(names, rows).rows()
@@ -235,7 +256,8 @@ def test_the_interval_follows_what_a_save_costs():
     auto.saved(9)
     auto.saved(11)
     assert auto.wanted() == young_daly(10, 10800)[0]
-    assert auto.summary(200) == {"saves": 2, "seconds_each": 10, "share": 0.1, "young_daly_seconds": young_daly(10, 10800)[0],
+    assert auto.summary(200) == {"saves": 2, "seconds_each": 10, "share": 0.1,
+                                 "young_daly_seconds": young_daly(10, 10800)[0],
                                  "young_daly_loss": young_daly(10, 10800)[1]}
     assert Interval(30.0, None).summary(1) == {"saves": 0, "seconds_each": 0.0, "share": 0.0}
 
@@ -247,7 +269,8 @@ def test_nothing_is_ever_unpickled():
 
     for path in Path(checkpoint.__file__).parent.parent.rglob("*.py"):
         text = path.read_text()
-        assert not re.search(r"pickle\.loads?\(|joblib|shelve|allow_pickle=True|weights_only=False", text), path
+        assert not re.search(r"pickle\.loads?\(|joblib|shelve|allow_pickle=True|weights_only=False",
+                             text), (path)
         assert text.count("torch.load(") == text.count("weights_only=True)"), path
         assert text.count("np.load(") + text.count("read_array(") == text.count("allow_pickle=False"), path
 
@@ -259,7 +282,8 @@ def test_an_old_torch_does_not_read_weights(tmp_path, monkeypatch):
     assert read_weights(tmp_path) == {}
     for version in ("2.9.1", "1.13.0+cu117"):
         monkeypatch.setattr(torch, "__version__", version)
-        with pytest.raises(InputError, match=f"torch {version.replace('+', '.')} cannot read checkpoints safely; expected torch 2.10 or newer"):
+        with pytest.raises(InputError, match=f"torch {version.replace('+', '.')} cannot read checkpoints "
+                                             "safely; expected torch 2.10 or newer"):
             read_weights(tmp_path)
 
 

@@ -1,4 +1,5 @@
-"""How ranks come to agree on weights: what every exchange must have, and what the kinds say of themselves. On ranks: test_large_batch."""
+"""How ranks come to agree on weights: what every exchange must have, and what the kinds say of themselves. On
+ranks: test_large_batch."""
 
 from types import SimpleNamespace
 
@@ -29,9 +30,12 @@ def test_an_exchange_that_lacks_a_method_cannot_be_made(name):
 def test_one_rank_needs_no_horovod(kind):
     """Nothing is to be agreed on: the optimiser is the one that was given, and its step is a step."""
     model = torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.BatchNorm1d(2))
-    exchange, optimizer = make_exchange(Chosen(kind=kind), SerialComm()), torch.optim.SGD(model.parameters(), lr=0.5)
-    assert exchange.prepare(model, optimizer) is optimizer and exchange.equal_after_step and exchange.divisor(BATCH) == 120
-    before, buffers = model[0].weight.detach().clone(), {name: buffer.clone() for name, buffer in model.named_buffers()}
+    exchange, optimizer = (make_exchange(Chosen(kind=kind), SerialComm()),
+                           torch.optim.SGD(model.parameters(), lr=0.5))
+    assert (exchange.prepare(model, optimizer) is optimizer and exchange.equal_after_step
+            and exchange.divisor(BATCH) == 120)
+    before, buffers = model[0].weight.detach().clone(), {name: buffer.clone()
+                                                         for name, buffer in model.named_buffers()}
     exchange.broadcast(model)
     exchange.backward(model[0](torch.ones(4, 3)).sum(), model, last=True)
     exchange.finish(optimizer)
@@ -44,8 +48,10 @@ def test_one_rank_needs_no_horovod(kind):
 
 def test_what_a_rank_divides_by_and_what_it_sends():
     ranks, model = SimpleNamespace(size=4), torch.nn.Linear(3, 2)
-    found = {name: Allreduce(ranks, **keys) for name, keys in {"sum": {}, "mean": {"average": True}, "half": {"compression": "fp16"}}.items()}
-    assert [exchange.divisor(BATCH) for exchange in found.values()] == [120, 30, 30], "float16 has no digits for a small part of a small number"
+    found = {name: Allreduce(ranks, **keys) for name, keys in {"sum": {}, "mean": {"average": True},
+                                                               "half": {"compression": "fp16"}}.items()}
+    assert [exchange.divisor(BATCH) for exchange in found.values()] == [120, 30, 30], (
+        "float16 has no digits for a small part of a small number")
     assert [exchange.share for exchange in found.values()] == [4, 1, 1]
     assert [exchange.bytes(model) for exchange in found.values()] == [32, 32, 16]
     model.bias.requires_grad_(False)
@@ -59,7 +65,8 @@ def test_gradients_of_parts_are_added_up_without_messages():
         parameter.register_post_accumulate_grad_hook(hooks.append)
     accumulate(model(torch.ones(2, 3)).sum(), model)
     accumulate(model(torch.ones(3, 3)).sum(), model)
-    assert torch.equal(model.weight.grad, torch.full((2, 3), 5.0)) and torch.equal(model.bias.grad, torch.full((2,), 5.0)) and hooks == []
+    assert (torch.equal(model.weight.grad, torch.full((2, 3), 5.0))
+            and torch.equal(model.bias.grad, torch.full((2,), 5.0)) and hooks == [])
 
 
 def test_its_state_is_its_own():
@@ -70,11 +77,14 @@ def test_its_state_is_its_own():
 
 
 def test_what_may_stand_in_the_table():
-    for table, message in (({"kind": "allreduced"}, "exchange.kind: unknown 'allreduced'; known: adasum, allreduce; did you mean"),
-                           ({"compresion": "fp16"}, "exchange.compresion: unknown key; known: average, compression"),
-                           ({"compression": "fp8"}, "exchange.compression: expected 'none' or 'fp16', got 'fp8'"),
-                           ({"average": 3}, "exchange.average: expected true or false, got 3")):
+    for table, message in (
+            ({"kind": "allreduced"},
+             "exchange.kind: unknown 'allreduced'; known: adasum, allreduce; did you mean"),
+            ({"compresion": "fp16"}, "exchange.compresion: unknown key; known: average, compression"),
+            ({"compression": "fp8"}, "exchange.compression: expected 'none' or 'fp16', got 'fp8'"),
+            ({"average": 3}, "exchange.average: expected true or false, got 3")):
         with pytest.raises(InputError, match=message):
             make_exchange(Chosen(**table), SerialComm())
-    with pytest.raises(InputError, match="exchange.kind: adasum goes in pairs of pairs and needs 1, 2, 4, 8, ... nodes, got 6"):
+    with pytest.raises(InputError, match="exchange.kind: adasum goes in pairs of pairs and needs 1, 2, 4, 8, "
+                                         "... nodes, got 6"):
         check_adasum(6, "nodes")

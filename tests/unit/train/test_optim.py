@@ -1,4 +1,5 @@
-"""Learning rate, batch size, optimisers, extrapolation and noise scale against the equations of their papers."""
+"""Learning rate, batch size, optimisers, extrapolation and noise scale against the equations
+of their papers."""
 
 import math
 from types import SimpleNamespace
@@ -20,8 +21,10 @@ def rates(*moments, global_batch=256, lr_scaling="linear", **keys):
 
 
 def test_warm_up_is_a_straight_line_to_the_scaled_rate():
-    assert rates(0, 1, 2, global_batch=1024, warmup_epochs=2, name="constant") == pytest.approx([0.1, 0.25, 0.4])
-    assert rates(0, 1, 2, global_batch=64, warmup_epochs=2, name="constant") == pytest.approx([0.025, 0.025, 0.025])
+    assert rates(0, 1, 2, global_batch=1024, warmup_epochs=2,
+                 name="constant") == pytest.approx([0.1, 0.25, 0.4])
+    assert rates(0, 1, 2, global_batch=64, warmup_epochs=2,
+                 name="constant") == pytest.approx([0.025, 0.025, 0.025])
     assert rates(0, 5, global_batch=1024, warmup_epochs=0, name="constant", lr_scaling="none") == [0.1, 0.1]
     assert rates(0, 1, 2, warmup_epochs=2, warmup_lr=0, name="constant") == pytest.approx([0, 0.05, 0.1])
 
@@ -37,7 +40,8 @@ def test_steps_fall_at_the_milestones():
 
 
 def test_square_root_scaling_and_polynomial_decay():
-    assert rates(0, global_batch=1024, warmup_epochs=0, name="constant", lr_scaling="sqrt") == pytest.approx([0.2])
+    assert rates(0, global_batch=1024, warmup_epochs=0, name="constant",
+                 lr_scaling="sqrt") == pytest.approx([0.2])
     assert rates(2, 6, 10, warmup_epochs=2, name="polynomial") == pytest.approx([0.1, 0.025, 0])
     assert rates(6, warmup_epochs=2, name="polynomial", power=1) == pytest.approx([0.05])
 
@@ -62,11 +66,13 @@ def stepped(optim, weights, gradients, rate):
 
 
 W = [np.array([[3.0, -4.0]], np.float32), np.array([1.0], np.float32)]  # a matrix, a vector
-G = [[np.array([[0.6, 0.8]], np.float32), np.array([0.5], np.float32)], [np.array([[0.0, 2.0]], np.float32), np.array([-0.5], np.float32)]]
+G = [[np.array([[0.6, 0.8]], np.float32), np.array([0.5], np.float32)],
+     [np.array([[0.0, 2.0]], np.float32), np.array([-0.5], np.float32)]]
 
 
 def test_lars_follows_its_equation():
-    """g' = trust |w| / (|g| + decay |w|) (g + decay w) for matrices and g for vectors, then Nesterov's momentum."""
+    """g' = trust |w| / (|g| + decay |w|) (g + decay w) for matrices and g for vectors, then
+    Nesterov's momentum."""
     decay, trust, m, rate = 0.1, 0.02, 0.9, 0.5
     got = stepped(Optim(name="lars", trust=trust, momentum=m, weight_decay=decay), W, G, rate)
     for number, begin in enumerate(W):
@@ -74,7 +80,8 @@ def test_lars_follows_its_equation():
         for step in G:
             g = step[number].astype(np.float64)
             if w.ndim > 1:
-                g = trust * np.linalg.norm(w) / (np.linalg.norm(g) + decay * np.linalg.norm(w)) * (g + decay * w)
+                g = (trust * np.linalg.norm(w) / (np.linalg.norm(g) + decay * np.linalg.norm(w))
+                     * (g + decay * w))
             v = m * v + g
             w = w - rate * (g + m * v)
         np.testing.assert_allclose(got[number], w, rtol=1e-5)
@@ -96,18 +103,21 @@ def test_lamb_follows_its_equation():
 
 def test_an_optimiser_of_ones_own():
     assert isinstance(make_optimizer(torch.nn.Linear(2, 2), Optim(name="custom:adam")), torch.optim.Adam)
-    with pytest.raises(InputError, match="optim.name: unknown 'adagard'; known: adadelta, adafactor, adagrad, adam"):
+    with pytest.raises(InputError,
+                       match="optim.name: unknown 'adagard'; known: adadelta, adafactor, adagrad, adam"):
         make_optimizer(torch.nn.Linear(2, 2), Optim(name="adagard"))
 
 
 @pytest.mark.parametrize("made, expected", [
-    ((0.001, 0.1), (0.01, 1)), ((0.1, 0.1), (1, 1)), ((0.0, 0.0), (1, 1)), ((0.0, 0.3), (0, 1)), ((3.0, 1.5), (1, 0.5)),
-    ((torch.tensor(0.02), 0.04), (0.5, 1)), ((None, None), (1, 1)),
+    ((0.001, 0.1), (0.01, 1)), ((0.1, 0.1), (1, 1)), ((0.0, 0.0), (1, 1)), ((0.0, 0.3), (0, 1)),
+    ((3.0, 1.5), (1, 0.5)), ((torch.tensor(0.02), 0.04), (0.5, 1)), ((None, None), (1, 1)),
 ])
 def test_each_parameter_group_keeps_its_part_of_the_rate(made, expected):
-    """A factory's groups keep the ratio of their rates; equal ones, and those still to be set, get the rate itself, bit for bit."""
+    """A factory's groups keep the ratio of their rates; equal ones, and those still to be set, get the
+    rate itself, bit for bit."""
     groups = [{"params": [torch.nn.Parameter(torch.ones(2))], "lr": lr} for lr in made]
-    optimizer = torch.optim.SGD([{**group, "lr": 0.0 if group["lr"] is None else group["lr"]} for group in groups], foreach=False)
+    optimizer = torch.optim.SGD([{**group, "lr": 0.0 if group["lr"] is None else group["lr"]}
+                                 for group in groups], foreach=False)
     for group, lr in zip(optimizer.param_groups, made, strict=True):
         group["lr"] = lr  # None: of an optimiser that makes do without
     ratios = rate_ratios(optimizer)
@@ -148,7 +158,8 @@ PARTS = [(None, None, torch.ones(1))]  # one sample that nothing is read of
 
 
 def extrapolate(inner, model, direction, distance, share=1, ratios=None):
-    return Extrapolate(inner, model, SimpleNamespace(share=share), ratios or {}, direction=direction, distance=distance)
+    return Extrapolate(inner, model, SimpleNamespace(share=share), ratios or {}, direction=direction,
+                       distance=distance)
 
 
 def extrapolated(kind, factor, rate=0.1, steps=4):
@@ -191,10 +202,12 @@ def test_extrapolation_with_a_fresh_gradient_contracts_as_extragradient():
 
 def test_extrapolation_goes_each_parameters_own_rates_off():
     """A trunk at a hundredth of the rate goes a hundredth of the way off."""
-    model, rate = torch.nn.ParameterList([torch.nn.Parameter(torch.ones(3)), torch.nn.Parameter(torch.ones(2))]), 0.1
+    model, rate = torch.nn.ParameterList([torch.nn.Parameter(torch.ones(3)),
+                                          torch.nn.Parameter(torch.ones(2))]), 0.1
     for ratios in ({model[0]: 0.01, model[1]: 1.0}, None):
         there = There(model)
-        extrapolate(there, model, "fresh", 0.5, share=2, ratios=ratios)(Whole(lambda: sum(part.square().sum() for part in model), rate), PARTS)
+        extrapolate(there, model, "fresh", 0.5, share=2,
+                    ratios=ratios)(Whole(lambda: sum(part.square().sum() for part in model), rate), PARTS)
         ways = [1 - part for part in there.weights]
         assert torch.allclose(ways[1], torch.full((2,), 0.5 * rate * 2 * 2))
         assert torch.allclose(ways[0], torch.full((3,), 0.5 * rate * 2 * 2 * (0.01 if ratios else 1)))
@@ -208,7 +221,8 @@ def test_extrapolation_with_noise_is_as_long_as_the_past_gradient():
     before = [parameter.detach().clone() for parameter in model.parameters()]
     way(Whole(lambda: model(torch.ones(4, 30)).square().sum(), seed=1), PARTS)
     assert all(torch.equal(a, b) for a, b in zip(before, there.weights, strict=True)), "there is no past yet"
-    gradients, past, ways = [parameter.grad.clone() for parameter in model.parameters()], model.past_gradient.clone(), []
+    gradients, past, ways = [parameter.grad.clone()
+                             for parameter in model.parameters()], model.past_gradient.clone(), []
     assert torch.equal(past, torch.cat([gradient.flatten() for gradient in gradients]))
     for seed in (1, 1, 2):
         model.past_gradient.copy_(past)
@@ -227,12 +241,14 @@ def test_another_pass_finds_the_model_as_it_was():
     for kind in ("past", "fresh", "noise"):
         way = extrapolate(Plain(), model, kind, 0.5)
         way.release()
-        assert dict(model.named_buffers()) == {} and not any(parameter._backward_hooks for parameter in model.parameters())
+        assert (dict(model.named_buffers()) == {}
+                and not any(parameter._backward_hooks for parameter in model.parameters()))
 
 
 @pytest.mark.parametrize("ranks", [2, 4])
 def test_the_noise_scale_of_a_known_gradient(ranks):
-    """Gradients of mean G and variance 4 per component and sample: tr(Sigma) = 200, |G|^2 = 2, noise scale 100."""
+    """Gradients of mean G and variance 4 per component and sample: tr(Sigma) = 200, |G|^2 =
+    2, noise scale 100."""
     size, batch, rng, ours = 50, 64, np.random.default_rng(1), []
     mean = np.full(size, 0.2)
     parameters = [torch.nn.Parameter(torch.zeros(size, dtype=torch.float64)) for _ in range(ranks)]

@@ -43,9 +43,12 @@ def test_resume_ends_with_the_same_bits(tmp_path, digits, config):
     _, epochs, end = train(path, tmp_path / "cut", "--resume")
     assert end["weights"] == whole_end["weights"] and end["passes"] == whole_end["passes"]
     for mine, other in zip(epochs, whole_epochs, strict=True):
-        assert {k: v for k, v in mine.items() if k != "seconds"} == {k: v for k, v in other.items() if k != "seconds"}
-    kinds = [json.loads(line)["kind"] for line in (tmp_path / "cut" / "metrics.jsonl").read_text().splitlines()]
-    assert [kind for kind in kinds if kind not in ("speed", "scores")] == ["run", "epoch", "epoch", "run", "epoch", "epoch", "end"]
+        assert {k: v for k, v in mine.items() if k != "seconds"} == {k: v for k, v in other.items()
+                                                                     if k != "seconds"}
+    kinds = [json.loads(line)["kind"]
+             for line in (tmp_path / "cut" / "metrics.jsonl").read_text().splitlines()]
+    assert [kind for kind in kinds if kind not in ("speed", "scores")] == ["run", "epoch", "epoch", "run",
+                                                                           "epoch", "epoch", "end"]
     assert kinds.count("speed") == kinds.count("scores") == len(epochs), "one for each epoch"
 
 
@@ -58,16 +61,19 @@ def test_a_damaged_generation_is_passed_over(tmp_path, digits, config, capsys):
     assert "epoch-00002/scores.h5: differs from its checksum" in capsys.readouterr().err
 
 
-def test_a_run_whose_generations_are_all_damaged_does_not_begin_anew_by_itself(tmp_path, digits, config, capsys):
+def test_a_run_whose_generations_are_all_damaged_does_not_begin_anew_by_itself(tmp_path, digits,
+                                                                               config, capsys):
     path = config(digits, train={"epochs": 3}, checkpoint={"keep": 2})
     train(path, tmp_path / "run")
     folder = tmp_path / "run" / "checkpoints"
     for generation in folder.iterdir():
         (generation / "model.pt").write_bytes(b"")
     (folder / "epoch-00009.bak").mkdir()  # somebody's copy is no generation
-    assert main(["train", str(path), "--run-dir", str(tmp_path / "run"), "--resume"]) == 2, "whether to begin anew is not for us to decide"
+    assert main(["train", str(path), "--run-dir", str(tmp_path / "run"),
+                 "--resume"]) == 2, "whether to begin anew is not for us to decide"
     assert "none of 2 checkpoints can be used; move the folder away to begin anew" in capsys.readouterr().err
-    assert sorted(entry.name for entry in folder.iterdir()) == ["epoch-00001", "epoch-00002", "epoch-00009.bak"]
+    assert sorted(entry.name for entry in folder.iterdir()) == ["epoch-00001", "epoch-00002",
+                                                                "epoch-00009.bak"]
     folder.rename(folder.with_name("damaged"))
     train(path, tmp_path / "run", "--resume")
     assert sorted(entry.name for entry in folder.iterdir()) == ["epoch-00001", "epoch-00002"]
@@ -88,7 +94,8 @@ def test_a_frozen_part_stays_frozen(tmp_path, digits, config, monkeypatch):
     train(config(digits, model={"name": "frozen", "width": None}), tmp_path / "run")
     import torch
 
-    state = torch.load(tmp_path / "run" / "checkpoints" / "epoch-00001" / "model.pt", weights_only=True)["model"]
+    state = torch.load(tmp_path / "run" / "checkpoints" / "epoch-00001" / "model.pt",
+                       weights_only=True)["model"]
     assert state["0.running_mean"].item() == 0 and state["0.running_var"].item() == 1
 
 
@@ -105,10 +112,12 @@ def test_a_row_that_a_killed_run_did_not_write_comes_from_the_checkpoint(tmp_pat
     path = config(digits, filter=KAKURENBO)
     _, whole, _ = train(path, tmp_path / "run")
     metrics = tmp_path / "run" / "metrics.jsonl"
-    metrics.write_text("".join(metrics.read_text().splitlines(keepends=True)[:2]))  # killed after the second epoch's checkpoint
+    # killed after the second epoch's checkpoint
+    metrics.write_text("".join(metrics.read_text().splitlines(keepends=True)[:2]))
     (tmp_path / "run" / "DONE").unlink()
     _, epochs, _ = train(path, tmp_path / "run", "--resume")
-    assert [{k: v for k, v in row.items() if k != "seconds"} for row in epochs] == [{k: v for k, v in row.items() if k != "seconds"} for row in whole]
+    assert [{k: v for k, v in row.items() if k != "seconds"}
+            for row in epochs] == [{k: v for k, v in row.items() if k != "seconds"} for row in whole]
 
 
 def test_same_seed_same_bits_other_seed_other_bits(tmp_path, digits, config):
@@ -129,9 +138,10 @@ def test_nothing_observed_is_lost(tmp_path, digits, config):
 def test_the_record_says_what_others_build_on(tmp_path, digits, config):
     run, epochs, end = train(config(digits, filter=KAKURENBO), tmp_path / "run")
     assert {"versions", "commit", "config", "machine", "ranks", "data", "started"} <= set(run)
-    assert {"epoch", "steps", "kept", "hidden", "moved_back", "threshold", "train_loss", "accuracy", "lr", "passes", "imbalance",
-            "seconds", "selection", "batches"} <= set(epochs[0])
-    assert set(epochs[0]["seconds"]) == {"total", "train", "select", "rebalance", "score", "evaluate", "checkpoint"}
+    assert {"epoch", "steps", "kept", "hidden", "moved_back", "threshold", "train_loss", "accuracy", "lr",
+            "passes", "imbalance", "seconds", "selection", "batches"} <= set(epochs[0])
+    assert set(epochs[0]["seconds"]) == {"total", "train", "select", "rebalance", "score", "evaluate",
+                                         "checkpoint"}
     assert {"exit", "accuracy", "passes", "seconds", "weights"} <= set(end)
     assert (tmp_path / "run" / "DONE").exists() and (tmp_path / "run" / "config.toml").exists()
     assert len(list((tmp_path / "run" / "checkpoints").iterdir())) == 2
@@ -140,14 +150,16 @@ def test_the_record_says_what_others_build_on(tmp_path, digits, config):
 
 
 def test_it_learns(tmp_path, digits, config):
-    _, epochs, _ = train(config(digits, model={"width": 8}, train={"epochs": 8, "global_batch": 64}, filter=KAKURENBO), tmp_path / "run")
+    _, epochs, _ = train(config(digits, model={"width": 8}, train={"epochs": 8, "global_batch": 64},
+                                filter=KAKURENBO), tmp_path / "run")
     assert epochs[-1]["accuracy"] > 0.95 and epochs[-1]["hidden"] > 0
 
 
 def test_regression_with_a_model_and_a_loss_of_ones_own(tmp_path, regression, config):
-    path = config(regression, model={"name": None, "width": None, "factory": "custom:perceptron", "hidden": 24},
-                  train={"epochs": 30, "global_batch": 20}, optim={"lr": 0.05}, loss={"name": "custom:absolute"},
-                  filter={"policy": "random", "fraction": 0.2})
+    path = config(regression,
+                  model={"name": None, "width": None, "factory": "custom:perceptron", "hidden": 24},
+                  train={"epochs": 30, "global_batch": 20}, optim={"lr": 0.05},
+                  loss={"name": "custom:absolute"}, filter={"policy": "random", "fraction": 0.2})
     _, epochs, end = train(path, tmp_path / "run")
     assert end["accuracy"] is None and end["test_loss"] < 0.5 * epochs[0]["test_loss"]
 
@@ -158,16 +170,18 @@ def test_segmentation(tmp_path, config):
     images = (masks * 200 + rng.integers(0, 50, masks.shape)).astype(np.uint8)
     np.savez(tmp_path / "s.npz", images=images, labels=masks)
     pack(tmp_path / "s.npz", tmp_path / "p.h5")
-    path = config(tmp_path / "p.h5", model={"name": None, "width": None, "factory": "custom:pixels"}, data={"augment": "custom:mirrored"},
-                  train={"epochs": 10, "global_batch": 16}, optim={"lr_scaling": "none"}, loss={"name": "custom:pixelwise"})
+    path = config(tmp_path / "p.h5", model={"name": None, "width": None, "factory": "custom:pixels"},
+                  data={"augment": "custom:mirrored"}, train={"epochs": 10, "global_batch": 16},
+                  optim={"lr_scaling": "none"}, loss={"name": "custom:pixelwise"})
     _, epochs, _ = train(path, tmp_path / "run")
     assert epochs[-1]["test_loss"] < 0.2
 
 
-@pytest.mark.parametrize("model", [{"name": "mlp", "width": None, "hidden": 32, "depth": 1}, {"name": "resnet18", "width": 4}])
+@pytest.mark.parametrize("model", [{"name": "mlp", "width": None, "hidden": 32, "depth": 1},
+                                   {"name": "resnet18", "width": 4}])
 def test_other_models_and_options(tmp_path, digits, config, model):
-    path = config(digits, model=model, train={"epochs": 5, "precision": "bfloat16", "channels_last": True}, schedule={"name": "step"},
-                  loss={"label_smoothing": 0.1}, optim={"lr": 0.3})
+    path = config(digits, model=model, train={"epochs": 5, "precision": "bfloat16", "channels_last": True},
+                  schedule={"name": "step"}, loss={"label_smoothing": 0.1}, optim={"lr": 0.3})
     _, epochs, _ = train(path, tmp_path / "run")
     assert epochs[-1]["accuracy"] > 0.8
 
@@ -175,7 +189,8 @@ def test_other_models_and_options(tmp_path, digits, config, model):
 def test_score_select_train(tmp_path, digits, config):
     train(config(digits), tmp_path / "run")
     for name in ("loss", "el2n", "margin"):
-        assert main(["score", str(tmp_path / "run"), "--set", f"score.name={name}", "-o", str(tmp_path / f"{name}.h5")]) == 0
+        assert main(["score", str(tmp_path / "run"), "--set", f"score.name={name}",
+                     "-o", str(tmp_path / f"{name}.h5")]) == 0
     tables = {name: read_table(tmp_path / f"{name}.h5") for name in ("loss", "el2n", "margin")}
     importance = {name: columns["importance"] for name, (columns, *_) in tables.items()}
     assert tables["el2n"][1]["score"] == "el2n" and tables["el2n"][1]["epoch"] == 1
@@ -185,10 +200,12 @@ def test_score_select_train(tmp_path, digits, config):
     order = [np.argsort(np.argsort(values)) for values in importance.values()]
     assert np.corrcoef(order)[0].min() > 0.8, "all scores agree on what is hard"
 
-    assert main(["select", str(tmp_path / "el2n.h5"), "--fraction", "0.25", "-o", str(tmp_path / "selection.h5")]) == 0
+    assert main(["select", str(tmp_path / "el2n.h5"), "--fraction", "0.25",
+                 "-o", str(tmp_path / "selection.h5")]) == 0
     columns, about, _ = read_table(tmp_path / "selection.h5")
     hidden = np.argsort(importance["el2n"], kind="stable")[: int(0.25 * 1438)]
-    assert np.array_equal(np.flatnonzero(columns["keep"] == 0), np.sort(hidden)) and about["threshold"] == importance["el2n"][hidden[-1]]
+    assert (np.array_equal(np.flatnonzero(columns["keep"] == 0), np.sort(hidden))
+            and about["threshold"] == importance["el2n"][hidden[-1]])
 
     path = config(digits, filter={"policy": "static", "selection": str(tmp_path / "selection.h5")})
     _, epochs, end = train(path, tmp_path / "static")
@@ -208,4 +225,5 @@ def test_a_score_run_leaves_no_trace(tmp_path, digits, config):
     first, _ = network.infer(dataset.train, np.arange(300), 64)
     second, _ = network.infer(dataset.train, np.arange(300), 300)
     assert network.digest() == before and [module.training for module in network.model.modules()] == modes
-    assert np.allclose(first["value"], second["value"], atol=1e-5), "the score does not depend on the batch"  # D1
+    # D1
+    assert np.allclose(first["value"], second["value"], atol=1e-5), "the score does not depend on the batch"
