@@ -60,8 +60,8 @@ class Missing:
 sys.meta_path.insert(0, Missing())
 """)
     done = cold_hpcfilter(number, "doctor", "--folder", tmp_path, PYTHONPATH=str(tmp_path))
-    way_out = "install torch, or activate the environment that has it" if module == "torch" else "reinstall h5py"
-    name = {"torch": "torch", "h5py": "hdf5"}[module]
+    name, way_out = {"torch": ("torch", "install torch, or activate the environment that has it"),
+                     "h5py": ("hdf5", "reinstall h5py")}[module]
     assert done.returncode == 1 and "Traceback" not in done.stderr
     assert [line for line in done.stdout.splitlines() if line.startswith("problem: ")] == [
         f"problem: {name}: cannot be used: {'ranks 0-1' if number == 2 else 'rank 0'}: "
