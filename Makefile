@@ -27,10 +27,10 @@ demo: said $(VENV)/ready
 said:
 	@test -e $(VENV)/ready || echo "demo, two parts. 1: build torch, Open MPI and Horovod in $(VENV), two to three minutes. 2: the demo itself."
 
-test: $(VENV)/ready lint
+test: $(VENV)/ready $(VENV)/documents lint
 	$(BIN)/python -m pytest $(TOGETHER) -m "not nightly" $(TESTS)
 
-test-all: $(VENV)/ready lint
+test-all: $(VENV)/ready $(VENV)/documents lint
 	$(BIN)/python -m pytest $(TOGETHER) --cold $(TESTS)
 
 lint: $(VENV)/ready
