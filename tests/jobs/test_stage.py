@@ -163,7 +163,7 @@ def test_neither_torch_nor_mpi_is_needed(digits, node):
 # ---- killed, and several at once
 
 def process(source, dest, patch=""):
-    code = (f"from hpcfilter.data import stage as s, node_disk\nimport time, pathlib\n{patch}\n"
+    code = (f"from hpcfilter.jobs.stage import stage as s, node_disk\nimport time, pathlib\n{patch}\n"
             f"print(s.stage({str(source)!r}, {str(dest)!r}))")
     return subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE,
                             stderr=subprocess.PIPE, text=True)
