@@ -93,6 +93,11 @@ class FakeScheduler:
         return self.run(sys.executable, "-m", "hpcfilter", "jobs", "submit", "run.toml", "--machine", machine,
                         "--walltime", "00:01:00", "--run-dir", "run", *settings, *words)
 
+    def too_late(self):
+        """Keys of [job] with which the deadline has passed before the ranks are up, so that each job takes one step."""
+        (self.workdir / "late.sh").write_text("sleep 1.2\n")
+        return {"grace_seconds": WALLTIME - 1, "source": str(self.workdir / "late.sh")}
+
     def rows(self, kind):
         """The rows of that kind which the run has written so far."""
         path = self.workdir / "run" / "metrics.jsonl"

@@ -2,7 +2,7 @@
 requeues, failures."""
 
 import pytest
-from fakes import SHORT, WALLTIME, weights
+from fakes import SHORT, weights
 
 from hpcfilter.jobs.machine import files
 
@@ -47,7 +47,7 @@ def test_a_signal_a_requeue_and_the_same_weights(lsf, fake_scheduler, undisturbe
 
 def test_the_deadline_requeues_until_done(lsf, fake_scheduler, undisturbed):
     """It passes before the ranks are up, so that each job takes one step."""
-    done = lsf(*SHORT, grace_seconds=WALLTIME - 1)
+    done = lsf(*SHORT, **fake_scheduler.too_late())
     assert done.returncode == 0, done.stderr
     (row,) = fake_scheduler.finished()
     assert row["state"] == "DONE" and row["restarts"] > 1, fake_scheduler.logs()
@@ -69,7 +69,7 @@ def test_a_signal_before_the_ranks_are_up(lsf, fake_scheduler, tmp_path):
 
 
 def test_requeues_have_a_bound(lsf, fake_scheduler):
-    assert lsf(grace_seconds=WALLTIME - 1, max_requeues=1).returncode == 0
+    assert lsf(**fake_scheduler.too_late(), max_requeues=1).returncode == 0
     (row,) = fake_scheduler.finished()
     assert (row["state"], row["exit"], row["restarts"]) == ("EXIT", 1, 1)
     assert ("not finished after 1 requeues" in fake_scheduler.log(row).splitlines()[-1]
@@ -102,7 +102,7 @@ def test_data_on_the_nodes(lsf, fake_scheduler, tmp_path):
     """Staged again after each requeue, and gone at the end."""
     stage = {"method": "copy", "folder": str(tmp_path / "bb with ${LSB_QUEUE}")}
     (tmp_path / "bb with batch").mkdir()
-    done = lsf("--set", "train.epochs=1", "--set", "train.global_batch=1438", grace_seconds=WALLTIME - 1,
+    done = lsf("--set", "train.epochs=1", "--set", "train.global_batch=1438", **fake_scheduler.too_late(),
                stage=stage)
     assert done.returncode == 0, done.stderr
     (row,) = fake_scheduler.finished()

@@ -4,7 +4,7 @@ resubmission, failures."""
 import itertools
 
 import pytest
-from fakes import SHORT, WALLTIME, weights
+from fakes import SHORT, weights
 
 MACHINES = {  # name -> (cores and GPUs of a node, keys of [job])
     "polaris": ({"FAKE_NODE_CORES": "32", "FAKE_NODE_GPUS": "4"}, {"queue": "debug"}),
@@ -27,7 +27,7 @@ def submit(fake_scheduler, digits):
 @pytest.mark.parametrize("machine", MACHINES)
 def test_the_deadline_resubmits_until_done(submit, fake_scheduler, undisturbed, machine):
     """It passes before the ranks are up, so that each job takes one step."""
-    done = submit(machine, *SHORT, grace_seconds=WALLTIME - 1)
+    done = submit(machine, *SHORT, **fake_scheduler.too_late())
     assert (done.returncode == 0 and done.stdout.splitlines()[-1]
             == f"submitted: {next(iter(fake_scheduler.jobs()))}"), done.stderr
     run = fake_scheduler.workdir / "run"
@@ -59,7 +59,7 @@ def test_flux_passes_a_signal_to_the_ranks(submit, fake_scheduler, undisturbed, 
 
 @pytest.mark.parametrize("machine", MACHINES)
 def test_resubmissions_have_a_bound(submit, fake_scheduler, machine):
-    assert submit(machine, grace_seconds=WALLTIME - 1, max_requeues=1).returncode == 0
+    assert submit(machine, **fake_scheduler.too_late(), max_requeues=1).returncode == 0
     first, second = fake_scheduler.finished(2)
     assert (first["state"], second["state"], second["exit"]) == ("DONE", "EXIT", 1)
     assert "not finished after 1 requeues" in fake_scheduler.log(second) and len(fake_scheduler.jobs()) == 2
