@@ -94,7 +94,7 @@ class FakeScheduler:
                         "--walltime", "00:01:00", "--run-dir", "run", *settings, *words)
 
     def too_late(self):
-        """Keys of [job] with which the deadline has passed before the ranks are up: each job takes one step."""
+        """Keys of [job]: the deadline has passed before the ranks are up, and each job takes one step."""
         (self.workdir / "late.sh").write_text("sleep 1.2\n")
         return {"grace_seconds": WALLTIME - 1, "source": str(self.workdir / "late.sh")}
 

@@ -118,12 +118,13 @@ def test_the_local_machine_trains_here_and_now(run, real_ranks, tmp_path):
     assert first["ranks"] == 2 and len(rows) == 2 and end["exit"] == 0
 
 
-def test_the_local_machine_starts_itself_again(run, real_ranks, tmp_path):
+def test_the_local_machine_starts_itself_again(run, warm, tmp_path):
     """The deadline has passed at once; the bound holds, and the counter is forgotten at the
     next submission."""
     words = ["-m", "hpcfilter", "jobs", "submit", run, "--machine", "local", "--walltime", "00:00:02",
              "--set", "job.grace_seconds=1", "--set", "job.requeue=true", "--set", "job.max_requeues=2",
-             "--set", "train.epochs=500", "--set", "train.global_batch=8"]
+             "--set", "train.epochs=500", "--set", "train.global_batch=8",
+             "--set", f"job.python={warm.program()}"]
     done = subprocess.run([sys.executable, *map(str, words)], capture_output=True, text=True, timeout=TIMEOUT,
                           check=False)
     assert (done.returncode == 1 and "requeue 2 of 2" in done.stdout
