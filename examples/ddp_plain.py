@@ -1,5 +1,4 @@
-"""A plain DistributedDataParallel script: torchrun --nproc-per-node 2 examples/ddp_plain.py, or mpirun with
-the four variables of torchrun."""
+"""Plain DistributedDataParallel: torchrun --nproc-per-node 2 examples/ddp_plain.py"""
 
 import torch
 import torch.distributed as dist
@@ -15,9 +14,9 @@ torch.manual_seed(0)
 images, labels = (torch.from_numpy(part) for part in load_digits(return_X_y=True))
 images = images.float() / 16
 train, test = TensorDataset(images[:1400], labels[:1400]), (images[1400:], labels[1400:])
+batch = 64 // dist.get_world_size()  # of each rank
 sampler = DistributedSampler(train)
-loader = DataLoader(train, batch_size=64 // dist.get_world_size(), sampler=sampler, num_workers=1,
-                    persistent_workers=True)
+loader = DataLoader(train, batch, sampler=sampler, num_workers=1, persistent_workers=True)
 
 model = torch.nn.Sequential(torch.nn.Linear(64, 64), torch.nn.ReLU(), torch.nn.Linear(64, 10))
 model = DistributedDataParallel(model)

@@ -1,5 +1,4 @@
-"""The same on the samples that matter, five lines changed: mpirun -np 2 python -m mpi4py
-examples/horovod_filtered.py"""
+"""The same, five lines changed: mpirun -np 2 python -m mpi4py examples/horovod_filtered.py"""
 
 import horovod.torch as hvd
 import torch
@@ -15,9 +14,9 @@ torch.manual_seed(0)
 images, labels = (torch.from_numpy(part) for part in load_digits(return_X_y=True))
 images = images.float() / 16
 train, test = TensorDataset(images[:1400], labels[:1400]), (images[1400:], labels[1400:])
+batch = 64 // hvd.size()  # of each rank
 sampler = hpcfilter.Filter(len(train), "infobatch", epochs=EPOCHS)
-loader = DataLoader(sampler.indexed(train), batch_size=64 // hvd.size(), sampler=sampler, num_workers=1,
-                    persistent_workers=True)
+loader = DataLoader(sampler.indexed(train), batch, sampler=sampler, num_workers=1, persistent_workers=True)
 
 model = torch.nn.Sequential(torch.nn.Linear(64, 64), torch.nn.ReLU(), torch.nn.Linear(64, 10))
 hvd.broadcast_parameters(model.state_dict(), root_rank=0)

@@ -1,4 +1,4 @@
-"""A plain Horovod script: mpirun -np 2 python -m mpi4py examples/horovod_plain.py"""
+"""Plain Horovod: mpirun -np 2 python -m mpi4py examples/horovod_plain.py"""
 
 import horovod.torch as hvd
 import torch
@@ -13,9 +13,9 @@ torch.manual_seed(0)
 images, labels = (torch.from_numpy(part) for part in load_digits(return_X_y=True))
 images = images.float() / 16
 train, test = TensorDataset(images[:1400], labels[:1400]), (images[1400:], labels[1400:])
+batch = 64 // hvd.size()  # of each rank
 sampler = DistributedSampler(train, hvd.size(), hvd.rank())
-loader = DataLoader(train, batch_size=64 // hvd.size(), sampler=sampler, num_workers=1,
-                    persistent_workers=True)
+loader = DataLoader(train, batch, sampler=sampler, num_workers=1, persistent_workers=True)
 
 model = torch.nn.Sequential(torch.nn.Linear(64, 64), torch.nn.ReLU(), torch.nn.Linear(64, 10))
 hvd.broadcast_parameters(model.state_dict(), root_rank=0)

@@ -23,6 +23,7 @@ from hpcfilter.base.errors import InputError
 from hpcfilter.jobs import mpirun
 from hpcfilter.pack.pack import pack
 
+pytest_plugins = ["page_runs"]  # fixtures of the tests of pages
 CHECKOUT = Path(__file__).parent.parent
 HELPERS = CHECKOUT / "tests" / "helpers"  # with modules that stand for a user's own, such as custom
 PROGRAMS = CHECKOUT / "tests" / "ranks" / "programs"

@@ -20,7 +20,7 @@ model, rate, curvature = (torch.nn.ParameterDict({"w": torch.nn.Parameter(torch.
 exchange = Allreduce(comm)
 extrapolate = Extrapolate(Plain(), model, exchange, {}, direction=sys.argv[1], distance=0.5)
 optimizer = exchange.prepare(model, torch.optim.SGD(model.parameters(), lr=rate))
-network = SimpleNamespace(model=model, observe=lambda *_: {},
+network = SimpleNamespace(model=model, measure=lambda *_: {},
                           forward=lambda x, y: (None, curvature / 2 * model["w"].square()))
 # each rank has one sample of the batch
 weight, weights = torch.ones(1) / exchange.divisor(SimpleNamespace(total=comm.size)), []

@@ -94,7 +94,7 @@ def gradients(model, passes, parts):
         return output, (output - y[0] + y[1][0]) ** 2
 
     network = SimpleNamespace(model=model, forward=forward,
-                              observe=lambda output, y, losses: {"value": losses})
+                              measure=lambda output, y, losses: {"value": losses})
     model.zero_grad()
     passes(Step(network, exchange, 0.1, 0, seen.append, lambda part: None), parts)
     return ([parameter.grad.clone() for parameter in model.parameters()],
