@@ -23,7 +23,7 @@ from hpcfilter.base.paths import expanded
 from hpcfilter.jobs.machine import Machine
 from hpcfilter.jobs.plan import plan
 from hpcfilter.jobs.render import render
-from hpcfilter.jobs.schema import VARIABLE, Job
+from hpcfilter.jobs.schema import SHORT_VARIABLE, VARIABLE, Job
 
 VALUES, MORE_VALUES = 1_000, 10_000  # here, and each night from another seed
 EXECUTED, MORE_EXECUTED = 40, 300  # of those that are not refused
@@ -37,6 +37,8 @@ PIECES = [
     "\x1b[31m", "\x7f", "a", "b1", "name", "0", "$'\\n'", "EOF", "\\\n", "x" * 300, "y" * 65536,
 ]
 # at a folder or a file that is not there
+ON_THE_NODE = "job.stage.folder", "machine.storage"  # paths in which the script expands ~ and variables
+LONGEST = 1 << 16  # characters that Linux surely takes as one word, with those that stand around it
 ENDS_EARLY = "job.workdir", "job.source", "job.venv", "job.conda_env", "job.signal"
 # paths of this machine, in which variables are put in when the script is written
 PUT_IN = "job.python", "job.log_dir", "job.stage.source"
@@ -210,9 +212,11 @@ def handed_on_as_they_are(bases, stand_ins, tmp_path, values, day):
             break
         name, place, value = hostile(f"{day} {number}")
         script = script_of(base[name], place, value)
-        other = place == "job.stage.source" and str(Path(f"/{value}")) != f"/{value}"
-        if (script is None or VARIABLE.search(value) or place in ENDS_EARLY or other
-                or (place in PUT_IN and expanded(value) != value)):
+        path = f"/{value}" if place == "job.stage.source" else value
+        other = place == "job.stage.source" and str(Path(path)) != path
+        other = other or (place in ON_THE_NODE and (SHORT_VARIABLE.search(value) or value.startswith("~")))
+        if (script is None or len(value) > LONGEST or VARIABLE.search(value) or place in ENDS_EARLY or other
+                or (place in PUT_IN and expanded(path) != path)):
             continue  # bash would expand what it is to expand; a path is put into its shortest form
         executed += 1
         if (name, place) not in expected:
