@@ -146,6 +146,12 @@ def checksum(array):
     return zlib.crc32(f"{array.shape}".encode(), zlib.crc32(values))
 
 
+def learns(policy, parameters, given):
+    """Whether a policy works with the losses that come. given: what it has been given instead."""
+    facts = facts_of(find_policy(policy))
+    return facts.score is not None and (policy != "static" or (facts.once(parameters) and not given))
+
+
 def checksums(labels, given):
     """What tells the arrays of a call apart: "NAME (checksum)" -> number. labels: array or None. given: dict
     of arrays, or something else, which has none."""

@@ -81,7 +81,7 @@ class Filter:
                                                owned, comm)
         self.scores = Scores(owned, total, score, labels, classes, given)
         self._selector, self._order = Selector(stretches, self.scores, int(seed), comm), order
-        self._learns = policy not in ("none", "random", "static")  # from the losses that come
+        self._learns = arguments.learns(policy, stretches[-1].parameters, given)  # from the losses that come
         self._needs_classes = score.needs_classes or self._facts.needs_classes
         self._observed = Observed(("value", *(("confidence", "correct") if self._needs_classes else ())))
         self._walk = Walk(total, bool(partial))

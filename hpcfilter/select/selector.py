@@ -16,12 +16,14 @@ OF_TRAINING = "index", "step", "loss"  # columns of a row that are not for its o
 @dataclass(frozen=True)
 class Stretch:
     """Epochs with one policy. begin: the first of them. select: (scores, epoch since begin, seed, comm) ->
-    Selection, the policy inside its guards. policy: its name. parameters: its own."""
+    Selection, the policy inside its guards. policy: its name. parameters: its own. reads: whether it works
+    with what comes from files; the files of other phases are not for it."""
 
     begin: int
     policy: str
     select: Callable
     parameters: dict = field(default_factory=dict)
+    reads: bool = True
 
 
 class Selector:
@@ -35,6 +37,7 @@ class Selector:
     def __init__(self, stretches, scores, seed, comm):
         self.stretches, self.scores, self.seed, self.comm = tuple(stretches), scores, seed, comm
         self.shards = edges(scores.total, comm.size)
+        self._given = scores.given
 
     def stretch(self, epoch):
         """The Stretch that an epoch belongs to."""
@@ -44,6 +47,7 @@ class Selector:
         """Who trains in an epoch, at which weight. Returns Selection."""
         here = self.stretch(epoch)
         self.scores.begin = here.begin
+        self.scores.given = self._given if here.reads else {}
         return here.select(self.scores, epoch - here.begin, self.seed, self.comm)
 
     def take(self, selection, rows, steps):
@@ -81,4 +85,4 @@ class Selector:
     @cached_property
     def given_digest(self):
         """Hex digest of what policies read from files; "" for nothing."""
-        return table_digest(self.scores.given, self.scores.owned, self.comm)
+        return table_digest(self._given, self.scores.owned, self.comm)

@@ -194,7 +194,9 @@ def stretches_of(config, dataset):
             if isinstance(value, Path):
                 values[key] = value.absolute()
                 table.model_extra[key] = str(values[key])
-        found.append(Stretch(begin, table.policy, select, values))
+        with in_phase(config, number):
+            reads = given_file(table.policy, values)[0] is not None
+        found.append(Stretch(begin, table.policy, select, values, reads))
     return found
 
 

@@ -58,7 +58,7 @@ def order(parts, progress, selection):
 def begin(parts, progress):
     """Before the first step of an epoch: a new phase, and passes without a past."""
     if progress.step == 0:
-        begin_phase(parts, progress.epoch)
+        begin_phase(parts, progress)
         parts.updates.passes.begin_epoch()
 
 
@@ -110,5 +110,5 @@ def look_at_hidden(parts, progress, selection):
         hidden = selector.hidden(selection)
         selector.refresh(hidden, network.infer(parts.rows, hidden, look_batch(parts))[0])
         progress.notes["refreshed"] = len(hidden)
-        check_weights(parts, f"after epoch {progress.epoch}")
+        check_weights(parts, f"after epoch {progress.epoch}", settled=True)
         faults.point("after_score")

@@ -37,14 +37,14 @@ def evaluate(parts, clock):
                 "worst_class": float(worst)}
 
 
-def check_weights(parts, where):
+def check_weights(parts, where, settled=False):
     """Stop all ranks before weights that are not finite, or not the same on all ranks, become a checkpoint.
-    where: for the message."""
+    where: for the message. settled: whether the exchange has made them equal, if its steps do not."""
     network, comm = parts.network, parts.comm
     if comm.max(int(not network.is_finite())):
         raise on_all(f"train: the weights are not finite {where}: the network has diverged; "
                      "lower optim.lr or lengthen schedule.warmup_epochs")
-    if not parts.updates.exchange.equal_after_step:
+    if not (settled or parts.updates.exchange.equal_after_step):
         return
     digests = [part.tobytes().hex()
                for part in comm.allgather(np.frombuffer(bytes.fromhex(network.parameter_digest()), np.uint8))]

@@ -145,8 +145,8 @@ class Folder:
         self._comm.on_first(lambda: self._mark(DONE))
 
     def stands(self):
-        """The name of the newest generation, in words."""
-        return [path.name for path in checkpoint.generations(self.checkpoints)][-1:] or ["the beginning"]
+        """The name of the newest generation, or "the beginning"."""
+        return ["the beginning", *(path.name for path in checkpoint.generations(self.checkpoints))][-1]
 
     def _costs(self, parts):
         """What this process's part of the run took, and what saving has cost; the latter is said if the mean

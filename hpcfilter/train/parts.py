@@ -1,4 +1,5 @@
-"""What a run is made of on this rank. Made once from the config, and not changed by the loop."""
+"""What a run is made of on this rank. Made once from the config; what changes in it is saved
+with Progress."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -36,19 +36,20 @@ def check_phases(updates, config):
             raise InputError(f"phase.{number}.train: {error}") from None
 
 
-def check_weights_to_come(parts, epoch):
-    """Raise InputError on all ranks for weights that a phase which begins after this epoch could not
-    take: better now than hours later."""
-    first = 0
+def check_weights_to_come(parts, progress):
+    """Raise InputError on all ranks for weights that a phase which is still to begin could not take: better
+    now than hours later."""
+    first, begun = 0, progress.epoch + (progress.step > 0)
     for number, phase in enumerate(parts.config.all_phases()):
-        if first > epoch and phase.weights not in OWN_WEIGHTS:
+        if number and first >= begun and phase.weights not in OWN_WEIGHTS:
             check_start(parts, phase.weights, f"phase.{number}.weights")
         first += phase.epochs
 
 
-def begin_phase(parts, epoch):
+def begin_phase(parts, progress):
     """At the first step of an epoch: if a phase begins with it, take its weights and train its
     parameters. All ranks must call."""
+    epoch = progress.epoch
     number, first = phase_of(parts.config, epoch)
     if epoch != first or number == 0:
         return
@@ -59,9 +60,10 @@ def begin_phase(parts, epoch):
     updates.release()
     if phase.weights == "fresh":
         parts.record.say(f"epoch {epoch:3d}  the network begins anew, on the samples that are kept")
+    if phase.weights != "kept":  # a head that the other run lacks begins anew, too
         network.begin_anew(parts.config.seed, epoch)
-    elif phase.weights not in OWN_WEIGHTS:
-        start_from(parts, phase.weights, f"phase.{number}.weights")
+    if phase.weights not in OWN_WEIGHTS:
+        progress.start = start_from(parts, phase.weights, f"phase.{number}.weights")
     updates.select(phase.train)
     updates.make()
     updates.connect()

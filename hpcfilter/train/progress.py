@@ -1,4 +1,4 @@
-"""How far a run has come. Everything here is in a checkpoint, or follows from it."""
+"""How far a run has come. What is not of this process alone is in every checkpoint."""
 
 from dataclasses import dataclass, field
 

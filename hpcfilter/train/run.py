@@ -72,7 +72,7 @@ def begin(parts, folder, resume):
     if folder.is_finished(progress):
         parts.record.say(f"{folder.path}: the run is finished; nothing is left to do")
         return None
-    check_weights_to_come(parts, progress.epoch)
+    check_weights_to_come(parts, progress)
     folder.claim(resume)
     _say_what_begins(parts, progress)
     return progress
@@ -96,7 +96,7 @@ def _say_what_begins(parts, progress):
     record.run(config, parts.comm, data=dataset.digest, samples=samples, global_batch=parts.global_batch,
                device=str(parts.network.device), threads=torch.get_num_threads(), first_epoch=progress.epoch,
                first_step=progress.step, **({"start": progress.start} if progress.start else {}))
-    can, still = updates.untrained()
+    can, still = updates.untrained
     if still:
         record.say(f"optim.name: has {can - still} of the {can} parameters that can be trained; "
                    "the others stay as they are")
@@ -119,7 +119,7 @@ def to_the_end(parts, progress, folder):
                 folder.leave(parts, progress)
                 return False
     except KeyboardInterrupt:
-        raise Interrupted(f"interrupted at once: --resume goes on from {folder.stands()[0]}") from None
+        raise Interrupted(f"interrupted at once: --resume goes on from {folder.stands()}") from None
     finally:
         notice.listen(signals)
     folder.close(parts, progress)

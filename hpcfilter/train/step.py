@@ -5,6 +5,7 @@ import torch
 
 from hpcfilter.base.alive import faults
 from hpcfilter.base.alive.pulse import beat
+from hpcfilter.base.errors import BrokenInvariant
 from hpcfilter.base.own import code
 from hpcfilter.base.randomness import seed_of
 from hpcfilter.train.optim import set_rate
@@ -85,5 +86,8 @@ class _InParts:
 
     def __call__(self, columns):
         here = self._batch.index[self._done : self._done + len(columns["loss"])]
+        if len(here) != len(columns["loss"]):
+            raise BrokenInvariant("pass: has observed more samples than the step has; "
+                                  "a second look at a sample is step.losses")
         self._done += len(here)
         self._progress.seen.add(here, self._progress.step, columns)

@@ -46,6 +46,7 @@ class Updates:
         yet across the ranks."""
         model = self._network.model
         self.optimizer = make_optimizer(model, self._config.optim)
+        self._leave_alone()
         if self._comm.size > 1:
             check_remade(self.optimizer, model)
         self.ratios = rate_ratios(self.optimizer)  # before anything is loaded
@@ -53,6 +54,15 @@ class Updates:
         of_parameter = {parameter: ratio for group, ratio in groups for parameter in group["params"]}
         self.passes = make_passes(self._config.passes, model, self.exchange, of_parameter)
         self.noise = NoiseScale(model, self.exchange.share) if self._config.record.noise_scale else None
+
+    def _leave_alone(self):
+        """What the optimiser does not move gets no gradient: nobody would clear it, or add
+        it up over the ranks."""
+        moved = {id(part) for group in self.optimizer.param_groups for part in group["params"]}
+        can = [part for part in self._network.model.parameters() if part.requires_grad]
+        self.untrained = len(can), sum(id(part) not in moved for part in can)
+        for part in can:
+            part.requires_grad_(id(part) in moved)
 
     def connect(self):
         """Put the optimiser across the ranks: Horovod makes a new one, without the state of the one it is
@@ -84,9 +94,3 @@ class Updates:
         batch = self.batch(int(progress)) / self.exchange.batches
         scale = lr_scale if progress >= schedule.warmup_epochs else 1.0
         return scale * learning_rate(optim, schedule, batch, progress, epochs)
-
-    def untrained(self):
-        """How many parameters could be trained, and how many of them the optimiser does not have."""
-        moved = {id(part) for group in self.optimizer.param_groups for part in group["params"]}
-        trained = [part for part in self._network.model.parameters() if part.requires_grad]
-        return len(trained), sum(id(part) not in moved for part in trained)

@@ -27,6 +27,6 @@ def random(scores, epoch, seed, comm, *, fraction: Fraction = 0.3, replacement: 
         mask, _ = lowest_keys(draw(scores, seed, epoch, "random"), hidden, comm)
         return Selection(~mask)
     kept = scores.total - hidden
-    walk, step = divmod(epoch, scores.total // kept)
+    walk, step = divmod(scores.begin + epoch, scores.total // kept)
     position = Permutation(scores.total, seed, walk, "random walk")(np.asarray(scores.owned))
     return Selection(position // kept == step)

@@ -8,6 +8,8 @@ import numpy as np
 
 from hpcfilter.base.errors import InputError
 
+RULES = "none", "kept", "effective"  # for the learning rate
+
 
 @dataclass
 class Selection:
@@ -66,12 +68,16 @@ class Selection:
     def check(self, samples, name):
         """Raise InputError unless every own sample has a truth value and a weight that is a number of at
         least 0. name: of the policy."""
+        streak = [("streak", np.uint8)] if self.streak is not None else []
         for column, kind in (("keep", bool), ("weight", np.float32), ("moved_back", bool), ("refresh", bool),
-                             ("hard", bool)):
+                             ("hard", bool), *streak):
             array = getattr(self, column)
             if array.shape != (samples,) or array.dtype != kind:
                 raise InputError(f"filter.policy: {name}: {column}: got {array.dtype} of shape "
                                  f"{array.shape}, expected {np.dtype(kind)} of shape ({samples},)")
+        if self.lr_rule not in RULES:
+            raise InputError(f"filter.policy: {name}: lr_rule: got {self.lr_rule!r}, expected one of "
+                             f"{', '.join(RULES)}")
         if not np.all(self.weight >= 0) or not np.all(np.isfinite(self.weight)):
             wrong = self.weight[~(np.isfinite(self.weight) & (self.weight >= 0))][0]
             raise InputError(f"filter.policy: {name}: weight: got {wrong}, expected finite numbers of "

@@ -52,6 +52,8 @@ class Scores:
         saw it, and perhaps confidence and correct. A value that is not finite leaves the memory alone and
         makes the importance NaN, so that the sample is kept.
         """
+        if not len(index):
+            return
         position = np.asarray(index) - self.owned.start
         self.seen += np.bincount(position, minlength=len(self.owned))
         self.fresh[position] = True

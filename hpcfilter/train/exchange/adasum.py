@@ -44,6 +44,7 @@ class Adasum(OnHorovod):
         """How many gradients are brought together. Raises InputError on all ranks for a
         number that cannot be."""
         comm = self.comm
+        on_gpus = bool(comm.min(int(on_gpus)))  # the same on all ranks, whatever each of them sees
         nodes = comm.size > 1 and on_gpus and bool(started(comm, self.deterministic).nccl_built())
         parts, what = (-(-comm.size // comm.local_size), "nodes") if nodes else (comm.size, "ranks")
         if nodes and int(comm.max(comm.local_size)) != int(comm.min(comm.local_size)):

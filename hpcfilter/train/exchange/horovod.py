@@ -1,6 +1,7 @@
 """Horovod, as the exchanges use it. One process needs none: nothing is to be agreed on, and
 every sum is what it was."""
 
+import math
 import os
 import sys
 
@@ -69,7 +70,9 @@ class OnHorovod(Exchange):
 
     def release(self, optimizer):
         if self.comm.size > 1:
-            # Horovod's hooks live as long as the nodes of the graph that are kept here
+            # Horovod's hooks live as long as the nodes of the graph that are kept here; one that some other
+            # graph keeps alive only counts, and begins no message
+            optimizer.set_backward_passes_per_step(math.inf)
             optimizer._grad_accs.clear()
 
     def broadcast(self, model):

@@ -155,7 +155,7 @@ class Network:
         modes = {module: module.training for module in self.model.modules()}
         self.model.eval()
         try:
-            with torch.inference_mode():
+            with torch.no_grad():  # a tensor that the model keeps must serve in training, too
                 yield
         finally:
             for module, training in modes.items():

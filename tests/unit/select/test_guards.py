@@ -111,3 +111,10 @@ def test_learning_rate_rules():
 def test_a_selection_that_makes_no_sense_is_refused(keep, weight, message):
     with pytest.raises(InputError, match=message):
         guard(lambda *a: Selection(keep, weight))
+
+
+def test_a_rule_for_the_rate_that_nobody_knows_is_refused():
+    with pytest.raises(InputError, match="lr_rule: got 'Kept', expected one of none, kept, effective"):
+        guard(lambda *a: Selection(np.ones(N, bool), lr_rule="Kept"))
+    with pytest.raises(InputError, match="streak: got float64"):
+        guard(lambda *a: Selection(np.ones(N, bool), streak=np.ones(N)))

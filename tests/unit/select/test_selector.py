@@ -54,6 +54,29 @@ def test_a_phase_counts_its_own_epochs_and_draws_with_those_of_the_run():
         "phases do not draw the same samples again")
 
 
+def test_a_walk_without_replacement_goes_on_over_the_phases():
+    """Three phases of one epoch each at a half: no two halves in a row are the same."""
+    function, _ = policy_function("random", {"fraction": 0.5, "replacement": False}, True, True, "")
+    selector = Selector([Stretch(epoch, "random", function) for epoch in range(3)], scores_of(observed()), 3,
+                        SerialComm())
+    first, second, _ = (selector.select(epoch).keep for epoch in range(3))
+    assert np.array_equal(first, ~second)
+
+
+def test_a_file_is_for_the_phase_that_names_it():
+    """A later phase that is to cut by itself does not take the mask of an earlier one."""
+    scores = scores_of(observed())
+    samples = len(scores.owned)
+    scores.given = {"keep": np.arange(samples) % 2 == 0}
+    mask, _ = policy_function("static", {}, True, True, "", given=("keep",))
+    cut, _ = policy_function("static", {"fraction": 0.3}, True, True, "")
+    stretches = Stretch(0, "static", mask), Stretch(5, "static", cut, reads=False)
+    selector = Selector(stretches, scores, 3, SerialComm())
+    assert np.array_equal(selector.select(0).keep, np.arange(samples) % 2 == 0)
+    later = selector.select(5)
+    assert later.frozen and np.count_nonzero(~later.keep) == int(0.3 * samples)
+
+
 def shows(epoch, labels):
     """What an invented network makes of all samples: losses (N,) and logits (N, 10), which get
     better with the epochs."""

@@ -6,9 +6,13 @@ import numpy as np
 import pytest
 
 from hpcfilter.cli import main
-from hpcfilter.data import read_table
+from hpcfilter.comm import SerialComm
+from hpcfilter.data import open_packed, read_table
 from hpcfilter.pack.pack import pack
 from hpcfilter.study.report import compare, read_run
+from hpcfilter.train.config import load
+from hpcfilter.train.network import Network
+from hpcfilter.train.updates import Updates
 
 KAKURENBO = {"policy": "kakurenbo", "fraction": 0.3, "tau": 0.2}
 
@@ -227,3 +231,22 @@ def test_a_score_run_leaves_no_trace(tmp_path, digits, config):
     assert network.digest() == before and [module.training for module in network.model.modules()] == modes
     # D1
     assert np.allclose(first["value"], second["value"], atol=1e-5), "the score does not depend on the batch"
+
+
+def test_a_table_that_a_model_keeps_from_its_first_look_serves_in_training(tmp_path, digits, config):
+    path = config(digits, model={"name": None, "width": None, "factory": "custom:remembers"})
+    assert len(train(path, tmp_path / "run")[1]) == 2
+
+
+def test_what_the_optimiser_does_not_have_gets_no_gradient(tmp_path, digits, config):
+    """Nobody would clear it: with each step it would take more of the norm that the gradient may have."""
+    norms = {"lr": 0.1, "name": "custom:of_the_last_layer", "clip_norm": 0.5}
+    path = config(digits, model={"name": "mlp", "width": None}, optim=norms)
+    own = load(path)
+    network = Network(own, open_packed(digits))
+    updates = Updates(own, network, SerialComm(), 120)
+    updates.make()
+    can, still = updates.untrained
+    assert can - still == 2 and still > 0
+    moved = {id(part) for group in updates.optimizer.param_groups for part in group["params"]}
+    assert all(part.requires_grad == (id(part) in moved) for part in network.model.parameters())
