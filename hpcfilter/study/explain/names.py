@@ -73,6 +73,16 @@ def single_keys():
     }
 
 
+def own_keys():
+    """The keys of what a table names, each by its whole name: "pass.extrapolate.distance" -> (Family, name of
+    the member, Key)."""
+    return {
+        f"{whole}.{key.name}": (family, whole, key)
+        for whole, (family, thing) in members().items()
+        for key in keys.of_function(thing)
+    }
+
+
 def shared_keys():
     """The keys that belong to what a table names: "filter.fraction" -> list of (full name of the member,
     Key)."""

@@ -19,10 +19,10 @@ EXAMPLES = (
 def explain(name):
     """The explanation of a name, text of several lines.
 
-    name: of a table ("optim"), a key ("optim.lr"), what a table names ("filter.kakurenbo"), the last word of
-    these where only one has it, the word for many ("policies"), or of the user's own
-    ("filter.my_package.policies:my_policy"); "" for what there is. Raises InputError for a name that nobody
-    knows, with the one that may be meant.
+    name: of a table ("optim"), a key ("optim.lr"), what a table names ("filter.kakurenbo"), a key of that
+    ("pass.extrapolate.distance"), the last word of the first three where only one has it, the word for many
+    ("policies"), or of the user's own ("filter.my_package.policies:my_policy"); "" for what there is. Raises
+    InputError for a name that nobody knows, with the one that may be meant.
     """
     if not name:
         return contents()
@@ -31,6 +31,8 @@ def explain(name):
     known = everything()
     table, dot, rest = name.partition(".")
     name = f"{names.ALSO[table]}.{rest}" if dot and table in names.ALSO else name
+    if name in names.own_keys():
+        return _own_key(name)
     return known[name if name in known else _long(name, known)]()
 
 
@@ -39,7 +41,8 @@ def _long(name, known):
     likely = [one for one in known if one.rpartition(".")[2] == name]
     if not likely:
         short = [one.rpartition(".")[2] for one in known]
-        raise InputError(f"explain: unknown '{name}'{meant(name, [*known, *short])}; see: hpcfilter explain")
+        spelt = meant(name, [*known, *short, *names.own_keys()])
+        raise InputError(f"explain: unknown '{name}'{spelt}; see: hpcfilter explain")
     if len(likely) > 1:
         either = f"{', '.join(likely[:-1])} or {likely[-1]}"
         raise InputError(f"explain: {name} may be {either}; give the whole name")
@@ -109,6 +112,13 @@ def _key(name, key):
     table = name.rpartition(".")[0]
     where = names.tables()[table].header if table else "before the tables:"
     return "\n".join([f"{where} {key.name}", "", *key_lines([key])])
+
+
+def _own_key(name):
+    """A key of one policy, pass, ... by its whole name."""
+    family, whole, key = names.own_keys()[name]
+    table, _, member = whole.partition(".")
+    return "\n".join([f"{family.written(table, member)}: {key.name}", "", *key_lines([key])])
 
 
 def _shared(name, of):

@@ -43,6 +43,16 @@ def test_what_a_table_names_is_told_with_keys_and_paper(table, known):
         assert all(paper in text for paper in docs.papers(docs.document(thing)))
 
 
+def test_a_key_is_found_by_the_path_that_one_types():
+    text = explain("pass.extrapolate.distance")
+    assert text.startswith("[pass.extrapolate]: distance\n") and "learning rate" in text
+    assert 'policy = "kakurenbo": tau' in explain("policy.kakurenbo.tau")
+    for name, (_, _, key) in names.own_keys().items():
+        assert key.meaning in " ".join(explain(name).split()), name
+    with pytest.raises(InputError, match="did you mean 'pass.extrapolate.distance'"):
+        explain("pass.extrapolate.distanc")
+
+
 def test_every_key_has_a_meaning():
     for name, key in names.single_keys().items():
         assert key.meaning, f"{name}: say behind it, in the schema, what it means"
