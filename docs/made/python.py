@@ -13,20 +13,32 @@ from made.markdown import page, prose, table
 ORDER = "Filter", "world", "lowest", "Score", "Selection", "policy"  # the most wanted first
 WORDS = (  # word -> where its docstring stands; a file's is the word's own
     ("exchange", "hpcfilter.train.exchange.exchange:Exchange"),
-    ("pass", "hpcfilter.train.passes"),
     ("score", "hpcfilter.select.scores"),
     ("policy", "hpcfilter.select.policies"),
-    ("selection", "hpcfilter.select.policies:Selection"),
     ("selector", "hpcfilter.select.selector"),
-    ("order", "hpcfilter.select.order"),
     ("phase", "hpcfilter.train.schema:Phase"),
-    ("generation", "hpcfilter.train.checkpoint.generation"),
-    ("probe", "hpcfilter.study.landscape"),
-    ("watchdog", "hpcfilter.base.alive.watchdog"),
-    ("notice", "hpcfilter.base.alive.notice"),
 )
-SHORT = (  # words of the field that have no code of their own
-    ("comm", "Who am I among the ranks, and how do numbers add up. It carries numbers only."),
+SHORT = (  # words that no docstring defines in one sentence
+    ("arm", "One side of a comparison: a policy with its settings, run with several seeds."),
+    ("comm", "The object that lets ranks add up numbers. It carries numbers only."),
+    ("digest", "A short code computed from data. Equal data have equal digests."),
+    ("filter", "What decides who trains: a policy, its score and its guards. In Python, `hpcfilter.Filter`."),
+    ("generation", "One saved checkpoint folder. It is there whole or not at all."),
+    ("local rank", "The number of a rank within its node, from 0."),
+    ("network weights", "The numbers that training changes; `weights` of a phase are these."),
+    ("notice", "A signal or deadline that asks the run to save and stop."),
+    ("observation", "What a forward pass showed of one sample: loss, correctness, confidence."),
+    ("order", "The sequence in which kept samples form batches."),
+    ("pass", "Forward and backward for one sample; costs are counted in passes. "
+             "In the code and in `[pass.NAME]`: how a batch becomes gradients."),
+    ("probe", "A measurement of the loss landscape around the network weights of a finished epoch."),
+    ("requeue", "A job that was told to leave goes back into the queue, and later continues the run."),
+    ("sample weight", "How much the loss of one sample counts."),
+    ("selection", "Who trains in an epoch, and at which sample weight."),
+    ("step", "One update of the network weights, from one batch of all ranks."),
+    ("walltime", "The time that a job may take, by the clock."),
+    ("warm-up", "The first epochs, in which the learning rate rises."),
+    ("watchdog", "The thread on every rank that ends a job in which nothing moves any more."),
     ("guard", "What stands around every policy, and hides more or less than it does. All are off at first."),
     ("machine", "A site profile: what a node is, what a job may ask for, what the launcher must be told."),
     ("threshold", "The score up to which samples are hidden. It is exact, over all ranks."),
@@ -81,7 +93,7 @@ def glossary():
     """The page on the words."""
     found = [*((word, _said(word, place)) for word, place in WORDS), *SHORT]
     rows = sorted(map(list, found), key=lambda row: row[0].lower())
-    said = prose("The words of these pages, one meaning each.")
+    said = prose("The words of these pages. Where a word has two meanings, both stand here.")
     return page("# Glossary", said, table(["word", "meaning"], rows))
 
 

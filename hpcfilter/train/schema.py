@@ -29,8 +29,8 @@ class Train(Table):
     """[train]: how long, in which steps, on what."""
 
     epochs: Count = 10  # with [[phase]]: of all phases together
-    batch: Count | None = None  # samples per rank and step
-    global_batch: Count | None = None  # samples per step over all ranks; one of the two
+    batch: Count | None = None  # samples per rank and step; if neither is given, batch is 128
+    global_batch: Count | None = None  # samples per step over all ranks; you cannot give both
     ramp_batch: Count | None = None  # global batch of the first epoch, which grows to the whole one ...
     ramp_epochs: NotNegative = 0.0  # ... over so many epochs
     precision: Literal["float32", "bfloat16"] = "float32"  # of the forward pass (autocast)
@@ -91,7 +91,7 @@ class Schedule(Table):
 
 
 class Exchange(NamedTable):
-    """[exchange]: how the ranks come to agree on weights. The other keys are the kind's own."""
+    """[exchange]: how the ranks come to agree on network weights. The other keys are the kind's own."""
 
     kind: str = "allreduce"  # allreduce, or adasum
 

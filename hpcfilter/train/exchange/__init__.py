@@ -1,4 +1,4 @@
-"""How the ranks come to agree on weights: the only speaker of Horovod.
+"""How the ranks come to agree on network weights: the only speaker of Horovod.
 
 A new kind is a class made from `Exchange` in one file, and an entry in EXCHANGES. The keyword-only parameters
 of its constructor are the keys of the table [exchange]. torch and Horovod are imported where there are

@@ -4,11 +4,11 @@ from abc import ABC, abstractmethod
 
 
 class Exchange(ABC):
-    """How the ranks come to agree on weights.
+    """How the ranks come to agree on network weights.
 
     comm: the ranks. deterministic: always in the same order, so that sums have the same bits in every run
     on as many ranks. equal_after_step: whether all ranks hold the same weights after every step; if not,
-    only after `settle`. share: times which a rank's gradient is the mean over its own samples.
+    only after `settle`. share: a rank's gradient times this is the mean over its own samples.
     batches: how many batches a step brings together like one of their size; the learning rate is that of
     the global batch divided by it.
     """

@@ -24,8 +24,9 @@ BUFFER = "past_gradient"
 class Extrapolate(Wrapper):
     """The way off and back of one rank. With distance 0 the steps are those without it, bit for bit.
 
-    direction: past, fresh or noise. distance: e / rate. The model gets one more buffer as large as itself
-    that its state dict does not hold, but for `fresh`; a checkpoint inside an epoch keeps that of every rank.
+    direction: past, fresh or noise. distance: how far to step aside, as a multiple of the learning
+    rate. The model gets one more buffer as large as itself that its state dict does not hold, but for
+    `fresh`; a checkpoint inside an epoch keeps that of every rank.
     """
 
     def __init__(self, inner, model, exchange, ratios, *,
