@@ -25,7 +25,7 @@ demo: said $(VENV)/ready
 
 # What a first call does, and how long it takes; a later one has nothing to build and says nothing.
 said:
-	@test -e $(VENV)/ready || echo "demo, two parts. 1: build torch, Open MPI and Horovod in $(VENV), two to three minutes. 2: the demo itself."
+	@test -e $(VENV)/ready || echo "demo, two parts. 1: build torch, Open MPI and Horovod in $(VENV), three minutes. 2: the demo itself, one minute."
 
 test: $(VENV)/ready $(VENV)/documents lint
 	$(BIN)/python -m pytest $(TOGETHER) -m "not nightly" $(TESTS)

@@ -46,7 +46,8 @@ def main(words):
     parser = argparse.ArgumentParser(prog="python -m benchmarks evidence", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("plan", help="TOML file, see benchmarks/plans")
-    parser.add_argument("--source", required=True, help="HDF5 file with train and test")
+    parser.add_argument("--source", required=True,
+                        help="HDF5 file with train and test, and the attribute class_names")
     parser.add_argument("--folder", default="runs/evidence",
                         help="where the runs are kept (default runs/evidence)")
     parser.add_argument("--jobs", type=int, help="runs at a time (default: as many as the cores hold)")

@@ -19,11 +19,11 @@ HELD_BACK = 0.1  # for validation
 def packed(source, name, folder):
     """Pack a variant of a data set, unless it is there. Returns the path of the packed file.
 
-    source: HDF5 file with train and test, each with images and labels. name: clean, long_tail (class c
-    of C keeps a share of 0.01 ** (c / (C - 1)) of its training rows; the test rows stay) or noise_40 (40
-    % of the training labels become another class, each equally likely), with "+validation" behind it
-    when a tenth of the training rows is to be the test set, faults and all. Which rows are hit is a
-    function of the index alone.
+    source: HDF5 file with train and test, each with images and labels, and with the attribute class_names, a
+    JSON list. name: clean, long_tail (class c of C keeps a share of 0.01 ** (c / (C - 1)) of its training
+    rows; the test rows stay) or noise_40 (40 % of the training labels become another class, each equally
+    likely), with "+validation" behind it when a tenth of the training rows is to be the test set, faults and
+    all. Which rows are hit is a function of the index alone.
     """
     stem = f"{name}-{zlib.crc32(Path(source).read_bytes()):08x}"  # another source is another file
     path = folder / f"{stem}.h5"
