@@ -105,7 +105,9 @@ class Phase(Table):
     epochs: Count  # how many
     # kept, fresh (network, optimiser and schedule begin anew) or a run folder (with its weights)
     weights: str = "kept"
-    train: str = "all"  # all, or a glob of the names of the parameters that are trained, such as "head.*"
+    # all, or a glob of the names of the parameters that are trained, such as "head.*"; the statistics of
+    # BatchNorm go on in all layers
+    train: str = "all"
     filter: FilterTable | None = None  # of this phase; default: the table [filter]
 
     @pydantic.field_validator("weights")
