@@ -60,6 +60,8 @@ def started(ranks, words, capture=False, **more):
             yield process
         finally:
             _end(process)
+            for pipe in filter(None, (process.stdout, process.stderr)):
+                pipe.close()
 
 
 def run_local(ranks, words, timeout, capture=False, **more):

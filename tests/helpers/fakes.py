@@ -15,7 +15,7 @@ from hpcfilter.jobs import mpirun, run_local
 from hpcfilter.study.report import read_run
 
 FAKEBIN = Path(__file__).parent.parent / "jobs" / "fakebin"
-TIMEOUT = 90  # seconds for a job, and for a command
+TIMEOUT = 180  # seconds for a job, and for a command
 WALLTIME = 60  # seconds of a job that `submit` submits
 # of the surroundings of the tests, which a job should not see
 OURS = ("HPCFILTER_", "FAKE_", "SLURM_", "LSB_", "PBS_", "FLUX_", "OMPI_", "PMI")

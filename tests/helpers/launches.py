@@ -17,7 +17,7 @@ IMPORTED = ("numpy", "h5py", "scipy.stats", "pydantic", "torch", "torch._dynamo"
 # of which neighbours take different ones: each has other hashes of strings, so that an order
 # by hash would show
 SERVERS = 2
-TIMEOUT = 90  # seconds for anything that starts ranks
+TIMEOUT = 180  # seconds for anything that starts ranks
 
 
 class Servers:
