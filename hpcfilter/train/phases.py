@@ -27,13 +27,14 @@ def weights_began(config, epoch):
 
 
 def check_phases(updates, config):
-    """Raise InputError for a phase whose parameters are not there, and leave those of the
-    first phase trained."""
-    for number, phase in reversed(list(enumerate(config.all_phases()))):
+    """Raise InputError for a phase whose parameters are not there, and leave those of the first phase
+    trained."""
+    for number, phase in enumerate(config.all_phases()):
         try:
             updates.select(phase.train)
         except InputError as error:
             raise InputError(f"phase.{number}.train: {error}") from None
+    updates.select(config.all_phases()[0].train)
 
 
 def check_weights_to_come(parts, progress):

@@ -53,7 +53,8 @@ class Updates:
         groups = zip(self.optimizer.param_groups, self.ratios, strict=True)
         of_parameter = {parameter: ratio for group, ratio in groups for parameter in group["params"]}
         self.passes = make_passes(self._config.passes, model, self.exchange, of_parameter)
-        self.noise = NoiseScale(model, self.exchange.share) if self._config.record.noise_scale else None
+        scale = self.exchange.scale_to_mean
+        self.noise = NoiseScale(model, scale) if self._config.record.noise_scale else None
 
     def _leave_alone(self):
         """What the optimiser does not move gets no gradient: nobody would clear it, or add

@@ -13,7 +13,8 @@ from hpcfilter.jobs import local, run_local
 WARM = Path(__file__).parent / "warm.py"
 # Where seconds go before a rank has done anything.
 IMPORTED = ("numpy", "h5py", "scipy.stats", "pydantic", "torch", "torch._dynamo", "torch._inductor.config",
-            "mpi4py", "horovod.torch", "hpcfilter.cli", "hpcfilter.train.run", "hpcfilter.study.static.score")
+            "mpi4py", "horovod.torch", "hpcfilter.cli", "hpcfilter.train.run",
+            "hpcfilter.study.offline.score")
 # of which neighbours take different ones: each has other hashes of strings, so that an order
 # by hash would show
 SERVERS = 2

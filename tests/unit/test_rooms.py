@@ -87,6 +87,12 @@ def test_rooms_of_a_district_do_not_import_each_other_in_a_circle():
     TopologicalSorter(arrows).prepare()  # raises CycleError
 
 
+def test_every_folder_is_a_package():
+    """An installation leaves out a folder that is none."""
+    folders = {path.parent for path in FILES}
+    assert [folder for folder in folders if not (folder / "__init__.py").exists()] == []
+
+
 def test_every_district_is_in_the_plan():
     assert {places(path)[0] for path in FILES} == set(FLOOR)
 
@@ -99,7 +105,7 @@ def test_files_are_small():
 
 
 @pytest.mark.parametrize("module", ["hpcfilter.cli", "hpcfilter.study.report", "hpcfilter.jobs.commands",
-                                    "hpcfilter.study.static.select", "hpcfilter.select.policies",
+                                    "hpcfilter.study.offline.select", "hpcfilter.select.policies",
                                     "hpcfilter.train.checks", "hpcfilter.train.models",
                                     "hpcfilter.select.scores", "hpcfilter.train.checkpoint"])
 def test_login_node_modules_need_neither_torch_nor_mpi(module):

@@ -23,7 +23,7 @@ def add(parser):
 
 def run(words, comm):
     """Score, all ranks, and say where the table is."""
-    from hpcfilter.study.static.score import score
+    from hpcfilter.study.offline.score import score
 
     table, columns = score(words.run_dir, comm, words.settings, words.epoch, words.output)
     if comm.rank == 0:

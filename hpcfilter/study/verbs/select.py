@@ -32,7 +32,7 @@ def add(parser):
 
 def run(words, comm):
     """Select, all ranks, and say how many samples are kept."""
-    from hpcfilter.study.static.select import select
+    from hpcfilter.study.offline.select import select
 
     table, about = select(words.scores, comm, words.fraction, words.output, words.highest)
     if comm.rank == 0:

@@ -17,7 +17,7 @@ class Allreduce(OnHorovod):
                  compression: Literal["none", "fp16"] = "none"):
         super().__init__(comm, deterministic)
         self.compression, self.average = compression, average or compression == "fp16"
-        self.share = 1 if self.average else comm.size
+        self.scale_to_mean = 1 if self.average else comm.size
 
     def prepare(self, model, optimizer):
         if self.comm.size == 1:

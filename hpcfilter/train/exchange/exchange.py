@@ -8,13 +8,13 @@ class Exchange(ABC):
 
     comm: the ranks. deterministic: always in the same order, so that sums have the same bits in every run
     on as many ranks. equal_after_step: whether all ranks hold the same weights after every step; if not,
-    only after `settle`. share: a rank's gradient times this is the mean over its own samples.
+    only after `settle`. scale_to_mean: a rank's gradient times this is the mean over its own samples.
     batches: how many batches a step brings together like one of their size; the learning rate is that of
     the global batch divided by it.
     """
 
     equal_after_step = True
-    share, batches = 1, 1
+    scale_to_mean, batches = 1, 1
 
     def __init__(self, comm, deterministic=False):
         self.comm, self.deterministic = comm, deterministic

@@ -12,10 +12,10 @@ class NoiseScale:
     squared norms are added up in one message per epoch. Needs two ranks or more.
     """
 
-    def __init__(self, model, share):
+    def __init__(self, model, scale):
         """model: torch module, whose gradients are watched from now on as they are before the sum over the
-        ranks. share: times which a rank's gradient is the mean over its own samples."""
-        self._share = share
+        ranks. scale: a rank's gradient times this is the mean over its own samples."""
+        self._scale = scale
         self._parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
         self._hooks = [parameter.register_hook(self._see) for parameter in self._parameters]
         self._start()
@@ -52,7 +52,7 @@ class NoiseScale:
         self._start()
         if not steps:
             return {"steps": 0, "noise_scale": None, "gradient": None, "variance": None}
-        small, large = self._share**2 * own / comm.size / steps, whole / comm.size / steps
+        small, large = self._scale**2 * own / comm.size / steps, whole / comm.size / steps
         part = batch / comm.size
         gradient = (batch * large - part * small) / (batch - part)
         variance = (small - large) / (1 / part - 1 / batch)

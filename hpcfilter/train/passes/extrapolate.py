@@ -34,7 +34,7 @@ class Extrapolate(Wrapper):
                  distance: Annotated[float, Field(ge=0)] = 1.0):
         super().__init__(inner, model, exchange, ratios)
         self._direction = {"past": self._past, "fresh": self._fresh, "noise": self._noise}[direction]
-        self._distance, self._share = distance, exchange.share
+        self._distance, self._scale = distance, exchange.scale_to_mean
         self._parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
         self._model, self._kept, self._hooks = model, None, []
         self._of_ratio = {}  # ratio -> positions of the parameters that have it
@@ -89,7 +89,7 @@ class Extrapolate(Wrapper):
             for ratio, places in self._of_ratio.items() if direction else ():
                 moved, ways = ([tensors[place] for place in places]
                                for tensors in (self._parameters, direction))
-                torch._foreach_add_(moved, ways, alpha=-self._distance * (step.rate * ratio) * self._share)
+                torch._foreach_add_(moved, ways, alpha=-self._distance * (step.rate * ratio) * self._scale)
         self._forget()  # the gradients of this step, part by part, are the past of the next
 
     def _back(self):

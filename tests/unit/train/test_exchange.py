@@ -52,7 +52,7 @@ def test_what_a_rank_divides_by_and_what_it_sends():
                                                                "half": {"compression": "fp16"}}.items()}
     assert [exchange.divisor(BATCH) for exchange in found.values()] == [120, 30, 30], (
         "float16 has no digits for a small part of a small number")
-    assert [exchange.share for exchange in found.values()] == [4, 1, 1]
+    assert [exchange.scale_to_mean for exchange in found.values()] == [4, 1, 1]
     assert [exchange.bytes(model) for exchange in found.values()] == [32, 32, 16]
     model.bias.requires_grad_(False)
     assert found["sum"].bytes(model) == 24, "what is not trained is not sent"

@@ -158,7 +158,7 @@ PARTS = [(None, None, torch.ones(1))]  # one sample that nothing is read of
 
 
 def extrapolate(inner, model, direction, distance, share=1, ratios=None):
-    return Extrapolate(inner, model, SimpleNamespace(share=share), ratios or {}, direction=direction,
+    return Extrapolate(inner, model, SimpleNamespace(scale_to_mean=share), ratios or {}, direction=direction,
                        distance=distance)
 
 

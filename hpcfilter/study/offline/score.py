@@ -11,7 +11,7 @@ from hpcfilter.base.shard import shard
 from hpcfilter.data import open_packed
 from hpcfilter.data.table import is_table
 from hpcfilter.select.scores import Scores
-from hpcfilter.study.static.tables import write
+from hpcfilter.study.offline.tables import write
 from hpcfilter.train import checkpoint
 from hpcfilter.train.network import Network
 

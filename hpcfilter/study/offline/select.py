@@ -10,7 +10,7 @@ from hpcfilter.base.shares import share
 from hpcfilter.data import read_table
 from hpcfilter.data.table import is_table
 from hpcfilter.select.threshold import cut
-from hpcfilter.study.static.tables import write
+from hpcfilter.study.offline.tables import write
 
 
 def select(scores_path, comm, fraction, output=None, highest=0.0):

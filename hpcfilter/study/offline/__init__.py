@@ -1,0 +1,1 @@
+"""Scores and selections of a finished run, as tables: what one does without training."""
