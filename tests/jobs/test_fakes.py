@@ -62,7 +62,7 @@ def test_lsf_runs_ranks_where_jsrun_puts_them(fake, fake_scheduler):
     assert lines[5] == "123 batch batch1 node01 node02"
 
 
-@pytest.mark.parametrize("how", ["shell", "group"])
+@pytest.mark.parametrize("how", ["shell", pytest.param("group", marks=pytest.mark.nightly)])
 def test_lsf_signals_and_requeues(fake, fake_scheduler, how):
     """USR1 comes to the batch shell, and by jskill to the ranks; the job runs again under the same id."""
     fake_scheduler.environment["FAKE_LSF_SIGNAL"] = how
@@ -153,7 +153,7 @@ def test_mpiexec_refuses_what_does_not_fit(fake, fake_scheduler):
     assert log.count("mpiexec: ") == 4 and "\nran" not in log
 
 
-@pytest.mark.parametrize("old", [False, True])
+@pytest.mark.parametrize("old", [False, pytest.param(True, marks=pytest.mark.nightly)])
 def test_flux_tells_ranks_and_script_of_the_end(fake, fake_scheduler, old):
     """Before 2025 the ranks only."""
     fake_scheduler.environment |= {"FAKE_FLUX_WARN": "1", **({"FAKE_FLUX_OLD": "1"} if old else {})}

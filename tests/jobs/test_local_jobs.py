@@ -64,7 +64,7 @@ def launched(shell):
         return False
 
 
-@pytest.mark.parametrize("name, code", [("TERM", 143), ("INT", 143)])
+@pytest.mark.parametrize("name, code", [("TERM", 143), pytest.param("INT", 143, marks=pytest.mark.nightly)])
 def test_ending_the_shell_ends_the_ranks(script, tmp_path, name, code):
     shell = script()
     until((tmp_path / "run" / "metrics.jsonl").exists, "the first row")
@@ -85,7 +85,8 @@ def test_a_second_job_is_kept_out_of_the_run_folder(script, run, tmp_path, monke
     assert "run: another job works in this run folder" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("delay", [0, 0.05, 0.2])
+@pytest.mark.parametrize("delay", [0, pytest.param(0.05, marks=pytest.mark.nightly),
+                                   pytest.param(0.2, marks=pytest.mark.nightly)])
 def test_a_notice_before_the_ranks_listen_is_not_lost(script, tmp_path, delay):
     """It ends the ranks, whose default action it is, or the launcher; the job asks for the
     rest all the same."""

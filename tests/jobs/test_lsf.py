@@ -28,7 +28,8 @@ def lsf(fake_scheduler, digits, tmp_path):
     return submit
 
 
-@pytest.mark.parametrize("mode, reaches", [("file", "shell"), ("input", "group")])
+@pytest.mark.parametrize("mode, reaches", [
+    ("file", "shell"), pytest.param("input", "group", marks=pytest.mark.nightly)])
 def test_a_signal_a_requeue_and_the_same_weights(lsf, fake_scheduler, undisturbed, mode, reaches):
     """Summit reads a script that is named, generic LSF one on the input; the signal comes to the batch shell
     alone, or to jsrun as well."""
@@ -68,6 +69,7 @@ def test_a_signal_before_the_ranks_are_up(lsf, fake_scheduler, tmp_path):
     assert fake_scheduler.log(row).count("the ranks have left") == 1 and fake_scheduler.rows("end")
 
 
+@pytest.mark.nightly
 def test_requeues_have_a_bound(lsf, fake_scheduler):
     assert lsf(**fake_scheduler.too_late(), max_requeues=1).returncode == 0
     (row,) = fake_scheduler.finished()

@@ -42,7 +42,7 @@ def test_the_deadline_resubmits_until_done(submit, fake_scheduler, undisturbed, 
         assert following["after"] == ([row["id"]] if machine == "polaris" else [])
 
 
-@pytest.mark.parametrize("old", [False, True])
+@pytest.mark.parametrize("old", [False, pytest.param(True, marks=pytest.mark.nightly)])
 def test_flux_passes_a_signal_to_the_ranks(submit, fake_scheduler, undisturbed, old):
     """Before 2025 to them alone, and one to `flux run` would have ended it; since then the
     batch script has it too."""
@@ -57,6 +57,7 @@ def test_flux_passes_a_signal_to_the_ranks(submit, fake_scheduler, undisturbed, 
     assert weights(fake_scheduler.workdir / "run") == undisturbed[()]
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize("machine", MACHINES)
 def test_resubmissions_have_a_bound(submit, fake_scheduler, machine):
     assert submit(machine, **fake_scheduler.too_late(), max_requeues=1).returncode == 0
@@ -75,6 +76,7 @@ def test_a_failure_is_the_failure_of_the_job(submit, fake_scheduler, machine):
                                                   for path in (fake_scheduler.workdir / "run").iterdir()}
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize("machine", MACHINES)
 def test_a_chain_leaves_at_once_when_the_run_is_done(submit, fake_scheduler, machine):
     done = submit(machine, "--chain", "2", "--set", "train.epochs=1", grace_seconds=1)

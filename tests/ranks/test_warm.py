@@ -39,7 +39,7 @@ def done(python, *words, **more):
                           check=False, **more)
 
 
-@pytest.mark.parametrize("how", ["-c", "-m", "script"])
+@pytest.mark.parametrize("how", ["-c", "-m", pytest.param("script", marks=pytest.mark.nightly)])
 def test_it_is_given_the_same(warm, tmp_path, how):
     (tmp_path / "program.py").write_text(SCRIPT)
     (tmp_path / "folder").mkdir()

@@ -77,6 +77,7 @@ def test_a_signal_saves_requeues_and_goes_on_to_the_same_bits(site, undisturbed)
     assert end["weights"] == undisturbed
 
 
+@pytest.mark.nightly
 def test_a_deadline_that_is_always_over_ends_at_the_bound(site):
     (job,) = site.submit(settings=["job.grace_seconds=1799", "job.max_requeues=2"])
     known, log = site.slurm.wait(job, "FAILED", TIMEOUT), site.log(job)
@@ -101,6 +102,7 @@ def test_the_rest_of_a_chain_leaves_at_once(site):
         "the later jobs have written nothing")
 
 
+@pytest.mark.nightly
 def test_a_study_of_arrays_of_which_one_task_is_requeued(site, undisturbed):
     one, two = site.submit("--nodes", "1,2", "--repeats", "2")
     site.until_epoch(0, "runs/hpcfilter/nodes-2/repeat-1")
@@ -119,6 +121,7 @@ def test_a_study_of_arrays_of_which_one_task_is_requeued(site, undisturbed):
             and points[1].efficiency(points[0]).half)
 
 
+@pytest.mark.nightly
 def test_a_node_that_goes_down(site, undisturbed):
     (job,) = site.submit()
     site.until_epoch(1)
@@ -167,7 +170,7 @@ def staged(log):
     return sorted((name, int(part), int(whole)) for name, part, whole in STAGED.findall(log))
 
 
-@pytest.mark.parametrize("method", ["sbcast", "tar"])
+@pytest.mark.parametrize("method", ["sbcast", pytest.param("tar", marks=pytest.mark.nightly)])
 def test_each_node_reads_its_own_copy(site, digits, method):
     settings = [f"job.stage.method={method}", *SHORT]
     if method == "tar":
@@ -191,6 +194,7 @@ def test_each_node_reads_its_own_part(site, images):
     assert site.slurm.left() == []
 
 
+@pytest.mark.nightly
 def test_a_requeued_job_stages_anew_and_leaves_nothing(site, undisturbed):
     (job,) = site.submit(settings=["job.stage.method=copy"])
     site.until_epoch(0)

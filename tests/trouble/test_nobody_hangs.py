@@ -59,9 +59,10 @@ def test_an_exception_on_all_ranks_is_shown_once(program):
             "rank 2: 4" in done.stderr)
 
 
-@pytest.mark.parametrize("rank, point, names", [(1, "after_step", "no word from rank 1; ranks 0, 2: at "),
-                                                (0, "before_evaluate", "no word from rank 0; "),
-                                                (2, "before_select", "no word from rank 2; ")])
+@pytest.mark.parametrize("rank, point, names", [
+    (0, "before_evaluate", "no word from rank 0; "),
+    pytest.param(1, "after_step", "no word from rank 1; ranks 0, 2: at ", marks=pytest.mark.nightly),
+    pytest.param(2, "before_select", "no word from rank 2; ", marks=pytest.mark.nightly)])
 def test_a_stopped_rank_ends_the_job_within_twice_the_timeout(faulty, rank, point, names):
     timeout = 8
     done, seconds, left = faulty(3, f"rank={rank},point={point},n=2,kind=sigstop",
@@ -109,7 +110,7 @@ def test_a_process_of_its_own_that_hangs_ends_too(tmp_path, digits, config, hpcf
 
 def test_a_job_that_was_suspended_as_a_whole_goes_on(tmp_path, digits, config, real_ranks):
     """As a scheduler does that lets another job go first: nobody hangs, however long it takes."""
-    path = config(digits, train={"epochs": 30, "global_batch": 60}, stop={"stall_seconds": 3})
+    path = config(digits, train={"epochs": 12, "global_batch": 60}, stop={"stall_seconds": 3})
     with started(2, ["-m", "hpcfilter", "train", path, "--run-dir", tmp_path / "run"],
                  capture=True) as launcher:
         end = time.monotonic() + TIMEOUT
@@ -125,7 +126,8 @@ def test_a_job_that_was_suspended_as_a_whole_goes_on(tmp_path, digits, config, r
     assert len(ranks) == 2 and launcher.returncode == 0, err
 
 
-@pytest.mark.parametrize("kind", ["enospc", "eio", "erofs", "eacces"])
+@pytest.mark.parametrize("kind", [
+    "enospc", *(pytest.param(kind, marks=pytest.mark.nightly) for kind in ("eio", "erofs", "eacces"))])
 def test_a_disk_that_refuses_a_save(faulty, kind):
     done, seconds, left = faulty(2, f"point=after_weights,n=2,kind={kind}")
     assert done.returncode == 1 and seconds < ALL_DOWN and left == ["epoch-00000"]
@@ -135,7 +137,7 @@ def test_a_disk_that_refuses_a_save(faulty, kind):
 
 
 # a generation takes 68 KiB: the weights of the second find no room, or its samples
-@pytest.mark.parametrize("kibibytes", [84, 100])
+@pytest.mark.parametrize("kibibytes", [84, pytest.param(100, marks=pytest.mark.nightly)])
 def test_a_disk_that_is_really_full(tmp_path, digits, config, small_disk, kibibytes, hpcfilter):
     path, run_dir = config(digits, train={"epochs": 3}), small_disk(kibibytes) / "run"
     assert hpcfilter(1, "train", path, "--run-dir", run_dir, "--set", "train.epochs=1").returncode == 0
