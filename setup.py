@@ -7,5 +7,5 @@ setup(
     packages=[*find_packages(include=["hpcfilter*"]), "hpcfilter.jobs.files"],
     package_dir={"hpcfilter.jobs.files": "jobs"},
     package_data={"hpcfilter.study.report": ["page.html", "page.css", "page.js"], "hpcfilter.jobs.files":
-                  ["README.md", "build_horovod.sh", "templates/*", "machines/*", "runs/*"]},
+                  ["README.md", "build_horovod.sh", "templates/*", "machines/*", "runs/*", "containers/*"]},
 )

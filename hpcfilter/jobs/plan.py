@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hpcfilter.base.errors import InputError
+from hpcfilter.jobs.container import check_container, holds_python, image
 from hpcfilter.jobs.layout import Layout, check_limits, draw, lay_out
 from hpcfilter.jobs.machine import Machine, load_machine
 from hpcfilter.jobs.schema import Job, clock
@@ -62,6 +63,7 @@ def plan(config_path, run_dir=None, settings=(), repeats=1):
     with config.places():
         layout = lay_out(job, machine)
         check_limits(job, machine)
+        check_container(job, machine)
         _check_signal(job, config)
         _check_data(job, machine, config)
     own = tuple(setting
@@ -132,8 +134,12 @@ def environment(plan):
 
 
 def python(plan):
-    """The interpreter that the ranks use."""
-    return plan.job.python or ("python" if plan.job.venv or plan.job.conda_env else sys.executable)
+    """The interpreter that the ranks use: text in which the script expands ${NAME} where it lies in a
+    virtual environment that an image uses."""
+    job = plan.job
+    if job.python or not (job.venv or job.conda_env or job.container.kind != "none"):
+        return job.python or sys.executable
+    return f"{job.venv}/bin/python" if job.venv and holds_python(job.container) else "python"
 
 
 def describe(plan, chain=1):
@@ -147,6 +153,8 @@ def describe(plan, chain=1):
              f"{layout.nodes} nodes x {layout.ranks_per_node} ranks = {layout.ranks} ranks, each {each}",
              draw(layout, machine), f"walltime {clock(job.walltime)}; told to leave {job.grace_seconds} s "
              f"before its end, by {notice}"]
+    if job.container.kind != "none":
+        lines.append(f"Python runs in the image {image(job.container)}, by {job.container.kind}")
     count = plan.repeats * chain
     jobs = (f"{plan.node_hours * count:.6g} node-hours at most"
             + (f", {count} jobs of {plan.node_hours:.6g}" if count > 1 else ""))

@@ -11,10 +11,11 @@ import jinja2
 import jinja2.sandbox
 
 from hpcfilter.base.errors import BrokenInvariant, InputError
+from hpcfilter.jobs import container
 from hpcfilter.jobs.local import mpirun
 from hpcfilter.jobs.machine import files
 from hpcfilter.jobs.plan import environment, python
-from hpcfilter.jobs.schema import VARIABLE, clock
+from hpcfilter.jobs.schema import MODULE_WORDS, VARIABLE, clock
 from hpcfilter.record.provenance import versions
 
 _BARE = re.compile(r"[A-Za-z0-9_.,:+@/=~^&|*()\[\]{}?ƒ -]+")  # of directives: no quote, no $, no line end
@@ -37,14 +38,15 @@ def render(plan):
         chosen = table.always + (table.gpus if layout.gpus_per_rank else []) + (table.stage if staged else [])
         return [option.format_map(numbers) for option in chosen]
 
-    directives, launch = [*options(machine.directives),
-                          *job.directives], [*options(machine.launch), *job.launch]
+    directives = [*options(machine.directives), *job.directives, *container.directives(job)]
+    launch = [*options(machine.launch), *job.launch]
     values = dict(
         version=versions()["hpcfilter"], job=job, machine=machine, layout=layout, workdir=plan.workdir,
-        run_dir=plan.run_dir, script=plan.script, config=plan.config_path,
+        run_dir=plan.run_dir, script=plan.script, script_word=shlex.quote(plan.script),
+        config=plan.config_path, modules=[_module(entry) for entry in job.modules],
         settings=[word for setting in plan.settings for word in ("--set", setting)], repeats=plan.repeats,
-        seed=plan.config.seed, python=python(plan), environment=environment(plan), staged=_staged(plan)
-        if staged else None, directives=[*_resources(plan, [*directives, *launch]), *directives],
+        seed=plan.config.seed, **_inside(plan), staged=_staged(plan) if staged else None,
+        directives=[*_resources(plan, [*directives, *launch]), *directives],
         launch=[word for option in launch for word in option.split(" ", 1)],
         constraints=_constraints(plan, staged),
         hours_minutes=f"{-(-job.walltime // 60) // 60}:{-(-job.walltime // 60) % 60:02d}",
@@ -56,6 +58,26 @@ def render(plan):
     except jinja2.TemplateError as error:
         raise InputError(f"{machine.folder / (machine.template or '')}: template: {type(error).__name__}: "
                          f"{' '.join(str(error).split())}") from None
+
+
+def _inside(plan):
+    """What the script needs to know of the image, and what starts Python behind a launcher: the interpreter,
+    and what stands before it."""
+    job, box, text = plan.job, plan.job.container, python(plan)
+    exported = environment(plan)
+    wrap = container.wrap(plan, exported)
+    word = _expand(text) if job.venv and not job.python else _quoted(text)
+    return {"environment": exported, "wrap": wrap,
+            "python": _Done(f'"${{wrap[@]}}" {word}' if wrap else word), "image": container.image(box),
+            "bound": box.kind in container.BINDS, "holds_python": container.holds_python(box)}
+
+
+def _module(entry):
+    """The words behind `module` of an entry of job.modules."""
+    verb, _, names = entry.partition(" ")
+    if verb not in MODULE_WORDS:
+        return _Done(f"load {_quoted(entry)}")
+    return _Done(" ".join([verb, *(_expand(name) for name in names.split())]))
 
 
 def _resources(plan, said):

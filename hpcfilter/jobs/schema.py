@@ -21,6 +21,7 @@ from hpcfilter.base.settings import Table, form
 LONGEST = 4096  # characters of a text
 VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 SHORT_VARIABLE = re.compile(r"\$([A-Za-z_][A-Za-z0-9_]*)")  # $NAME, which is ${NAME}
+MODULE_WORDS = {"use": 1, "purge": 0, "load": 1, "unload": 1, "swap": 2}  # of `module` -> names behind it
 
 
 def printable(text):
@@ -67,7 +68,7 @@ def _signal(name):
 
 def _not_the_scripts_own(name):
     if name in ("run", "stage", "told", "again", "pid", "status", "began", "count", "launcher", "program",
-                "per_node", "next"):
+                "per_node", "next", "wrap"):
         raise ValueError("the job script has a variable of that name")
     return name
 
@@ -79,6 +80,15 @@ def _on_the_machine(path):
     elif path.startswith("~"):
         raise ValueError("the home folder of somebody else is not known on the machine; write the whole path")
     return SHORT_VARIABLE.sub(r"${\1}", path)
+
+
+def _module(entry):
+    """An entry of job.modules: a module, or a word of `module` itself with as many names as it takes."""
+    verb, *names = entry.split()
+    if verb in MODULE_WORDS and len(names) != MODULE_WORDS[verb]:
+        raise ValueError(f'expected behind {verb} {MODULE_WORDS[verb] or "no"} name'
+                         f'{"s" * (MODULE_WORDS[verb] != 1)}, got {len(names)}')
+    return " ".join([verb, _on_the_machine(names[0])]) if verb == "use" else entry
 
 
 def _folder(path):
@@ -98,6 +108,8 @@ Expanded = Annotated[str, StringConstraints(max_length=LONGEST), AfterValidator(
 Here = Annotated[Text, AfterValidator(expanded), Field(description="path")]
 # a path that is expanded on the machine
 There = Annotated[Expanded, AfterValidator(_on_the_machine), Field(description="path on the machine")]
+# a word of a command line in which the script expands ${NAME}
+Words = Annotated[Expanded, AfterValidator(_on_the_machine), Field(description="text")]
 _Short = StringConstraints(max_length=255)
 Word = Annotated[str, _Short, form(_one_of(".,:+@/=~-"), "one word of letters, digits and _ . , : "
                                    "+ @ / = ~ - that begins with a letter or a digit")]
@@ -117,6 +129,9 @@ LogFolder = Annotated[Here, AfterValidator(_folder), form(r"""[^-"'\\$`#;:%^{}][
 # seconds
 Walltime = Annotated[int, BeforeValidator(_seconds), PlainSerializer(clock, when_used="json"),
                      Field(description='"[D-]HH:MM:SS"')]
+Module = Annotated[Text, AfterValidator(_module)]
+Bind = Annotated[There, form("[^:,]+(:[^:,]+(:ro)?)?", "SOURCE, SOURCE:PLACE or SOURCE:PLACE:ro, "
+                             "without commas")]
 Positive = Annotated[int, Field(ge=1, le=1_000_000)]
 
 
@@ -128,6 +143,19 @@ class Stage(Table):
     folder: There | None = None  # on the node; default: the machine's own
     source: Here | None = None  # of method = tar: the archive that holds a file named like data.path
     part: bool = False  # in shard order: each node takes only the rows that its ranks own
+
+
+class Container(Table):
+    """[job.container]: the image that Python runs in: training, doctor and staging alike. The script itself
+    stays outside."""
+
+    # what starts it; edf and uenv are parts of Slurm at CSCS
+    kind: Literal["none", "apptainer", "singularity", "shifter", "podman-hpc", "edf", "uenv"] = "none"
+    image: There | None = None  # its path or name; of edf the TOML file, of uenv the name
+    # SOURCE[:PLACE[:ro]], beside the folders of the work, the run and the data
+    bind: list[Bind] = Field([])
+    args: list[Words] = Field([])  # further words, before the image
+    view: Word | None = None  # of uenv, such as default
 
 
 class Job(Table):
@@ -165,12 +193,16 @@ class Job(Table):
 
     workdir: Here | None = None  # default: the folder of the submission
     log_dir: LogFolder = "logs"  # from the working folder, or absolute
-    modules: list[Text] = Field([])  # that the script loads
+    # that the script loads; also "use FOLDER", "purge", "unload NAME", "swap OLD NEW"
+    modules: list[Module] = Field([])
     source: There | None = None  # a file of shell commands, read before the environment is made
     venv: There | None = None  # virtual environment that the script activates
     conda_env: Text | None = None  # conda environment that the script activates
-    # default: that of the venv or the conda environment, else the one that writes the script
+    # default: that of the venv, the conda environment or the image, else the one that writes the script
     python: Here | None = None
+    mpi4py: bool = True  # start the ranks by `python -m mpi4py`; false: they meet without MPI
+    container: Container = Container()
+    wrap: list[Words] = Field([])  # words between the launcher and Python, outside of a container
     # variables of the ranks; ${NAME} is expanded in the job
     env: dict[Annotated[Name, AfterValidator(_not_the_scripts_own)], Expanded] = Field({})
     stage: Stage = Stage()

@@ -97,6 +97,7 @@ def _may_succeed_there(job, reason):
     """Whether an import that fails here may succeed where the ranks run: the job brings modules of its own,
     or the fault may be this machine's."""
     if isinstance(reason, ModuleNotFoundError):
-        return (bool(job.workdir or job.modules or job.source or job.venv or job.conda_env or job.python)
+        return (bool(job.workdir or job.modules or job.source or job.venv or job.conda_env or job.python
+                     or job.container.kind != "none" or job.wrap)
                 or reason.name in SITES_OWN)
     return isinstance(reason, (ImportError, OSError, RuntimeError, AssertionError))

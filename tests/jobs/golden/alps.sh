@@ -47,6 +47,11 @@ export HPCFILTER_DEADLINE=$(( began + 5100 ))
 run=runs/hpcfilter
 HPCFILTER_JOB=$SLURM_JOB_ID
 export HPCFILTER_RUN_DIR=$run
+# Where ranks without MPI meet: rank 0 is on the first host
+MASTER_ADDR=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | sed -n 1p)
+export MASTER_ADDR
+MASTER_PORT=$(( 20000 + $(printf %s "$HPCFILTER_JOB" | cksum | cut -d ' ' -f 1) % 12000 )) # below those that Linux gives away
+export MASTER_PORT
 mkdir -p -- "$run" || exit
 if [ -e "$run/DONE" ]; then
   say "$run is finished"
@@ -61,6 +66,10 @@ say "job $HPCFILTER_JOB: run folder $run, deadline in 5100 s"
 say "nodes $SLURM_JOB_NODELIST, start $(( ${SLURM_RESTART_COUNT:-0} + 1 ))"
 if type module > /dev/null 2>&1; then module list; fi
 env | grep -E '^(HOROVOD|NCCL|RCCL|FI|OMP|HDF5|MPICH|MIOPEN)_' | sort
+
+by_hand() { # $1 submits the script
+  say "the scheduler refuses to go on by itself (see above); all is saved; to go on: cd $PWD && $1"
+}
 
 finish() { # wait for process $1 to its end, through signals, which end a wait early; its exit code is in $status
   again=1
@@ -96,8 +105,10 @@ if [ "$status" = 0 ] && [ -e "$run/REQUEUE" ]; then
   fi
   echo $(( count + 1 )) > "$run/requeues" || exit
   say "requeue $(( count + 1 )) of 10"
-  scontrol requeue "$HPCFILTER_JOB" || exit
-  sleep 120 # Slurm ends this shell meanwhile
-  exit 1
+  if scontrol requeue "$HPCFILTER_JOB"; then
+    sleep 120 # Slurm ends this shell meanwhile
+    exit 1
+  fi
+  by_hand 'sbatch runs/hpcfilter/job.sh'
 fi
 exit "$status"

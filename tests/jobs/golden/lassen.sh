@@ -36,6 +36,11 @@ export HPCFILTER_DEADLINE=$(( began + 5100 ))
 run=runs/hpcfilter
 HPCFILTER_JOB=$LSB_JOBID
 export HPCFILTER_RUN_DIR=$run
+# Where ranks without MPI meet: rank 0 is on the first host
+MASTER_ADDR=$(awk '!seen[$1]++ { host[++n] = $1 } END { if (n > 2) print host[2]; else print host[1] }' "${LSB_DJOB_HOSTFILE:-/dev/null}")
+export MASTER_ADDR
+MASTER_PORT=$(( 20000 + $(printf %s "$HPCFILTER_JOB" | cksum | cut -d ' ' -f 1) % 12000 )) # below those that Linux gives away
+export MASTER_PORT
 mkdir -p -- "$run" || exit
 if [ -e "$run/DONE" ]; then
   say "$run is finished"
@@ -50,6 +55,10 @@ say "job $HPCFILTER_JOB: run folder $run, deadline in 5100 s"
 say "hosts $(sort -u "${LSB_DJOB_HOSTFILE:-/dev/null}" | tr '\n' ' ')"
 if type module > /dev/null 2>&1; then module list; fi
 env | grep -E '^(HOROVOD|NCCL|RCCL|FI|OMP|HDF5|MPICH|MIOPEN)_' | sort
+
+by_hand() { # $1 submits the script
+  say "the scheduler refuses to go on by itself (see above); all is saved; to go on: cd $PWD && $1"
+}
 
 finish() { # wait for process $1 to its end, through signals, which end a wait early; its exit code is in $status
   again=1
@@ -85,8 +94,10 @@ if [ "$status" = 0 ] && [ -e "$run/REQUEUE" ]; then
   fi
   echo $(( count + 1 )) > "$run/requeues" || exit
   say "requeue $(( count + 1 )) of 10"
-  brequeue "$LSB_JOBID" || exit
-  sleep 120 # LSF ends this shell meanwhile
-  exit 1
+  if brequeue "$LSB_JOBID"; then
+    sleep 120 # LSF ends this shell meanwhile
+    exit 1
+  fi
+  by_hand 'bsub < runs/hpcfilter/job.sh'
 fi
 exit "$status"

@@ -28,6 +28,11 @@ export HPCFILTER_DEADLINE=$(( began + 5280 ))
 run=runs/hpcfilter
 HPCFILTER_JOB=$$
 export HPCFILTER_RUN_DIR=$run
+# Where ranks without MPI meet: rank 0 is on the first host
+MASTER_ADDR=127.0.0.1
+export MASTER_ADDR
+MASTER_PORT=$(( 20000 + $(printf %s "$HPCFILTER_JOB" | cksum | cut -d ' ' -f 1) % 12000 )) # below those that Linux gives away
+export MASTER_PORT
 mkdir -p -- "$run" || exit
 if [ -e "$run/DONE" ]; then
   say "$run is finished"

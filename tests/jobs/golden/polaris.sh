@@ -42,6 +42,11 @@ export HPCFILTER_DEADLINE=$(( began + 5100 ))
 run=runs/hpcfilter
 HPCFILTER_JOB=$PBS_JOBID
 export HPCFILTER_RUN_DIR=$run
+# Where ranks without MPI meet: rank 0 is on the first host
+MASTER_ADDR=$(head -n 1 "$PBS_NODEFILE")
+export MASTER_ADDR
+MASTER_PORT=$(( 20000 + $(printf %s "$HPCFILTER_JOB" | cksum | cut -d ' ' -f 1) % 12000 )) # below those that Linux gives away
+export MASTER_PORT
 mkdir -p -- "$run" || exit
 if [ -e "$run/DONE" ]; then
   say "$run is finished"
@@ -56,6 +61,10 @@ say "job $HPCFILTER_JOB: run folder $run, deadline in 5100 s"
 say "nodes $(sort -u "$PBS_NODEFILE" | tr '\n' ' ')"
 if type module > /dev/null 2>&1; then module list; fi
 env | grep -E '^(HOROVOD|NCCL|RCCL|FI|OMP|HDF5|MPICH|MIOPEN)_' | sort
+
+by_hand() { # $1 submits the script
+  say "the scheduler refuses to go on by itself (see above); all is saved; to go on: cd $PWD && $1"
+}
 
 finish() { # wait for process $1 to its end, through signals, which end a wait early; its exit code is in $status
   again=1
@@ -91,7 +100,10 @@ if [ "$status" = 0 ] && [ -e "$run/REQUEUE" ]; then
   fi
   echo $(( count + 1 )) > "$run/requeues" || exit
   say "requeue $(( count + 1 )) of 10"
-  next=$(qsub -W depend=afterany:"$PBS_JOBID" runs/hpcfilter/job.sh) || exit # the owner of a job may not send it back to the queue
-  say "goes on as job $next"
+  if next=$(qsub -W depend=afterany:"$PBS_JOBID" runs/hpcfilter/job.sh); then # the owner of a job may not send it back to the queue
+    say "goes on as job $next"
+  else
+    by_hand 'qsub runs/hpcfilter/job.sh'
+  fi
 fi
 exit "$status"

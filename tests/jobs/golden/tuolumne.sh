@@ -46,6 +46,11 @@ export HPCFILTER_DEADLINE=$(( began + 5100 ))
 run=runs/hpcfilter
 HPCFILTER_JOB=$(flux getattr jobid)
 export HPCFILTER_RUN_DIR=$run
+# Where ranks without MPI meet: rank 0 is on the first host
+MASTER_ADDR=$(flux getattr hostlist | sed -E 's/^([^],[]*)(\[([^],-]*)[^]]*\])?.*/\1\3/')
+export MASTER_ADDR
+MASTER_PORT=$(( 20000 + $(printf %s "$HPCFILTER_JOB" | cksum | cut -d ' ' -f 1) % 12000 )) # below those that Linux gives away
+export MASTER_PORT
 mkdir -p -- "$run" || exit
 if [ -e "$run/DONE" ]; then
   say "$run is finished"
@@ -60,6 +65,10 @@ say "job $HPCFILTER_JOB: run folder $run, deadline in 5100 s"
 say "nodes $(flux getattr hostlist)"
 if type module > /dev/null 2>&1; then module list; fi
 env | grep -E '^(HOROVOD|NCCL|RCCL|FI|OMP|HDF5|MPICH|MIOPEN)_' | sort
+
+by_hand() { # $1 submits the script
+  say "the scheduler refuses to go on by itself (see above); all is saved; to go on: cd $PWD && $1"
+}
 
 finish() { # wait for process $1 to its end, through signals, which end a wait early; its exit code is in $status
   again=1
@@ -95,7 +104,10 @@ if [ "$status" = 0 ] && [ -e "$run/REQUEUE" ]; then
   fi
   echo $(( count + 1 )) > "$run/requeues" || exit
   say "requeue $(( count + 1 )) of 10"
-  next=$(flux --parent batch runs/hpcfilter/job.sh) || exit
-  say "goes on as job $next"
+  if next=$(flux --parent batch --dependency=afterany:"$HPCFILTER_JOB" runs/hpcfilter/job.sh); then
+    say "goes on as job $next"
+  else
+    by_hand 'flux batch runs/hpcfilter/job.sh'
+  fi
 fi
 exit "$status"
