@@ -8,6 +8,7 @@ from hpcfilter.jobs.machine import files, load_machine, profiles
 from hpcfilter.jobs.plan import describe, plan
 from hpcfilter.jobs.render import render
 from hpcfilter.jobs.submit import check_chain, command, shown, submit
+from hpcfilter.jobs.surroundings import remarks, settled
 from hpcfilter.jobs.training import check_training, is_finished
 
 FLAGS = ("machine", "walltime", "account", "queue")  # of the command line, which are keys of [job] too
@@ -87,6 +88,8 @@ def submit_jobs(words):
         about = (describe(each, words.chain) if len(found) == 1
                  else f"{each.run_dir}: {each.layout.nodes} nodes, {hours}")
         print("\n".join([about, *left]))
+    for line in remarks(found[0]) if found else []:
+        print(line)
     if words.dry_run:
         return _show_submission(found, words.chain)
     submitted = []
@@ -106,7 +109,7 @@ def submit_jobs(words):
 
 
 def _show_submission(found, chain):
-    for each in found:
+    for each in map(settled, found):
         print(f"\n# {each.workdir}/{each.script}\n{render(each)}\n# would be submitted, in {each.workdir}:")
         after = None
         for _ in range(chain):

@@ -8,6 +8,7 @@ from pathlib import Path
 from hpcfilter.base.errors import Failure, InputError, Interrupted
 from hpcfilter.base.files import replace_text
 from hpcfilter.jobs.render import render
+from hpcfilter.jobs.surroundings import handed_on, settled
 from hpcfilter.jobs.training import check_folder
 
 PATIENCE = 120  # seconds that a scheduler may take to answer
@@ -31,6 +32,7 @@ def submit(plan, chain=1):
     """
     check_chain(plan, chain)
     check_folder(plan)
+    plan = settled(plan)
     script = render(plan)
     _prepare(plan, script)
     after = None
@@ -86,7 +88,8 @@ def _hand_over(plan, after):
         with open(Path(plan.workdir, plan.script)) as script:
             done = subprocess.run(words, cwd=plan.workdir,
                                   stdin=script if plan.machine.submit_by == "input" else subprocess.DEVNULL,
-                                  capture_output=True, text=True, timeout=PATIENCE, check=False)
+                                  capture_output=True, text=True, timeout=PATIENCE, check=False,
+                                  env=handed_on())
     except FileNotFoundError:
         raise InputError(f"{words[0]}: not found on PATH; {plan.machine.name} is a machine with "
                          f"{plan.machine.scheduler}, submit from its login node (hpcfilter jobs render needs "

@@ -14,6 +14,7 @@ FILES = {  # name -> what it is; EPOCH and STEP are numbers
     "DONE": "marker: the run is finished",
     "REQUEUE": "marker: the run was told to leave and has saved; the same command with --resume goes on",
     "lock": "held by the job that works in this folder",
+    "lock.owner": "the same where the file system has no flock: host, process and job, touched often",
     "job.sh": "the job script, written by `hpcfilter jobs submit`",
     "scores.h5": "the table of `hpcfilter score`",
     "selection.h5": "the table of `hpcfilter select`",

@@ -3,7 +3,6 @@
 Callers call on every rank and never ask who they are; the record does.
 """
 
-import fcntl
 import json
 import math
 import os
@@ -11,14 +10,13 @@ import platform
 import socket
 import sys
 import time
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from hpcfilter.base.errors import InputError
 from hpcfilter.base.files import replace_text
+from hpcfilter.record.lock import alone
 from hpcfilter.record.provenance import commit, versions
-
-LET_GO = 10  # seconds that a job waits for the end of another one in its run folder
 
 
 class Record:
@@ -38,25 +36,19 @@ class Record:
         """Make the run folder and hold it against other jobs while the block runs. Raises InputError on rank
         0 when another one works there.
 
-        A job that has just been ended may take a moment to let go. Where the file system knows no
-        locks, nobody is kept out.
+        A job that has just been ended may take a moment to let go. A lock that was left behind is named in
+        a warning.
         """
         if not self.speaks:
             yield
             return
         folder = self.path.parent
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            file = open(folder / "lock", "w")
-        except OSError as error:
-            raise InputError(f"{folder}: cannot be the run folder: {error.strerror}") from None
-        with file:
-            end = time.monotonic() + LET_GO
-            while not _locked(file):
-                if time.monotonic() > end:
-                    raise InputError(f"{folder}: another job works in this run folder; wait for its end, "
-                                     "or give another --run-dir")
-                time.sleep(0.1)
+        with ExitStack() as held:
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+                held.enter_context(alone(folder, self.warn))
+            except OSError as error:
+                raise InputError(f"{folder}: cannot be the run folder: {error.strerror}") from None
             yield
 
     def restart(self, epoch, row=None):
@@ -115,18 +107,6 @@ class Record:
         """One line on the error output."""
         if self.speaks:
             print(f"hpcfilter: warning: {text}", file=sys.stderr, flush=True)
-
-
-def _locked(file):
-    """Take the lock of an open file, which ends with the process. Returns False when another
-    process has it."""
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError:
-        pass  # no locks here
-    return True
 
 
 def finite(values):

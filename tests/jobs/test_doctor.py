@@ -42,6 +42,11 @@ def gpu(index=0, gpus=4, uuid=""):
                       "name": "A100", "uuid": uuid}}
 
 
+def apart(*pairs):
+    """Beside a `gpu`: the pairs of GPUs without P2P."""
+    return {"torch": {**gpu(0, 4)["torch"], "apart": list(pairs)}}
+
+
 def shown(**variables):
     return {"environment": {**HEALTHY["environment"], **variables}}
 
@@ -150,6 +155,12 @@ def test_a_sum_that_goes_wrong_is_a_problem(measured, expected):
     (ranks({}, {"environment": {"OMP_NUM_THREADS": "1"}}),
      ["HOROVOD_STALL_SHUTDOWN_TIME_SECONDS is 0 or unset on rank 1"]),
     (all_of(2, {"gpu_files": 4} | shown(CUDA_VISIBLE_DEVICES="")), ["GPUs are hidden from ranks 0-1"]),
+    (all_of(2, gpu(0, 2) | apart([0, 1])),
+     ["GPUs of a node cannot read each other's memory: ranks 0-1: 0 and 1; NCCL"]),
+    (ranks(gpu(0, 4) | apart(*([0, other] for other in (1, 2, 3)), [1, 2], [1, 3]), gpu(1, 4) | apart()),
+     ["rank 0: 0 and 1, 0 and 2, 0 and 3 and 2 pairs more; NCCL"]),
+    (all_of(2, gpu(0, 4) | apart()), []),
+    (all_of(2, gpu(0, 1)), []),
     (all_of(9, {}), ["more ranks than cores on the node of ranks 0-8"]),
 ])
 def test_notes(found, expected):
@@ -235,6 +246,7 @@ def test_the_device_is_the_one_that_a_run_takes(monkeypatch):
     about = SimpleNamespace(name="A100", uuid="8d1a")
     for name, fake in {"is_available": lambda: True, "device_count": lambda: 4,
                        "set_device": lambda index: None,
+                       "can_device_access_peer": lambda one, other: {one, other} != {1, 2} or one > other,
                        "get_device_properties": lambda index: about}.items():
         monkeypatch.setattr(torch.cuda, name, fake)
     for local_rank in range(6):
@@ -242,6 +254,7 @@ def test_the_device_is_the_one_that_a_run_takes(monkeypatch):
         assert (found["device"] == str(network._device("auto", local_rank))
                 and found["index"] == local_rank % 4)
         assert (found["gpus"], found["name"], found["uuid"]) == (4, "A100", "8d1a")
+        assert found["apart"] == [[1, 2]], "one direction is not enough"
 
 
 def test_the_folder_is_tried(tmp_path, monkeypatch):

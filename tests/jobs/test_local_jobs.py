@@ -77,7 +77,7 @@ def test_ending_the_shell_ends_the_ranks(script, tmp_path, name, code):
 
 
 def test_a_second_job_is_kept_out_of_the_run_folder(script, run, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("hpcfilter.record.metrics.LET_GO", 0.5)
+    monkeypatch.setattr("hpcfilter.record.lock.LET_GO", 0.5)
     script()
     until((tmp_path / "run" / "metrics.jsonl").exists, "the first row")
     assert main(["train", str(run), "--run-dir", "run", "--resume", "--set", "train.epochs=2000",

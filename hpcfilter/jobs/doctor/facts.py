@@ -97,7 +97,7 @@ def memory():
 
 def torch_facts(local_rank):
     """Returns {"build": "CPU" or such as "CUDA 12.8", "gpus": how many this rank sees, "device": that it
-    takes}; with a GPU also its "index", "name" and "uuid"."""
+    takes}; with a GPU also its "index", "name" and "uuid", and what `apart` finds."""
     import torch
 
     build = (f"CUDA {torch.version.cuda}" if torch.version.cuda
@@ -109,7 +109,18 @@ def torch_facts(local_rank):
     torch.cuda.set_device(index)  # before the driver is asked: nothing is left on a GPU of others
     about = torch.cuda.get_device_properties(index)
     return {"build": build, "gpus": gpus, "device": f"cuda:{index}", "index": index, "name": about.name,
-            "uuid": str(getattr(about, "uuid", ""))}
+            "uuid": str(getattr(about, "uuid", "")),
+            "apart": apart(gpus)}
+
+
+def apart(gpus):
+    """The pairs [i, j], i < j, of the GPUs that this rank sees of which one cannot read the other's
+    memory."""
+    import torch
+
+    return [[one, other] for one in range(gpus) for other in range(one + 1, gpus)
+            if not (torch.cuda.can_device_access_peer(one, other)
+                    and torch.cuda.can_device_access_peer(other, one))]
 
 
 def hdf5():
