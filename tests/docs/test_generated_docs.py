@@ -145,8 +145,8 @@ def test_every_key_of_a_row_says_what_it_is():
 
 
 def test_run_folders_hold_what_is_told(left):
-    """Of the files that are told all are there, but what takes a scheduler, or a file system without flock; and
-    there are no others."""
+    """Of the files that are told all are there, but what takes a scheduler, or a file system without
+    flock; and there are no others."""
     assert main(["probe", str(left[0]), "--what", "sharpness", "--samples", "50"]) == 0
     forms = {
         name: re.compile(

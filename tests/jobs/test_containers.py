@@ -14,6 +14,7 @@ from conftest import TIMEOUT
 from fakes import FAKEBIN, toml
 
 from hpcfilter.cli import main
+from hpcfilter.jobs.plan import describe, plan
 from hpcfilter.study.report import read_run
 
 GOLDEN = Path(__file__).parent / "golden" / "containers"
@@ -231,6 +232,12 @@ def test_what_cannot_be_started_is_refused(case, place, capsys):
 def test_an_image_that_only_the_machine_has(render, place):
     script = render("frontier", container={"kind": "apptainer", "image": "${IMAGES}/x.sif"})
     assert '"${IMAGES-}/x.sif")\n' in script
+
+
+def test_a_person_is_told_of_the_image(place):
+    made = plan("run.toml", settings=["job.machine=slurm-cpu", "job.container.kind=apptainer",
+                                      "job.container.image=../image.sif"])
+    assert f"Python runs in the image {place}/work/../image.sif, by apptainer" in describe(made).splitlines()
 
 
 def test_an_environment_for_python_elsewhere(render, place):
