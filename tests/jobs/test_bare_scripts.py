@@ -9,6 +9,7 @@ import pytest
 from fakes import toml
 
 from hpcfilter.cli import main
+from hpcfilter.jobs.machine import files
 
 
 @pytest.fixture
@@ -79,6 +80,16 @@ def test_ranks_meet_on_the_first_host(case, render, tmp_path):
     ports = [meet(job) for job in ("123", "124", "123_4", "123.server", "ƒ2A5", "123")]
     assert ports[0] == ports[-1] and len(set(ports)) == 5, "it is the job's own, and has it again"
     assert all(20000 <= port < 32000 for port in ports)
+
+
+def test_a_template_that_names_no_first_host_takes_that_of_the_script(render, tmp_path, monkeypatch):
+    (tmp_path / "machines").mkdir()
+    monkeypatch.setenv("HPCFILTER_MACHINES", str(tmp_path / "machines"))
+    profile = (files() / "machines" / "slurm-cpu.toml").read_text()
+    (tmp_path / "machines" / "mine.toml").write_text(f'template = "mine.sh.j2"\n{profile}')
+    (tmp_path / "machines" / "mine.sh.j2").write_text('{% extends "job.sh.j2" %}\n')
+    assert "MASTER_ADDR=$(hostname)\n" in render("mine")
+    assert "MASTER_ADDR=127.0.0.1\n" in render("local", nodes=1, ranks_per_node=1, cpus_per_rank=1)
 
 
 def test_the_users_own_meeting_place_stays(render):
