@@ -9,6 +9,7 @@ from hpcfilter.base.alive import notice
 from hpcfilter.base.alive.watchdog import watching
 from hpcfilter.base.errors import Interrupted
 from hpcfilter.comm import check_not_left_out
+from hpcfilter.data import moved_late
 from hpcfilter.record.metrics import Record
 from hpcfilter.train import checkpoint
 from hpcfilter.train.config import load
@@ -94,8 +95,16 @@ def _say_what_begins(parts, progress):
     samples = parts.selector.scores.total
     record.restart(progress.epoch, progress.row)
     record.run(config, parts.comm, data=dataset.digest, samples=samples, global_batch=parts.global_batch,
-               device=str(parts.network.device), threads=torch.get_num_threads(), first_epoch=progress.epoch,
-               first_step=progress.step, **({"start": progress.start} if progress.start else {}))
+               device=str(parts.network.device), threads=torch.get_num_threads(),
+               augment_on=_augmented(parts), compile=config.train.compile,
+               first_epoch=progress.epoch, first_step=progress.step,
+               **({"start": progress.start} if progress.start else {}))
+    if _augmented(parts) == "device":
+        record.say(f"data.augment: {config.data.augment}, drawn on the host, moves the pixels on "
+                   f"{parts.network.device}")
+    if config.train.compile:
+        record.say(f"train.compile: {str(config.train.compile).lower()}; torch compiles again when the size "
+                   "of a batch changes, and sums have other last bits than without")
     can, still = updates.untrained
     if still:
         record.say(f"optim.name: has {can - still} of the {can} parameters that can be trained; "
@@ -106,6 +115,13 @@ def _say_what_begins(parts, progress):
     place = f"epoch {progress.epoch}" + (f", step {progress.step}" if progress.step else "")
     record.say(f"{dataset.path}: {samples} samples, {parts.comm.size} ranks on {parts.network.device}, "
                f"global batch {parts.global_batch}, policy {config.policy}, from {place}")
+
+
+def _augmented(parts):
+    """Where images are augmented: "host", "device", or None without augmentation."""
+    if parts.augment is None:
+        return None
+    return "device" if moved_late(parts.config.data, parts.network.device.type != "cpu") else "host"
 
 
 def to_the_end(parts, progress, folder):

@@ -37,7 +37,10 @@ class Train(Table):
     channels_last: bool = False  # images lie pixel by pixel in memory; faster for convolutions, on CPUs too
     # equal bits in every run on as many ranks, three and more too; costs a little
     deterministic: bool = False
-    device: Literal["auto", "cpu", "cuda"] = "auto"  # auto: a GPU, where torch sees one
+    # auto: a GPU, where torch sees one; cuda: of NVIDIA, or of AMD by ROCm; xpu: of Intel
+    device: Literal["auto", "cpu", "cuda", "xpu"] = "auto"
+    # true, or a mode of torch.compile; the first steps take longer, and sums have other last bits
+    compile: bool | Literal["reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs"] = False
 
     @pydantic.model_validator(mode="after")
     def _one_batch(self):
@@ -46,6 +49,13 @@ class Train(Table):
         if self.batch is not None and self.global_batch is not None:
             raise ValueError("batch (samples per rank) and global_batch (samples over all ranks) exclude "
                              "each other")
+        return self
+
+    @pydantic.model_validator(mode="after")
+    def _equal_kernels(self):
+        if self.deterministic and str(self.compile).startswith("max-autotune"):
+            raise ValueError(f'compile = "{self.compile}" chooses kernels by their time, so that no two runs '
+                             'need have equal bits; expected deterministic = false, or compile = true')
         return self
 
     @pydantic.model_validator(mode="after")
