@@ -35,6 +35,7 @@ class Site:
     def __init__(self, words, scratch):
         self.words, self.scratch, self._end = words, scratch, time.monotonic() + 60 * words.minutes
         self.output = Path(words.folder) / "gpu.jsonl"
+        self.least = None  # seconds per epoch of the minimal loop
         self.settings = {"data.path": Path(words.data).resolve(), "data.verify": "false",
                          "model": f'{{name="{words.model}"}}', "train.device": words.device,
                          "train.epochs": words.epochs, "train.global_batch": words.batch,
@@ -97,7 +98,7 @@ def main(words):
     parser.add_argument("--model", default="resnet18")
     parser.add_argument("--batch", type=int, default=512, help="samples per step (default 512)")
     parser.add_argument("--epochs", type=int, default=4, help="of a timed run, the first not counted")
-    parser.add_argument("--accuracy-epochs", type=int, default=10, help="of the training that is to learn")
+    parser.add_argument("--accuracy-epochs", type=int, default=8, help="of the training that is to learn")
     parser.add_argument("--samples", type=int, default=8192, help="of scoring, per measurement")
     parser.add_argument("--device", default="cuda", help="cuda, xpu, or cpu to try the script")
     parser.add_argument("--launch", choices=("torchrun", "mpirun"), default="torchrun")

@@ -11,7 +11,7 @@
 # WHEELS     a folder of wheels, from which packages that are missing are put into .cache/gpu/packages, and no index is asked
 #            (default: none; a missing package is then named, and nothing is installed)
 # UNPACK     a program `UNPACK SOURCE TARGET` that makes SOURCE readable first (default: none)
-# MINUTES    for all parts together                                            (default: 7)
+# MINUTES    from the start of this script; what does not fit is left out      (default: 7)
 # LAUNCH     how two ranks are started: torchrun, or mpirun with Horovod       (default: torchrun)
 # GPU=0      try the script on the CPU, at small sizes
 # More words go to `python -m benchmarks gpu`: benchmarks/gpu.sh SOURCE FOLDER --parts laws loop
@@ -75,4 +75,5 @@ SMALL=()
 if [ "$GPU" = 0 ]; then
   SMALL=(--model cnn --batch 128 --epochs 2 --accuracy-epochs 2 --samples 256)
 fi
-exec "$PYTHON" -m benchmarks gpu --data "$DATA" --folder "$FOLDER" --minutes "$MINUTES" --device "$DEVICE" --launch "$LAUNCH" "${SMALL[@]}" "$@"
+LEFT=$(awk -v all="$MINUTES" -v gone="$SECONDS" 'BEGIN { print all - gone / 60 }')
+exec "$PYTHON" -m benchmarks gpu --data "$DATA" --folder "$FOLDER" --minutes "$LEFT" --device "$DEVICE" --launch "$LAUNCH" "${SMALL[@]}" "$@"

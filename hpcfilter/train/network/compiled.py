@@ -21,6 +21,10 @@ class Compiled:
 
     def __init__(self, model, mode, device, ranks_here):
         """ranks_here: on this node; the compilers of several would take each other's cores."""
+        # dropout and the like draw what they draw without, not what the compiler would draw
+        from torch._inductor import config
+
+        config.fallback_random = True
         self._graphs = mode in GRAPHS and device.type != "cpu"
         if ranks_here > 1:
             os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")

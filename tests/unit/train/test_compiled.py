@@ -83,6 +83,22 @@ def test_compiled_gradients_are_the_same_up_to_rounding(digits, config):
 
 
 @pytest.mark.nightly
+def test_dropout_draws_what_it_draws_without(digits, config):
+    torch._dynamo.reset()
+    network, split = Network(load(config(digits)), open_packed(digits)), open_packed(digits).train
+    network.model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 32), torch.nn.Dropout(0.5),
+                                        torch.nn.Linear(32, 10))
+    found = []
+    for mode, number in ((False, 5), (True, 5), (True, 6)):
+        network.compile(mode)
+        network.seed(number)
+        found.append(gradients(network, split.rows(np.arange(40))))
+    for one, other in zip(*found[:2], strict=True):
+        assert torch.allclose(one, other, rtol=1e-3, atol=1e-5)
+    assert not torch.allclose(found[0][0], found[2][0], atol=1e-2)
+
+
+@pytest.mark.nightly
 def test_a_compiled_run_learns_as_much(tmp_path, digits, config):
     torch._dynamo.reset()
     ends = [run(tmp_path, config(digits, filter=KAKURENBO, train={"epochs": 4, "compile": mode}), name)[0][1]
