@@ -50,19 +50,28 @@ def pytest_report_header(config):
             f"{config.getoption('seed')}")
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items):
-    """Marks by what a test uses. For `--dist loadgroup`: a file is a group, and so are the tests that
-    share what is costly."""
+def group_of(item):
+    """The tests that one worker runs: those that share what is costly, else those of a file."""
+    return next((name for name in COSTLY if name in item.fixturenames), item.path.stem)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection_modifyitems(config, items):
+    """Marks by what a test uses, and groups for `--dist loadgroup`. A wrapper comes before xdist, which reads
+    them."""
     ranks = {}
     for item in items:
-        group = next((name for name in COSTLY if name in item.fixturenames), item.path.stem)
+        group = group_of(item)
         item.add_marker(pytest.mark.xdist_group(group))
         ranks[item] = FIRST.index(group) if group in FIRST else len(FIRST)
         for mark, fixture in MARKS.items():
             if fixture in item.fixturenames:
                 item.add_marker(mark)
     items.sort(key=ranks.get)
+    yield
+    if config.getoption("loadgroup", False) and not all("@" in item.nodeid for item in items):
+        raise pytest.UsageError("pytest-xdist has made no groups: this pytest is too new for it; expected "
+                                "the one that pyproject.toml names")
 
 
 @pytest.fixture(autouse=True)
