@@ -34,10 +34,12 @@ SALLOC = "4294967290"  # the step that salloc's shell is, of one task, whatever 
 MORE = ("SLURM_NTASKS", "SLURM_NPROCS", "SLURM_JOB_NUM_NODES", "SLURM_NNODES", "PBS_NUM_NODES",
         "FLUX_JOB_NNODES", "NHOSTS", "COBALT_JOBSIZE")
 
-# What starts several processes that MPI knows nothing of: torchrun (and those that do as it does: accelerate,
-# deepspeed), and horovodrun with Gloo.
-STRANGERS = (Launcher("torchrun", "RANK", "WORLD_SIZE", ("LOCAL_RANK",)),
-             Launcher("horovodrun", "HOROVOD_RANK", "HOROVOD_SIZE", ("HOROVOD_LOCAL_RANK",)))
+# torchrun, and those that do as it does (accelerate, deepspeed): ranks that MPI knows nothing of, which meet
+# at MASTER_ADDR and MASTER_PORT
+TORCHRUN = Launcher("torchrun", "RANK", "WORLD_SIZE", ("LOCAL_RANK",))
+MEETING = ("MASTER_ADDR", "MASTER_PORT")
+# What starts ranks that we have no way to bring together: horovodrun with Gloo
+STRANGERS = (Launcher("horovodrun", "HOROVOD_RANK", "HOROVOD_SIZE", ("HOROVOD_LOCAL_RANK",)),)
 
 
 class Placement(NamedTuple):
@@ -51,6 +53,9 @@ class Placement(NamedTuple):
 def placement(environ=os.environ):
     """Read the launcher's variables. environ: mapping of str to str. Returns Placement;
     (0, 1, 0) without a launcher."""
+    if by_torchrun(environ):
+        _, rank, size = launchers(environ, (TORCHRUN,))[0]
+        return Placement(rank, size, _number(environ, "LOCAL_RANK"))
     if _number(environ, "PMIX_RANK") is not None and not any(environ.get(one.size) for one in LAUNCHERS):
         return Placement(_number(environ, "PMIX_RANK"), None)
     found = launchers(environ)
@@ -72,23 +77,45 @@ def launchers(environ=os.environ, known=LAUNCHERS):
     return [place for place in places if None not in place]
 
 
+def by_torchrun(environ=os.environ):
+    """Whether torchrun, or what does as it does, has started this process as one of several.
+
+    On several nodes a launcher of MPI may have started the torchruns, one on each: then it counts them, not
+    their processes. A size without a rank is no place: it may have been exported in the shell.
+    """
+    mine = [size for _, _, size in launchers(environ, (TORCHRUN,)) if size > 1]
+    others = [size for _, _, size in launchers(environ) if size > 1]
+    torchruns = _number(environ, "GROUP_WORLD_SIZE")  # which only torchrun itself says
+    if not others and "PMIX_RANK" in environ:  # MPI will say how many there are
+        return bool(mine) and torchruns is not None
+    return bool(mine) and all(size == torchruns for size in others)
+
+
 def speaks(environ=os.environ):
     """Whether this process is the one to report for all when there is no communicator yet: the first of each
     launcher that gives it a place."""
-    return placement(environ).rank == 0 and all(rank == 0 for _, rank, _ in launchers(environ, STRANGERS))
+    strangers = launchers(environ, (TORCHRUN, *STRANGERS))
+    return placement(environ).rank == 0 and all(rank == 0 for _, rank, _ in strangers)
 
 
 def contradiction(environ=os.environ):
-    """What a stranger says of this process that the launchers of MPI do not: "WORLD_SIZE is 2, ..."; "" when
-    they agree, or it says one process.
-
-    A size without a rank is no place: it may have been exported in the shell, and what mpirun says
-    of its own ranks is surer.
-    """
+    """What one launcher says of this process that another does not, with the variables: "WORLD_SIZE is 4 and
+    RANK 1, as torchrun sets them, ..."; "" when they agree, or only one says more than one process."""
     here = placement(environ)
-    return next((f"{one.size} is {size}, as {one.name} sets it"
-                 for one, rank, size in launchers(environ, STRANGERS)
-                 if size > 1 and (rank, size) != (here.rank, here.size or size)), "")
+    for one, rank, size in launchers(environ, (TORCHRUN, *STRANGERS)):
+        if size > 1 and (rank, size) != (here.rank, here.size or size):
+            return f"{_said(one, rank, size)}, {_counting(environ)}"
+    return ""
+
+
+def _said(one, rank, size):
+    return f"{one.size} is {size} and {one.rank} {rank}, as {one.name} sets them"
+
+
+def _counting(environ):
+    """What the launcher that counts says of this process, in words."""
+    found = launchers(environ)
+    return f"but {_said(*found[0])}" if found else "and no launcher of MPI has started it"
 
 
 def left_out(environ=os.environ):
@@ -98,10 +125,10 @@ def left_out(environ=os.environ):
     In the shell of a batch job, or of salloc, one process is right for much, but a training was to use the
     whole of it. Slots of LSF and PBS may be the threads of one process; hosts cannot.
     """
-    if [place
-        for place in launchers(environ) if place[0].name != "srun" or environ.get("SLURM_STEP_ID") != SALLOC]:
+    if by_torchrun(environ) or [place for place in launchers(environ)
+                                if place[0].name != "srun" or environ.get("SLURM_STEP_ID") != SALLOC]:
         return ""
-    for name in (*MORE, *(one.size for one in STRANGERS)):
+    for name in (*MORE, *(one.size for one in (TORCHRUN, *STRANGERS))):
         if (_number(environ, name) or 0) > 1:
             return f"{name} is {environ[name]}"
     for name in ("LSB_DJOB_HOSTFILE", "PBS_NODEFILE"):

@@ -25,6 +25,8 @@ class Run:
     threads: int  # of torch on rank 0
     first_epoch: int  # that is trained by this part of the run
     first_step: int  # in that epoch
+    engine: str  # what carries gradients: horovod, torch, or none of one process
+    engine_why: str  # why it was chosen
 
 
 class Epoch:
