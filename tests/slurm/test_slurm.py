@@ -230,8 +230,8 @@ def test_srun_without_mpi(slurm, tmp_path, digits, undisturbed):
         found.bind(("127.0.0.1", 0))
         meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(found.getsockname()[1])}
     slurm.run("srun", "-w", "n1,n2", "--ntasks-per-node=1", "--kill-on-bad-exit=1",
-              sys.executable, "-m", "hpcfilter", "train", tmp_path / "run.toml", "--run-dir", tmp_path / "run",
-              env={"HPCFILTER_COMM": "torch", **meeting})
+              sys.executable, "-m", "hpcfilter", "train", tmp_path / "run.toml", "--run-dir",
+              tmp_path / "run", env={"HPCFILTER_COMM": "torch", **meeting})
     run, _, end = read_run(tmp_path / "run")
     assert (run["ranks"], run["ranks_per_node"], run["backend"], run["engine"]) == (2, 1, "torch", "torch")
     assert end["weights"] == undisturbed
