@@ -134,3 +134,22 @@ def test_a_rank_that_never_comes(real_ranks, tmp_path, digits, config):
     ends = [done(rank) for rank in ranks]
     assert [end.returncode for end in ends] == [2, 2] and not (tmp_path / "run").exists()
     assert f"hpcfilter: comm: 3 ranks do not meet at 127.0.0.1:{port} within 4 s" in ends[0].stderr
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("step", [{}, {"SLURM_STEP_ID": "0", "SLURM_LOCALID": "0",
+                                      "SLURM_STEP_NUM_TASKS": "2"}])
+def test_a_torchrun_on_each_node(real_ranks, tmp_path, digits, config, step):
+    """By hand, or as the two tasks of a step, which count the torchruns and not their ranks."""
+    port, path, nodes = str(free_port()), config(digits), []
+    for number in range(2):
+        words = [*TORCHRUN[:3], "--nnodes", "2", "--node-rank", str(number), "--nproc-per-node", "1",
+                 "--master-addr", "127.0.0.1", "--master-port", port, "-m", "hpcfilter", "train", path,
+                 "--run-dir", tmp_path / "run"]
+        more = {**step, "SLURM_PROCID": str(number)} if step else {}
+        nodes.append(subprocess.Popen(words, env={**environment(2), **more}, text=True,
+                                      stdout=subprocess.PIPE, stderr=subprocess.PIPE))
+    for node in nodes:
+        ok(done(node))
+    run = read_run(tmp_path / "run")[0]
+    assert (run["ranks"], run["ranks_per_node"], run["engine"]) == (2, 1, "torch")
