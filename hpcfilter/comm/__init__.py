@@ -6,7 +6,15 @@ import sys
 
 from hpcfilter.base.errors import InputError
 from hpcfilter.comm.base import Comm, SerialComm
-from hpcfilter.comm.launcher import Placement, by_torchrun, contradiction, left_out, placement, speaks
+from hpcfilter.comm.launcher import (
+    Placement,
+    by_torchrun,
+    contradiction,
+    left_out,
+    not_understood,
+    placement,
+    speaks,
+)
 from hpcfilter.comm.visibility import show_own_gpu
 
 __all__ = ["Comm", "Placement", "SerialComm", "check_not_left_out", "placement", "speaks",
@@ -30,6 +38,9 @@ def world(way_out=START):
     """
     if said := contradiction():
         raise InputError(f"comm: {said}; {way_out}")
+    if said := not_understood():
+        raise InputError(f"comm: {said}, so this process is one of several, but no launcher that is known "
+                         f"here says of how many; {way_out}")
     show_own_gpu()
     here = placement()
     if here.size == 1:

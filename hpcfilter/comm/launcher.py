@@ -38,6 +38,8 @@ MORE = ("SLURM_NTASKS", "SLURM_NPROCS", "SLURM_JOB_NUM_NODES", "SLURM_NNODES", "
 # at MASTER_ADDR and MASTER_PORT
 TORCHRUN = Launcher("torchrun", "RANK", "WORLD_SIZE", ("LOCAL_RANK",))
 MEETING = ("MASTER_ADDR", "MASTER_PORT")
+# Numbers of a process among others, beside those above: ALPS, PALS, Intel's and Fujitsu's launchers
+OTHERS = ("ALPS_APP_PE", "PALS_RANKID", "PALS_LOCAL_RANKID", "MPI_LOCALRANKID", "PMI_ID", "PLE_RANK_ON_NODE")
 # What starts ranks that we have no way to bring together: horovodrun with Gloo
 STRANGERS = (Launcher("horovodrun", "HOROVOD_RANK", "HOROVOD_SIZE", ("HOROVOD_LOCAL_RANK",)),)
 
@@ -108,6 +110,15 @@ def contradiction(environ=os.environ):
     return ""
 
 
+def not_understood(environ=os.environ):
+    """What says that this process is one of several, where no launcher that we know does: "ALPS_APP_PE is 3";
+    "" when nothing does. The first of them has the number 0, and cannot tell."""
+    if placement(environ) != Placement(0, 1, 0):
+        return ""
+    names = [name for one in (*LAUNCHERS, TORCHRUN, *STRANGERS) for name in (one.rank, *one.local_ranks)]
+    return next((f"{name} is {environ[name]}" for name in (*names, *OTHERS) if _number(environ, name)), "")
+
+
 def _said(one, rank, size):
     return f"{one.size} is {size} and {one.rank} {rank}, as {one.name} sets them"
 
@@ -123,8 +134,11 @@ def left_out(environ=os.environ):
     8"; "" when nothing does.
 
     In the shell of a batch job, or of salloc, one process is right for much, but a training was to use the
-    whole of it. Slots of LSF and PBS may be the threads of one process; hosts cannot.
+    whole of it. Slots of LSF and PBS may be the threads of one process; hosts cannot. Of two launchers, one
+    inside the other, the inner one may have started one process in each of many.
     """
+    if many := [f"{one.size} is {size}" for one, _, size in launchers(environ) if size > 1]:
+        return many[0] if placement(environ).size == 1 else ""
     if by_torchrun(environ) or [place for place in launchers(environ)
                                 if place[0].name != "srun" or environ.get("SLURM_STEP_ID") != SALLOC]:
         return ""

@@ -8,7 +8,7 @@ import pytest
 from hpcfilter.base.errors import InputError
 from hpcfilter.cli import main
 from hpcfilter.comm import Placement, SerialComm, check_not_left_out, placement, surroundings, world
-from hpcfilter.comm.launcher import by_torchrun, contradiction, left_out, speaks
+from hpcfilter.comm.launcher import by_torchrun, contradiction, left_out, not_understood, speaks
 from hpcfilter.comm.visibility import show_own_gpu
 
 OPEN_MPI = {"OMPI_COMM_WORLD_RANK": "5", "OMPI_COMM_WORLD_SIZE": "8", "OMPI_COMM_WORLD_LOCAL_RANK": "1"}
@@ -90,6 +90,23 @@ def test_launchers_that_disagree(variables, said, first):
     assert contradiction(variables) == said and speaks(variables) == first
 
 
+@pytest.mark.parametrize("variables, said", [
+    ({"ALPS_APP_PE": "3"}, "ALPS_APP_PE is 3"), ({"PALS_RANKID": "1"}, "PALS_RANKID is 1"),
+    ({"RANK": "1"}, "RANK is 1"), ({"OMPI_COMM_WORLD_RANK": "1"}, "OMPI_COMM_WORLD_RANK is 1"),
+    ({"SLURM_PROCID": "2", "SLURM_NTASKS": "8"}, "SLURM_PROCID is 2"),
+    ({"LOCAL_RANK": "1"}, "LOCAL_RANK is 1"),
+    ({"ALPS_APP_PE": "0"}, ""), (OPEN_MPI, ""), (TORCHRUN, ""), ({"PMIX_RANK": "2"}, ""),
+    ({"SLURM_PROCID": "0", "SLURM_NTASKS": "8"}, ""), ({}, ""),
+])
+def test_one_of_several_that_nobody_counts(variables, said, monkeypatch):
+    assert not_understood(variables) == said
+    if said:
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)
+        with pytest.raises(InputError, match=f"comm: {said}, so this process is one of several, but no"):
+            world()
+
+
 def test_who_counts():
     assert by_torchrun(TORCHRUN) and not by_torchrun({**OPEN_MPI, "RANK": "5", "WORLD_SIZE": "8"})
 
@@ -104,6 +121,9 @@ def test_who_counts():
      ""), ({"SLURM_JOB_ID": "1", "SLURM_JOB_NUM_NODES": "4"}, "SLURM_JOB_NUM_NODES is 4"),
     ({"SLURM_NNODES": "1"}, ""), ({"PBS_NUM_NODES": "2"}, "PBS_NUM_NODES is 2"), ({"SLURM_NTASKS": "1"}, ""),
     ({"SLURM_NTASKS": "8", "OMPI_COMM_WORLD_RANK": "0", "OMPI_COMM_WORLD_SIZE": "1"}, ""),  # mpirun -n 1
+    # srun -n 4 mpirun -n 1: four that would each train alone
+    ({**STEP, "SLURM_PROCID": "2", "SLURM_STEP_NUM_TASKS": "4", "OMPI_COMM_WORLD_RANK": "0",
+      "OMPI_COMM_WORLD_SIZE": "1"}, "SLURM_STEP_NUM_TASKS is 4"),
     ({"WORLD_SIZE": "4"}, "WORLD_SIZE is 4"), ({"WORLD_SIZE": "1"}, ""),
     ({"HOROVOD_SIZE": "2"}, "HOROVOD_SIZE is 2"),
     ({"LSB_DJOB_HOSTFILE": "a a b", "LSB_DJOB_NUMPROC": "3"}, "LSB_DJOB_HOSTFILE names 2 hosts"),
