@@ -27,6 +27,8 @@ class Run:
     compile: bool | str  # the setting train.compile
     first_epoch: int  # that is trained by this part of the run
     first_step: int  # in that epoch
+    engine: str  # what carries gradients: horovod, torch, or none of one process
+    engine_why: str  # why it was chosen
 
 
 class Epoch:

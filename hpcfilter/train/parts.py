@@ -50,9 +50,9 @@ class Parts:
     global_batch: int
 
 
-def make_parts(config, comm, record):
-    """The parts of a run on this rank. Raises InputError for what the config, the data or
-    the machine cannot give."""
+def make_parts(config, comm, engine, record):
+    """The parts of a run on this rank. engine: of train.exchange. Raises InputError for what the config, the
+    data or the machine cannot give."""
     dataset = open_packed(config.data_file())
     check_run(config, dataset, comm.size)
     dataset.check(comm.rank, comm.size, config.data.verify, config.data.order)
@@ -62,7 +62,7 @@ def make_parts(config, comm, record):
     selector = selector_of(config, dataset, network, comm)
     _try_out(config, dataset, network, selector.scores, comm, augment)
     wanted = global_batch(config, comm.size)
-    updates = Updates(config, network, comm, wanted)
+    updates = Updates(config, network, comm, engine, wanted)
     check_phases(updates, config)
     updates.make()
     boundary = Boundary(comm, checkpoint.Interval(config.checkpoint.seconds, config.checkpoint.mtbf_hours))

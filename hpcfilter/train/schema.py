@@ -104,6 +104,10 @@ class Exchange(NamedTable):
     """[exchange]: how the ranks come to agree on network weights. The other keys are the kind's own."""
 
     kind: str = "allreduce"  # allreduce, or adasum
+    # what carries gradients; auto: Horovod where it is built for the MPI of the launch, else torch
+    engine: Literal["auto", "horovod", "torch"] = "auto"
+    # of the engine torch; auto: nccl or xccl on GPUs, gloo on CPUs and where ranks share a GPU
+    backend: Literal["auto", "nccl", "xccl", "gloo", "mpi"] = "auto"
 
 
 OWN_WEIGHTS = "kept", "fresh"  # of a phase; others are of a run folder

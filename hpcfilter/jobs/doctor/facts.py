@@ -13,7 +13,7 @@ import numpy as np
 
 from hpcfilter.base.alive import notice, pulse
 from hpcfilter.comm.facts import mpi_facts
-from hpcfilter.comm.launcher import LAUNCHERS, launchers
+from hpcfilter.comm.launcher import LAUNCHERS, MEETING, TORCHRUN, by_torchrun, launchers
 from hpcfilter.record.provenance import versions
 from hpcfilter.train.exchange.horovod import horovod_facts
 
@@ -75,10 +75,10 @@ def attempt(look, *arguments):
 def launcher(environ=os.environ):
     """The launcher that counts, and what the launchers say. Returns {"name": str,
     "variables": name -> text}."""
-    names = [name for one in LAUNCHERS for name in (one.rank, one.size, *one.local_ranks)]
-    found = launchers(environ)
+    names = [name for one in (*LAUNCHERS, TORCHRUN) for name in (one.rank, one.size, *one.local_ranks)]
+    found = launchers(environ, (TORCHRUN,)) if by_torchrun(environ) else launchers(environ)
     return {"name": found[0][0].name if found else "none",
-            "variables": {name: environ[name] for name in ["PMIX_RANK", *names] if name in environ}}
+            "variables": {name: environ[name] for name in ["PMIX_RANK", *names, *MEETING] if name in environ}}
 
 
 def environment(environ):
@@ -97,19 +97,23 @@ def memory():
 
 def torch_facts(local_rank):
     """Returns {"build": "CPU" or such as "CUDA 12.8", "gpus": how many this rank sees, "device": that it
-    takes}; with a GPU also its "index", "name" and "uuid"."""
+    takes, "backends": of torch.distributed}; with a GPU also its "index", "name" and "uuid"."""
     import torch
+    import torch.distributed as dist
+
+    backends = [name for name in ("nccl", "xccl", "gloo", "mpi")
+                if dist.is_available() and dist.is_backend_available(name)]
 
     build = (f"CUDA {torch.version.cuda}" if torch.version.cuda
              else f"ROCm {torch.version.hip}" if torch.version.hip else "CPU")
     gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if not gpus:
-        return {"build": build, "gpus": 0, "device": "cpu"}
+        return {"build": build, "gpus": 0, "device": "cpu", "backends": backends}
     index = local_rank % gpus  # as a run takes it
     torch.cuda.set_device(index)  # before the driver is asked: nothing is left on a GPU of others
     about = torch.cuda.get_device_properties(index)
-    return {"build": build, "gpus": gpus, "device": f"cuda:{index}", "index": index, "name": about.name,
-            "uuid": str(getattr(about, "uuid", ""))}
+    return {"build": build, "gpus": gpus, "device": f"cuda:{index}", "backends": backends, "index": index,
+            "name": about.name, "uuid": str(getattr(about, "uuid", ""))}
 
 
 def hdf5():
