@@ -66,6 +66,8 @@ def of_machine(name):
     machine = load_machine(name)
     found = [
         ("is", machine.about),
+        ("gone", machine.retired or ""),
+        ("like", machine.like or ""),
         ("scheduler", machine.scheduler),
         ("node", f"{machine.node.cpus} cores, {machine.node.gpus} GPUs {machine.node.gpu}".rstrip()),
         ("asks for", ", ".join(machine.requires)),
