@@ -80,7 +80,7 @@ SCHEDULERS = {  # sentinel -> (table, aliases, whether -N8 is -N 8, the flags th
               "#SBATCH": (SBATCH, ALIASES["SBATCH"], True, {"--nodes", "--time", "--job-name", "--output"}),
               "# flux:": (FLUX_BATCH, ALIASES["flux"], True,
                           {"--nodes", "--nslots", "--time-limit", "--job-name", "--output"}),}
-SEVERAL = {"--setattr", "--setopt", "--env"}  # flags that may come again, with other keys
+SEVERAL = {"--setattr", "--setopt", "--env", "-x"}  # flags that may come again, with other keys
 LOOKS_LIKE = re.compile(r"\s*#+\s*(BSUB|PBS|SBATCH|flux:)|\s*#+ *\$ *-", re.I)
 
 
@@ -110,6 +110,7 @@ def options(words, table, aliases=None, joined=True):
         if flag in PAIRS and table is SGE:
             second = words.pop(0) if words else ""
             assert re.fullmatch(PAIRS[flag], second), f"{flag}: malformed value {second!r}"
+            found[f"{flag} slots"] = second
         if isinstance(pattern, dict):
             key, _, value = value.partition("=")
             assert key in pattern and re.fullmatch(pattern[key], value), f"{flag}: malformed {key}={value}"

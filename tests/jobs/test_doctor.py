@@ -80,7 +80,8 @@ PROBLEMS = {
                                         gpu(0, 1) | shown(ZE_AFFINITY_MASK="3")),
                                   r"^GPU: got ranks 0-1: GPU 3 of nid001,"),
     "an empty mask of Level Zero, which hides nothing": (
-        all_of(2, {"gpu_files": 4} | shown(ZE_AFFINITY_MASK="")), r"^GPU: the node has GPUs, but ranks 0-1: "),
+        all_of(2, {"gpu_files": 4} | shown(ZE_AFFINITY_MASK="")),
+        r"^GPU: the node has GPUs, but ranks 0-1: "),
     "GPUs that torch does not see": (ranks({}, {"gpu_files": 4}),
                                      r"^GPU: the node has GPUs, but rank 1: torch for CPU sees none;"),
     "one core for all": (all_of(4, {"cores": [0]} | shown(OMP_NUM_THREADS="1")),
