@@ -123,7 +123,7 @@ class Machine(Table):
     links: Links | None = None
 
     _path: Path | None = None
-    _home: Path | None = None  # the profile that names the template
+    _home: Path | None = None  # the profile that names the template, if it is another
 
     @property
     def name(self):
@@ -133,7 +133,7 @@ class Machine(Table):
     @property
     def folder(self):
         """The folder of its file; of one that names no template itself, of the profile it is like."""
-        return self._home.parent
+        return (self._home or self._path).parent
 
     @property
     def account_word(self):
@@ -194,10 +194,10 @@ def _loaded(path, below):
     """A profile with what it has of those it is like. below: paths of the profiles that are like it. Returns
     (Machine, its tables)."""
     settings = Settings(path, what="machine")
-    parent, home = settings.tables.get("like"), path
+    parent, home = settings.tables.get("like"), None
     if isinstance(parent, str):
         machine, tables = _loaded(_parent(settings, parent, (*below, path)), (*below, path))
-        home = path if "template" in settings.tables else machine._home
+        home = None if "template" in settings.tables else machine._home or machine._path
         settings.tables = _over(tables, settings.tables)
     machine = settings.validated(Machine)
     machine._path, machine._home = path, home
