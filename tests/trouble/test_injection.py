@@ -174,8 +174,8 @@ def stand_ins(tmp_path_factory):
     note = folder / "note"
     note.write_text('#!/bin/bash\nprintf "%s\\0" "${0##*/}" "$@" "NOTED=${NOTED-}" > "$CALLS/$$"\n')
     note.chmod(0o755)
-    for name in ("srun ibrun sbcast scontrol jsrun jskill brequeue mpiexec mpirun qsub flux module conda python "
-                 "harmless date mkdir rm cat cut env grep sort tr touch sleep hostname sh id").split():
+    for name in ("srun ibrun sbcast scontrol jsrun jskill brequeue mpiexec mpirun qsub flux module conda "
+                 "python harmless date mkdir rm cat cut env grep sort tr touch sleep hostname sh id").split():
         (folder / name).symlink_to(note)
     return folder
 
