@@ -56,7 +56,9 @@ def machine_line(name):
     """A machine in a line."""
     try:
         machine = load_machine(name)
-        return f"{machine.scheduler}; {machine.node.cpus} cores, {machine.node.gpus} GPUs; {machine.about}"
+        gone = f"; gone ({machine.retired})" if machine.retired else ""
+        node = f"{machine.node.cpus} cores, {machine.node.gpus} GPUs"
+        return f"{machine.scheduler}; {node}; {machine.about}{gone}"
     except InputError as error:
         return f"cannot be used: {error}"
 

@@ -36,10 +36,13 @@ def sbatch(words):
 
 
 def scontrol(words):
+    if words[:2] == ["show", "hostnames"]:
+        nodes = int(words[2].removeprefix("c[1-").removesuffix("]"))
+        return print("\n".join(f"c{number + 1}" for number in range(nodes)))
     if words[:1] != ["requeue"] or len(words) != 2:
         raise Refused(f"invalid keyword: {' '.join(words)}")
     table.read(words[1])
-    table.ask(words[1], "requeue")
+    return table.ask(words[1], "requeue")
 
 
 def scancel(words):
