@@ -66,11 +66,12 @@ def check_memory(job, machine, size):
 
 
 def warnings(job, machine, jobs, size):
-    """What may go wrong at the site, and is no reason to refuse. jobs: how many are submitted together.
-    size: bytes of staged data for one node. Returns a list of lines."""
+    """What may go wrong at the site, and is no reason to refuse, after the profile's own hint. jobs: how many
+    are submitted together. size: bytes of staged data for one node. Returns a list of lines."""
     lines = (*_of_the_machine(job, machine), *_of_the_queue(job, machine, jobs),
              *_of_the_memory(job, machine, size))
-    return [f"warning: {line}" for line in lines]
+    hint = [f"note: {machine.name}: {machine.hint}"] if machine.hint else []
+    return [*hint, *(f"warning: {line}" for line in lines)]
 
 
 def _of_the_machine(job, machine):

@@ -99,6 +99,7 @@ class Machine(Table):
     date: datetime.date  # of the source
     checked: Text  # what was run on the real thing, and what was not
     retired: Text | None = None  # since when the machine is gone
+    hint: Text | None = None  # what a job needs there that no profile can know: `jobs check` says it
     scheduler: Literal[SCHEDULERS]
     # beside the profile, or ibrun.sh.j2 (Slurm), openmpi.sh.j2 (PBS); default: SCHEDULER.sh.j2
     template: TemplateFile | None = None
