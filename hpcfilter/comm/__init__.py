@@ -49,8 +49,11 @@ def world(way_out=START):
         from hpcfilter.comm.distributed import LaunchedComm
 
         return LaunchedComm(here)
-    from hpcfilter.comm.mpi import MPIComm
-
+    try:
+        from hpcfilter.comm.mpi import MPIComm
+    except (ImportError, RuntimeError) as error:  # of mpi4py, which finds no MPI
+        raise InputError(f"comm: mpi4py cannot be used: {' '.join(str(error).split())[:200]}; load the MPI "
+                         f"that it is built for, or set {MEANS}=torch") from None
     comm = MPIComm()
     if here.size not in (None, comm.size):
         raise InputError(f"comm: the launcher says {here.size} ranks, MPI {comm.size}: "
@@ -94,9 +97,10 @@ def surroundings():
         from hpcfilter.comm.distributed import TorchComm
 
         return TorchComm()
-    if by_torchrun():
-        raise InputError("comm: torchrun has started this script, whose process group is not there yet; "
-                         "make the filter after init_process_group(), or give comm=")
+    here = placement()
+    if by_torchrun() or (here.size != 1 and not contradiction() and not _has_mpi(here)):
+        raise InputError("comm: this script is one of several without MPI, and its process group is not "
+                         f"there yet; {SCRIPT}")
     comm = world(SCRIPT)
     check_not_left_out(comm, SCRIPT)
     if horovod and horovod.is_initialized():
@@ -110,10 +114,10 @@ def check_beside(comm, horovod):
 
     horovod: the module horovod.torch, of a script or a training that has imported it.
     """
-    if horovod.size() != comm.size:
-        raise InputError(f"comm: Horovod has {horovod.size()} ranks, the launch {comm.size}; "
-                         "start the script with mpirun, srun or jsrun")
     with comm.together():
+        if horovod.size() != comm.size:
+            raise InputError(f"comm: Horovod has {horovod.size()} ranks, the launch {comm.size}; "
+                             "start the script with mpirun, srun or jsrun")
         if horovod.rank() != comm.rank:
             raise InputError(f"comm: Horovod says rank {horovod.rank()} of {horovod.size()}, "
                              f"MPI says {comm.rank} of {comm.size}; Horovod must be built with the MPI of "

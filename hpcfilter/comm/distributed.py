@@ -30,11 +30,11 @@ class TorchComm(Comm):
         self._group = dist.new_group(self._world, backend="gloo", timeout=FOREVER,
                                      use_local_synchronization=group is not None)
         self.rank, self.size = dist.get_rank(self._group), dist.get_world_size(self._group)
-        self.local_rank, self.local_size = self._on_this_node()
+        self.local_rank, self.local_size = self._on_this_node(whole=group is None)
 
-    def _on_this_node(self):
-        """(local rank, ranks of this node): what torchrun says, else by the hosts' names."""
-        if "LOCAL_RANK" in os.environ and "LOCAL_WORLD_SIZE" in os.environ:
+    def _on_this_node(self, whole):
+        """(local rank, ranks of this node): what torchrun says of all ranks, else by the hosts' names."""
+        if whole and "LOCAL_RANK" in os.environ and "LOCAL_WORLD_SIZE" in os.environ:
             return int(os.environ["LOCAL_RANK"]), int(os.environ["LOCAL_WORLD_SIZE"])
         names = [name.tobytes() for name in self.allgather(np.frombuffer(socket.gethostname().encode(),
                                                                          np.uint8))]
@@ -127,9 +127,11 @@ class LaunchedComm(TorchComm):
     def __init__(self, here):
         meet_by_environment(here)
         super().__init__()
+        self._channels = 0  # so far
 
     def channel(self):
-        return MailChannel(self.rank)
+        self._channels += 1
+        return MailChannel(self.rank, self._channels)
 
     def abort(self, code):
         sys.stdout.flush()
@@ -137,9 +139,9 @@ class LaunchedComm(TorchComm):
         os._exit(code)  # every launcher ends the others when one fails
 
     def close(self):
+        self.barrier()  # nobody is left waiting for what ends now
         for action in self._last:
             action()
-        self.barrier()
         dist.destroy_process_group()
 
 

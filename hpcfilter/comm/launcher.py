@@ -38,8 +38,10 @@ MORE = ("SLURM_NTASKS", "SLURM_NPROCS", "SLURM_JOB_NUM_NODES", "SLURM_NNODES", "
 # at MASTER_ADDR and MASTER_PORT
 TORCHRUN = Launcher("torchrun", "RANK", "WORLD_SIZE", ("LOCAL_RANK",))
 MEETING = ("MASTER_ADDR", "MASTER_PORT")
-# Numbers of a process among others, beside those above: ALPS, PALS, Intel's and Fujitsu's launchers
-OTHERS = ("ALPS_APP_PE", "PALS_RANKID", "PALS_LOCAL_RANKID", "MPI_LOCALRANKID", "PMI_ID", "PLE_RANK_ON_NODE")
+# Ranks of launchers that do not say of how many: MPI does
+UNSIZED = ("PMIX_RANK", "PALS_RANKID", "ALPS_APP_PE")
+# Numbers of a process among others, beside all those: of Intel's, Slurm's and Fujitsu's launchers
+OTHERS = ("PALS_LOCAL_RANKID", "MPI_LOCALRANKID", "PMI_ID", "PLE_RANK_ON_NODE")
 # What starts ranks that we have no way to bring together: horovodrun with Gloo
 STRANGERS = (Launcher("horovodrun", "HOROVOD_RANK", "HOROVOD_SIZE", ("HOROVOD_LOCAL_RANK",)),)
 
@@ -58,11 +60,10 @@ def placement(environ=os.environ):
     if by_torchrun(environ):
         _, rank, size = launchers(environ, (TORCHRUN,))[0]
         return Placement(rank, size, _number(environ, "LOCAL_RANK"))
-    if _number(environ, "PMIX_RANK") is not None and not any(environ.get(one.size) for one in LAUNCHERS):
-        return Placement(_number(environ, "PMIX_RANK"), None)
     found = launchers(environ)
     if not found:
-        return Placement(0, 1, 0)
+        unsized = [number for name in UNSIZED if (number := _number(environ, name)) is not None]
+        return Placement(unsized[0], None) if unsized else Placement(0, 1, 0)
     rank, size = found[0][1:]
     # What another launcher says holds if it means the same ranks: srun starts ranks of PMI and gives
     # them no local rank of PMI.
@@ -86,11 +87,12 @@ def by_torchrun(environ=os.environ):
     their processes. A size without a rank is no place: it may have been exported in the shell.
     """
     mine = [size for _, _, size in launchers(environ, (TORCHRUN,)) if size > 1]
-    others = [size for _, _, size in launchers(environ) if size > 1]
+    others = launchers(environ)
     torchruns = _number(environ, "GROUP_WORLD_SIZE")  # which only torchrun itself says
-    if not others and "PMIX_RANK" in environ:  # MPI will say how many there are
+    if not others and any(name in environ for name in UNSIZED):  # MPI will say how many there are
         return bool(mine) and torchruns is not None
-    return bool(mine) and all(size == torchruns for size in others)
+    many = [size for _, _, size in others if size > 1]  # the first is the inner one
+    return bool(mine) and many[:1] in ([], [torchruns])
 
 
 def speaks(environ=os.environ):
@@ -104,6 +106,8 @@ def contradiction(environ=os.environ):
     """What one launcher says of this process that another does not, with the variables: "WORLD_SIZE is 4 and
     RANK 1, as torchrun sets them, ..."; "" when they agree, or only one says more than one process."""
     here = placement(environ)
+    if here.size == 1 and (number := _number(environ, "PMIX_RANK")):
+        return f"PMIX_RANK is {number}, {_counting(environ)}"
     for one, rank, size in launchers(environ, (TORCHRUN, *STRANGERS)):
         if size > 1 and (rank, size) != (here.rank, here.size or size):
             return f"{_said(one, rank, size)}, {_counting(environ)}"

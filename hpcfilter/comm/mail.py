@@ -10,21 +10,24 @@ import torch.distributed as dist
 from hpcfilter.comm.base import Channel
 
 TICK = 0.2  # seconds between two looks into the letter box
+PATIENCE = 2  # seconds that the end waits for a thread that may be stuck
 
 
 class MailChannel(Channel):
-    """Messages by way of the store at MASTER_ADDR and MASTER_PORT. rank: of this process.
+    """Messages by way of the store at MASTER_ADDR and MASTER_PORT. rank: of this process. number: of the
+    channel, the same on all ranks.
 
     A thread of its own carries them, on a connection of its own: when the store is stuck, as with the rank
     that holds it, nobody waits for it but this thread.
     """
 
-    def __init__(self, rank):
+    def __init__(self, rank, number):
         self._rank, self._read = rank, 0
         # torchrun may start the ranks again, beside a store that has known the ones before
-        self._boxes = f"hpcfilter/mail/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}"
-        self._out, self._in = deque(), deque()
-        threading.Thread(target=self._carry, name="hpcfilter-mail", daemon=True).start()
+        self._boxes = f"hpcfilter/mail/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}/{number}"
+        self._out, self._in, self._over = deque(), deque(), threading.Event()
+        self._thread = threading.Thread(target=self._carry, name="hpcfilter-mail", daemon=True)
+        self._thread.start()
 
     def post(self, text, rank):
         self._out.append((rank, text))
@@ -36,11 +39,15 @@ class MailChannel(Channel):
             texts[rank] = text
         return texts
 
+    def close(self):
+        self._over.set()
+        self._thread.join(PATIENCE)
+
     def _carry(self):
         try:
             store = dist.TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), is_master=False,
                                   timeout=timedelta(days=1))
-            while not threading.Event().wait(TICK):
+            while not self._over.wait(TICK):
                 self._send(store)
                 self._fetch(store)
         except RuntimeError:

@@ -18,11 +18,11 @@ FOREVER = timedelta(days=30)
 def patience():
     """How long a rank waits for the others at the start. Returns timedelta. Raises InputError for a
     HPCFILTER_MEET_SECONDS that is no number."""
-    text = os.environ.get(WAIT, "300")
+    text = os.environ.get(WAIT, "120")
     try:
         return timedelta(seconds=float(text))
     except (ValueError, OverflowError):
-        raise InputError(f"{WAIT}: got '{text}', expected seconds, such as 300") from None
+        raise InputError(f"{WAIT}: got '{text}', expected seconds, such as 120") from None
 
 
 def meet_by_environment(here):

@@ -76,6 +76,12 @@ PROBLEMS = {
     "one GPU for two, in ROCm": (ranks(gpu(0, 1) | shown(ROCR_VISIBLE_DEVICES="5,6", HIP_VISIBLE_DEVICES="1"),
                                        gpu(1, 2) | shown(ROCR_VISIBLE_DEVICES="5,6")),
                                  r"^GPU: got ranks 0-1: GPU 6 of nid001,"),
+    "one GPU for two, of Intel": (ranks(gpu(0, 1) | shown(ZE_AFFINITY_MASK="3"),
+                                        gpu(0, 1) | shown(ZE_AFFINITY_MASK="3")),
+                                  r"^GPU: got ranks 0-1: GPU 3 of nid001,"),
+    "an empty mask of Level Zero, which hides nothing": (
+        all_of(2, {"gpu_files": 4} | shown(ZE_AFFINITY_MASK="")),
+        r"^GPU: the node has GPUs, but ranks 0-1: "),
     "GPUs that torch does not see": (ranks({}, {"gpu_files": 4}),
                                      r"^GPU: the node has GPUs, but rank 1: torch for CPU sees none;"),
     "one core for all": (all_of(4, {"cores": [0]} | shown(OMP_NUM_THREADS="1")),
@@ -105,6 +111,8 @@ NO_PROBLEMS = {
     "a GPU for each rank": ranks(*(gpu(rank) for rank in range(4))),
     "a GPU for each rank, which shows itself": ranks(*(gpu(0, 1) | shown(CUDA_VISIBLE_DEVICES=f"{rank}")
                                                        for rank in range(4))),
+    "a GPU of Intel for each rank": ranks(*(gpu(0, 1) | shown(ZE_AFFINITY_MASK=f"{rank}")
+                                            for rank in range(4))),
     "GPUs of equal numbers that are others": ranks(gpu(0, 1, "GPU-a") | shown(CUDA_VISIBLE_DEVICES="0"),
                                                    gpu(0, 1, "GPU-b") | shown(CUDA_VISIBLE_DEVICES="0")),
     "equal numbers on two nodes": ranks(gpu() | {"cores": [0]} | shown(OMP_NUM_THREADS="1"), gpu()

@@ -3,12 +3,14 @@ and batches, and weights that are equal up to the order of sums."""
 
 import numpy as np
 import pytest
+from conftest import HELPERS
 from launches import cold
 from runs import ok
 
 from hpcfilter.study.report import read_run
 from hpcfilter.train import checkpoint
 
+EXPERTS = {"model": {"name": None, "width": None, "factory": "custom:experts"}}
 RUNS = {  # name -> (ranks, tables)
     "kakurenbo": (2, {"filter": {"policy": "kakurenbo", "fraction": 0.3, "tau": 0.2}}),
     "infobatch in shard order": (2, {"filter": {"policy": "infobatch"}, "data": {"order": "shard"}}),
@@ -19,15 +21,18 @@ RUNS = {  # name -> (ranks, tables)
     "noise scale, clipped": (2, {"record": {"noise_scale": True}, "optim": {"clip_norm": 0.5}}),
     "one process": (1, {}),
     "three ranks": (3, {"filter": {"policy": "random", "fraction": 0.4}, "train": {"global_batch": 90}}),
+    "parameters without a gradient": (2, EXPERTS),
+    "parameters without a gradient, parts": (2, {**EXPERTS, "pass": {"micro": {"samples": 7}}}),
     "ranks without samples": (3, {"train": {"global_batch": 2, "epochs": 1},
                                   "filter": {"policy": "random", "fraction": 0.9}}),
 }
 
 
 @pytest.fixture
-def both(tmp_path, digits, config, hpcfilter):
+def both(tmp_path, digits, config, hpcfilter, monkeypatch):
     """both(name) -> engine -> run folder."""
     def run(name):
+        monkeypatch.setenv("PYTHONPATH", str(HELPERS))
         ranks, tables = RUNS[name]
         path = config(digits, **{"model": {"name": "mlp", "width": None}, **tables})
         for engine in ("horovod", "torch"):
@@ -110,6 +115,15 @@ def test_engines_that_cannot_be(tmp_path, digits, config, hpcfilter, settings, m
     assert not (tmp_path / "run").exists()
 
 
+def test_what_horovod_lacks_makes_auto_take_torch(tmp_path, digits, config, hpcfilter):
+    for setting in ("exchange.compression=bf16", "exchange.backend=gloo"):
+        run = tmp_path / setting
+        path = config(digits, train={"epochs": 1})
+        done = ok(hpcfilter(2, "train", path, "--run-dir", run, "--set", setting))
+        key, value = setting.split("=")
+        assert f"gradients: by torch: not Horovod: {key} = {value} is torch's" in done.stdout
+
+
 def test_without_horovod_torch_carries_the_gradients_and_says_why(tmp_path, digits, config, hpcfilter,
                                                                    monkeypatch):
     (tmp_path / "none" / "horovod").mkdir(parents=True)
@@ -123,4 +137,4 @@ def test_without_horovod_torch_carries_the_gradients_and_says_why(tmp_path, digi
                     "exchange.engine=horovod"])
     assert done.returncode == 2
     assert done.stderr.count("hpcfilter: exchange.engine: got horovod, but it does not import "
-                             "(no Horovod here); build it with") == 1
+                             "(no Horovod here); start it with") == 1

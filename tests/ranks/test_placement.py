@@ -35,7 +35,9 @@ LIST = "CUDA_VISIBLE_DEVICES=3,2,1,0"
     ({"PMI_RANK": "1", "PMI_SIZE": "4", "SLURM_PROCID": "0", "SLURM_STEP_NUM_TASKS": "1",
       "SLURM_LOCALID": "0"}, (1, 4, None)),
     ({"MV2_COMM_WORLD_RANK": "1", "MV2_COMM_WORLD_SIZE": "4", "MV2_COMM_WORLD_LOCAL_RANK": "1"}, (1, 4, 1)),
-    ({"PMIX_RANK": "2"}, (2, None, None)),
+    # MPI says of how many
+    ({"PMIX_RANK": "2"}, (2, None, None)), ({"PALS_RANKID": "1"}, (1, None, None)),
+    ({"ALPS_APP_PE": "0"}, (0, None, None)),
     ({"FLUX_TASK_RANK": "9", "FLUX_JOB_SIZE": "16", "FLUX_TASK_LOCAL_ID": "1"}, (9, 16, 1)),
     ({"OMPI_COMM_WORLD_RANK": "", "OMPI_COMM_WORLD_SIZE": ""}, (0, 1, 0)),
 ])
@@ -84,6 +86,9 @@ def test_ranks_of_torchrun(variables, expected):
      "HOROVOD_SIZE is 4 and HOROVOD_RANK 0, as horovodrun sets them, and no launcher of MPI has started it",
      True),
     ({**TORCHRUN, "PMIX_RANK": "1"}, "", False),  # MPI will say how many
+    # prterun in srun -n 1
+    ({**STEP, "SLURM_PROCID": "0", "SLURM_STEP_NUM_TASKS": "1", "PMIX_RANK": "3"},
+     "PMIX_RANK is 3, but SLURM_STEP_NUM_TASKS is 1 and SLURM_PROCID 0, as srun sets them", True),
     ({}, "", True),
 ])
 def test_launchers_that_disagree(variables, said, first):
@@ -91,7 +96,7 @@ def test_launchers_that_disagree(variables, said, first):
 
 
 @pytest.mark.parametrize("variables, said", [
-    ({"ALPS_APP_PE": "3"}, "ALPS_APP_PE is 3"), ({"PALS_RANKID": "1"}, "PALS_RANKID is 1"),
+    ({"ALPS_APP_PE": "3"}, ""), ({"MPI_LOCALRANKID": "1"}, "MPI_LOCALRANKID is 1"),
     ({"RANK": "1"}, "RANK is 1"), ({"OMPI_COMM_WORLD_RANK": "1"}, "OMPI_COMM_WORLD_RANK is 1"),
     ({"SLURM_PROCID": "2", "SLURM_NTASKS": "8"}, "SLURM_PROCID is 2"),
     ({"LOCAL_RANK": "1"}, "LOCAL_RANK is 1"),
@@ -211,6 +216,8 @@ def test_many_ranks_are_not_alone(monkeypatch):
     (LIST, {**OPEN_MPI, "OMPI_COMM_WORLD_LOCAL_RANK": "4", "CUDA_VISIBLE_DEVICES": "0,1,2,3"},
      {"CUDA_VISIBLE_DEVICES": "3"}),
     ("ROCR_VISIBLE_DEVICES=4,5", OPEN_MPI, {"ROCR_VISIBLE_DEVICES": "5"}),
+    ("ZE_AFFINITY_MASK=0,1,2", OPEN_MPI, {"ZE_AFFINITY_MASK": "1"}),
+    ("ZE_AFFINITY_MASK=0.0,0.1", OPEN_MPI, {"ZE_AFFINITY_MASK": "0.1"}),
     ("HIP_VISIBLE_DEVICES=7", OPEN_MPI, {"HIP_VISIBLE_DEVICES": "7"}),
     ("CUDA_VISIBLE_DEVICES=GPU-8d1a-77,MIG-GPU-8d1a/1/0",
      OPEN_MPI, {"CUDA_VISIBLE_DEVICES": "MIG-GPU-8d1a/1/0"}),

@@ -6,7 +6,8 @@ from collections import defaultdict
 from hpcfilter.jobs.doctor.words import say, where
 
 # ROCm numbers GPUs within what the last one shows
-VISIBILITY = ("HIP_VISIBLE_DEVICES", "CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES")
+VISIBILITY = ("HIP_VISIBLE_DEVICES", "CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "ZE_AFFINITY_MASK")
+HIDING = VISIBILITY[:3]  # that hide all GPUs when they are empty; Level Zero then shows them all
 
 
 def problems(ranks, measured):
@@ -44,7 +45,7 @@ def threads(facts):
 
 def wants_no_gpu(facts):
     """Whether the user hides all GPUs from a rank."""
-    return any(facts["environment"].get(variable) in ("", "-1") for variable in VISIBILITY)
+    return any(facts["environment"].get(variable) in ("", "-1") for variable in HIDING)
 
 
 def same_versions(ranks):

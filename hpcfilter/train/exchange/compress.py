@@ -3,6 +3,7 @@
 import torch
 import torch.distributed as dist
 
+_gather = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor  # of torch 2.13, and before
 TYPES = {"fp16": torch.float16, "bf16": torch.bfloat16}
 
 
@@ -42,5 +43,5 @@ class SixteenBits:
         # as bytes: not every library knows both types
         dist.all_to_all_single(received.view(torch.uint8), sent.view(torch.uint8), group=self._group)
         mine = received.view(ranks, part).float().mean(0).to(self._type)
-        dist.all_gather_into_tensor(sent.view(torch.uint8), mine.view(torch.uint8), group=self._group)
+        _gather(sent.view(torch.uint8), mine.view(torch.uint8), group=self._group)
         return flat.copy_(sent[:count])

@@ -1,12 +1,16 @@
 """Which library carries the gradients of a run, and why: Horovod where it works on this launch, else
 torch."""
 
+import socket
+
 import numpy as np
 
 from hpcfilter.base.errors import InputError, on_all
+from hpcfilter.base.spans import by_value
 from hpcfilter.train.exchange.engine import Alone
 from hpcfilter.train.exchange.horovod import BUILD, Horovod, horovod_facts, started
 
+WAY_OUT = f"start it with a launcher of MPI and mpi4py, {BUILD}"
 BACKENDS = {"cuda": "nccl", "xpu": "xccl", "cpu": "gloo"}  # of a device
 
 
@@ -15,22 +19,20 @@ def engine_of(table, comm, device, deterministic=False):
     call. Returns Engine. Raises InputError on all ranks for one that cannot carry their gradients."""
     if comm.size == 1:
         return Alone(comm)
-    horovod_only = table.kind == "adasum"
+    _check_devices(comm, device)
     if table.engine == "torch":
         return _torch(table, comm, device, deterministic, "exchange.engine asks for it")
-    lacks = _missing(comm, device, wanted=table.engine == "horovod" or horovod_only)
-    if not lacks:
-        lacks = _does_not_start(comm, deterministic)
+    asked = table.engine == "horovod" or table.kind == "adasum"
+    lacks = (_unwanted(table) or _missing(comm, device, asked) or _does_not_start(comm, deterministic))
     if not lacks:
         engine = Horovod(comm, deterministic)
-        engine.why = ("exchange.engine asks for it" if table.engine == "horovod"
-                      else "it is built for the MPI of this launch")
+        engine.why = "exchange asks for it" if asked else "it is built for the MPI of this launch"
         return engine
-    if table.engine == "horovod" or horovod_only:
-        wanted = "exchange.kind: got adasum, which Horovod alone has" if horovod_only else (
-            "exchange.engine: got horovod")
-        raise on_all(f"{wanted}, but {lacks}; {BUILD}, or take "
-                     + ('the kind "allreduce"' if horovod_only else 'engine = "torch"'))
+    if table.kind == "adasum":
+        raise on_all(f'exchange.kind: got adasum, which Horovod alone has, but {lacks}; {WAY_OUT}, or take '
+                     'the kind "allreduce"')
+    if asked:
+        raise on_all(f'exchange.engine: got horovod, but {lacks}; {WAY_OUT}, or take engine = "torch"')
     return _torch(table, comm, device, deterministic, f"not Horovod: {lacks}")
 
 
@@ -47,9 +49,26 @@ def check_engine(table):
                          'or engine = "torch"')
 
 
-def _missing(comm, device, wanted):
-    """What Horovod lacks for the gradients of this launch, in words of the first rank that lacks it; "".
-    wanted: whether the user asks for it, who may want it slow."""
+def _check_devices(comm, device):
+    """Raise InputError on all ranks when some compute on a GPU and others do not: their gradients cannot
+    meet."""
+    kinds = dict(enumerate(_texts(comm, device.type)))
+    if len(set(kinds.values())) > 1:
+        raise on_all(f"train.device: the ranks compute on different kinds of devices: {by_value(kinds)}; "
+                     'give each a GPU that works (hpcfilter doctor says more), or train.device = "cpu"')
+
+
+def _unwanted(table):
+    """What the user asks for that Horovod has not, in words, or ""."""
+    compression = table.model_extra.get("compression", "none")
+    if compression not in Horovod.compressions:
+        return f"exchange.compression = {compression} is torch's"
+    return f"exchange.backend = {table.backend} is torch's" if table.backend != "auto" else ""
+
+
+def _missing(comm, device, asked):
+    """What Horovod lacks for the gradients of this launch, in words of the first rank that lacks it, or "".
+    asked: whether the user asks for it, who may want it slow."""
     mine = ""
     if comm.backend != "mpi":
         mine = "the ranks of this launch have met without MPI"
@@ -61,30 +80,27 @@ def _missing(comm, device, wanted):
         else:
             if not built["mpi"]:
                 mine = "it is built without MPI"
-            elif device.type == "xpu" or (device.type == "cuda" and not built["nccl"] and not wanted):
+            elif device.type == "xpu" or (device.type == "cuda" and not built["nccl"] and not asked):
                 mine = f"it is built without the means to add up on {device.type}"
-    return _first(comm, mine)
+    return next(filter(None, _texts(comm, mine)), "")
 
 
 def _does_not_start(comm, deterministic):
-    """Why Horovod is not one with this launch, or ""."""
+    """Why Horovod is not one with this launch, in words of the first rank that knows, or ""."""
+    mine = ""
     try:
         started(comm, deterministic)
-    except InputError as error:
-        return str(error)
-    return ""
+    except (InputError, RuntimeError) as error:
+        mine = " ".join(str(error).split())[:300]
+    return next(filter(None, _texts(comm, mine)), "")
 
 
 def _torch(table, comm, device, deterministic, why):
+    backend, because = _backend(table.backend, comm, device)
     from hpcfilter.train.exchange.distributed import Torch
 
-    backend, because = _backend(table.backend, comm, device)
     engine = Torch(comm, deterministic, backend, device)
     engine.why = why + because
-    with comm.together():
-        if (compression := table.model_extra.get("compression", "none")) not in engine.compressions:
-            raise InputError(f"exchange.compression: got {compression!r}, expected one of "
-                             f"{', '.join(engine.compressions)}")
     return engine
 
 
@@ -95,12 +111,12 @@ def _backend(wanted, comm, device):
     import torch.distributed as dist
 
     backend, said = (BACKENDS[device.type], "") if wanted == "auto" else (wanted, "")
-    if wanted == "auto" and backend != "gloo" and _shared(comm, device):
-        backend, said = "gloo", "; gloo, since ranks of a node share a GPU, which NCCL refuses"
+    if _shared(comm, device) and wanted == "auto" and backend != "gloo":
+        backend, said = "gloo", "; gloo, since ranks share a GPU, which NCCL refuses"
     with comm.together():
         if not dist.is_available() or not dist.is_backend_available(backend):
-            raise InputError(f"exchange.backend: {backend} is not in torch {torch.__version__} for gradients "
-                             f"on {device.type}; expected gloo, or another torch")
+            raise InputError(f"exchange.backend: {backend} is not in torch {torch.__version__}, for "
+                             f"gradients on {device.type}; expected gloo, or another torch")
         if device.type == "cpu" and backend in ("nccl", "xccl"):
             raise InputError(f"exchange.backend: got {backend} for gradients on the CPU; expected gloo, "
                              "or a train.device with a GPU")
@@ -112,13 +128,11 @@ def _shared(comm, device):
     import torch
 
     about = torch.cuda.get_device_properties(device) if device.type == "cuda" else None
-    mine = f"{getattr(about, 'uuid', '')}"
-    names = [text.tobytes() for text in comm.allgather(np.frombuffer(mine.encode(), np.uint8))]
-    known = [name for name in names if name]
+    number = str(getattr(about, "uuid", ""))
+    known = [name for name in _texts(comm, number and f"{socket.gethostname()} {number}") if name]
     return len(set(known)) < len(known)
 
 
-def _first(comm, text):
-    """The first text of all ranks that is not empty, or "". All ranks must call."""
-    texts = [one.tobytes().decode() for one in comm.allgather(np.frombuffer(text.encode(), np.uint8))]
-    return next(filter(None, texts), "")
+def _texts(comm, text):
+    """What each rank says, in rank order. All ranks must call."""
+    return [one.tobytes().decode() for one in comm.allgather(np.frombuffer(text.encode(), np.uint8))]

@@ -30,7 +30,11 @@ def started(comm, deterministic=False):
             raise InputError(f"exchange.engine: got horovod, which does not import ({error}); {BUILD}, "
                              'or take the engine "torch"') from None
     hvd.init()
-    check_beside(comm, hvd)
+    try:
+        check_beside(comm, hvd)
+    except InputError:
+        hvd.shutdown()  # its thread would go on calling MPI
+        raise
     comm.before_close(hvd.shutdown)
     return hvd
 
