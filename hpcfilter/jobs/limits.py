@@ -78,9 +78,6 @@ def _of_the_machine(job, machine):
     if machine.retired:
         yield (f"{machine.name} is gone ({machine.retired}); its profile is for machines like it: "
                "hpcfilter jobs list-machines has those of today")
-    if job.gpus_per_rank and machine.node.gpu == "intel":
-        yield ("the ranks of `hpcfilter train` compute on NVIDIA and AMD GPUs; on Intel's they are left on "
-               "their cores")
     if machine.limits and not limits_of(job, machine):
         queues = dict.fromkeys(limit.queue for limit in machine.limits)
         what = (f"qos {job.qos}" if job.queue in (None, *queues) and job.qos else f"queue {job.queue}")

@@ -35,7 +35,6 @@ WARNED = {  # the same, of what goes through
     "polaris --queue preemptable": "queue preemptable of polaris may be taken away from a job (killed "
                                    "without any warning): only what it has saved by then counts",
     "polaris --queue debug-scaling": "takes one job of yours at a time: it may refuse the one that is",
-    "aurora": "the ranks of `hpcfilter train` compute on NVIDIA and AMD GPUs",
 }
 QUIET = ["frontier", "perlmutter", "clariden", "polaris --nodes 10", "lumi", "vista", "abci --queue rt_HF",
          "slurm-cpu --queue anything"]

@@ -101,18 +101,21 @@ def torch_facts(local_rank):
     import torch
     import torch.distributed as dist
 
-    backends = [name for name in ("nccl", "xccl", "gloo", "mpi")
-                if dist.is_available() and dist.is_backend_available(name)]
+    from hpcfilter.train.network.device import GPUS, module_of
 
     build = (f"CUDA {torch.version.cuda}" if torch.version.cuda
-             else f"ROCm {torch.version.hip}" if torch.version.hip else "CPU")
-    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+             else f"ROCm {torch.version.hip}" if torch.version.hip
+             else f"XPU {torch.version.xpu}" if getattr(torch.version, "xpu", None) else "CPU")
+    backends = [name for name in ("nccl", "xccl", "gloo", "mpi")
+                if dist.is_available() and dist.is_backend_available(name)]
+    kind = next((kind for kind in GPUS if module_of(kind).is_available()), None)
+    gpus = module_of(kind).device_count() if kind else 0
     if not gpus:
         return {"build": build, "gpus": 0, "device": "cpu", "backends": backends}
     index = local_rank % gpus  # as a run takes it
-    torch.cuda.set_device(index)  # before the driver is asked: nothing is left on a GPU of others
-    about = torch.cuda.get_device_properties(index)
-    return {"build": build, "gpus": gpus, "device": f"cuda:{index}", "backends": backends, "index": index,
+    module_of(kind).set_device(index)  # before the driver is asked: nothing is left on a GPU of others
+    about = module_of(kind).get_device_properties(index)
+    return {"build": build, "gpus": gpus, "device": f"{kind}:{index}", "backends": backends, "index": index,
             "name": about.name, "uuid": str(getattr(about, "uuid", ""))}
 
 

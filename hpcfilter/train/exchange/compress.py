@@ -22,7 +22,7 @@ class SixteenBits:
     def send(self, _, bucket):
         """The hook. bucket: torch.distributed.GradBucket. Returns Future of its mean."""
         flat = bucket.buffer()
-        if flat.device.type != "cuda":
+        if flat.device.type != "cuda":  # a Future waits for CUDA's streams alone
             result = torch.futures.Future()
             result.set_result(self._mean(flat))
             return result

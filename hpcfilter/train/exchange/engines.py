@@ -127,7 +127,7 @@ def _shared(comm, device):
     """Whether any two ranks of a node take the same GPU. All ranks must call."""
     import torch
 
-    about = torch.cuda.get_device_properties(device) if device.type == "cuda" else None
+    about = torch.get_device_module(device).get_device_properties(device) if device.type != "cpu" else None
     number = str(getattr(about, "uuid", ""))
     known = [name for name in _texts(comm, number and f"{socket.gethostname()} {number}") if name]
     return len(set(known)) < len(known)
