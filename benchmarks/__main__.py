@@ -11,6 +11,7 @@ CASES = {
     "accuracy": "test accuracy and passes saved of policies on a packed file, several seeds",
     "invariance": "digests of selection and batches on 1, 2, 3 and 4 real ranks",
     "selection": "cost of one threshold, alone and by class, against all-gather and allreduce",
+    "gpu": "one GPU in seven minutes, without Horovod: laws, loop, scoring, hidden samples, accuracy",
     "growth": "cost of one threshold as keys and ranks grow, beside a model carried to 27,648 ranks",
     "conformance": "every policy against every law, as a table",
     "staleness": "KAKURENBO with cheaper refreshes: how stale the scores become, and what that does",

@@ -16,7 +16,7 @@ from benchmarks.results import interleaved, on_ranks, write
 from hpcfilter.comm import world
 from hpcfilter.study.predict import Link, Step, epoch_seconds, fit, selection_seconds, ways
 from hpcfilter.study.report import fits, read_results
-from hpcfilter.train.exchange.horovod import sum_tensor
+from hpcfilter.train.exchange.horovod import Horovod
 
 SIZES = [1 << power for power in range(10, 27)]  # bytes: 1 KiB to 64 MiB
 SCALES = (6, 48, 384, 3072, 6144, 12_288, 27_648)  # ranks, six to a node
@@ -48,9 +48,10 @@ def measure(words):
     """All sizes on these ranks in turns; one row for each library. MPI comes first: Horovod's thread, once it
     runs, takes time from it."""
     comm = world()
+    horovod = Horovod(comm)
     tensors = {size: torch.ones(size // 4) for size in SIZES}
     libraries = {"MPI": lambda size: comm.sum(tensors[size].numpy()),
-                 "Horovod": lambda size: sum_tensor(comm, tensors[size], f"{size} bytes")}
+                 "Horovod": lambda size: horovod.sum(tensors[size], f"{size} bytes")}
     for library, way in libraries.items():
         ways = {size: partial(way, size) for size in SIZES}
         interleaved(ways, 3, comm)  # buffers, connections and Horovod's agreements are made

@@ -3,6 +3,7 @@ result must leave equal.
 
     python -m benchmarks digests --output before.jsonl                              before the change
     python -m benchmarks digests --output after.jsonl --against before.jsonl       after it
+    python -m benchmarks digests --output torch.jsonl --against after.jsonl --set exchange.engine=torch
 
 Weights depend on the machine and its libraries in their last bits, and with them the losses and what
 follows: compare on one machine only.
@@ -77,15 +78,18 @@ def main(words):
                                      description=__doc__.partition("\n")[0])
     parser.add_argument("--output", default="benchmarks/results/digests.jsonl")
     parser.add_argument("--against", help="results of before: refuse to end well when one differs")
+    parser.add_argument("--set", dest="settings", action="append", default=[], metavar="A.B=VALUE",
+                        help="of all runs")
     parser.add_argument("--only", nargs="+", choices=list(RUNS), default=list(RUNS))
     words = parser.parse_args(words)
     found = {}
     with tempfile.TemporaryDirectory() as temporary:
         data = packed("digits", Path(temporary))
         for number, name in enumerate(words.only):
-            found[name] = digests(data, Path(temporary, str(number)), *RUNS[name])
-            write(words.output, "digests", {"run": name, "ranks": RUNS[name][0]}, **found[name],
-                  unit="digest")
+            ranks, order, settings, *more = RUNS[name]
+            settings = " ".join([settings, *words.settings])
+            found[name] = digests(data, Path(temporary, str(number)), ranks, order, settings, *more)
+            write(words.output, "digests", {"run": name, "ranks": ranks}, **found[name], unit="digest")
             print(f"{name:26} {RUNS[name][0]} ranks  weights {found[name]['weights']}", flush=True)
     if words.against:
         compare(words.against, found)
@@ -117,8 +121,9 @@ def compare(path, found):
     """Raise BrokenInvariant unless the digests are those that a file has."""
     before = {line["parameters"]["run"]: line
               for line in map(json.loads, Path(path).read_text().splitlines())}
-    differ = [name for name, mine in found.items()
-              if name in before and any(before[name][key] != mine[key] for key in mine)]
+    differ = {name: those for name, mine in found.items()
+              if name in before and (those := [key for key in mine if before[name][key] != mine[key]])}
     print(f"{len(found)} runs, {len(set(found) & set(before))} of them in {path}, {len(differ)} differ")
     if differ:
-        raise BrokenInvariant(f"the digests differ: {', '.join(differ)}")
+        raise BrokenInvariant("the digests differ: "
+                              + "; ".join(f"{name}: {', '.join(keys)}" for name, keys in differ.items()))

@@ -52,8 +52,7 @@ def main(config_path, epochs):
                 output = model(network.laid_out(x[index]))
             cross_entropy(output.float(), y[index]).backward()
             optimizer.step()
-        if x.device.type == "cuda":
-            torch.cuda.synchronize()
+        network.wait()
         seconds.append(MPI.COMM_WORLD.allreduce(time.perf_counter() - start, op=MPI.MAX))
     if hvd.rank() == 0:
         print(json.dumps(seconds))

@@ -8,7 +8,6 @@ no gradients, larger batches.
 import argparse
 
 import numpy as np
-import torch
 
 from benchmarks.loop import RUN
 from benchmarks.results import interleaved, on_ranks, spread, write
@@ -35,12 +34,13 @@ def main(words):
                         help="samples per rank and training step (default 128)")
     parser.add_argument("--samples", type=int, default=2048, help="per measurement and rank")
     parser.add_argument("--repetitions", type=int, default=9)
+    parser.add_argument("--device", default="auto", help="as train.device (default auto)")
     parser.add_argument("--output", default="benchmarks/results/scoring.jsonl")
     parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
     words = parser.parse_args(words)
     if words.inside:
         return measure(words)
-    again = [word for name in ("data", "batch", "samples", "repetitions", "output")
+    again = [word for name in ("data", "batch", "samples", "repetitions", "device", "output")
              for word in (f"--{name}", getattr(words, name))]
     return on_ranks("scoring", words.ranks, [*again, "--models", *words.models])
 
@@ -53,6 +53,7 @@ def measure(words):
         ways = {}
         for label, settings in WAYS.items():
             config = load(RUN, [f"data.path={words.data}", f'model={{name="{name}"}}',
+                                f"train.device={words.device}",
                                 *(f"train.{key}={value}" for key, value in settings.items())])
             network = Network(config, dataset, comm.local_rank, comm.local_size)
             ways[label] = (trainer(network, dataset.train, index, words.batch, config)
@@ -90,7 +91,6 @@ def trainer(network, split, index, batch, config):
             losses.mean().backward()
             network.measure(output, y, losses)
             optimizer.step()
-        if network.device.type == "cuda":
-            torch.cuda.synchronize()
+        network.wait()
 
     return epoch

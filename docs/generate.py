@@ -3,7 +3,8 @@
 python docs/generate.py writes them, --check says which are stale.
 
 Nothing is written here that stands elsewhere: keys from the schemas and the comments beside them, policies
-and scores from their docstrings, verbs from the parser, the tables of the evidence from benchmarks/results/.
+and scores from their docstrings, verbs from the parser, the tables of the evidence from benchmarks/results/,
+those of the machines from their profiles.
 """
 
 import argparse
@@ -14,14 +15,14 @@ from pathlib import Path
 DOCS = Path(__file__).parent
 sys.path[:0] = [str(DOCS.parent), str(DOCS)]  # this checkout, whatever else is installed
 
-from made import methods, python, reference  # noqa: E402
+from made import machines, methods, python, reference  # noqa: E402
 
 from benchmarks import goals  # noqa: E402
 from hpcfilter.study.report import read_results  # noqa: E402
 
 NOTE = "<!-- Made by docs/generate.py from the code: do not edit this page. -->\n\n"
 FOLDERS = "policies", "reference"  # that hold nothing else
-TABLES = "evidence.md", "benchmarks.md"  # pages with tables between two comments
+TABLES = "evidence.md", "benchmarks.md", "machines.md"  # pages with tables between two comments
 
 
 def pages():
@@ -45,11 +46,11 @@ def made():
 
 
 def with_tables(page):
-    """A page with the tables of benchmarks/results/ between their comments.
+    """A page with the tables of benchmarks/results/ and of the machines between their comments.
 
     They are <!-- goals: ... --> and <!-- end of goals -->.
     """
-    for name, text in goals.parts(read_results(goals.RESULTS)).items():
+    for name, text in (goals.parts(read_results(goals.RESULTS)) | machines.parts()).items():
         page = re.sub(
             rf"(<!-- {re.escape(name)}: [^>]*-->\n).*?(\n<!-- end of {re.escape(name)} -->)",
             lambda match, text=text: f"{match[1]}{text}{match[2]}",

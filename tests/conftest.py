@@ -4,6 +4,7 @@ tests go together."""
 import importlib.util
 import os
 import subprocess
+import sys
 import tempfile
 import time
 from contextlib import ExitStack
@@ -23,7 +24,7 @@ from hpcfilter.base.errors import InputError
 from hpcfilter.jobs import mpirun
 from hpcfilter.pack.pack import pack
 
-pytest_plugins = ["page_runs"]  # fixtures of the tests of pages
+pytest_plugins = ["configs", "page_runs"]  # fixtures: run configs, pages
 CHECKOUT = Path(__file__).parent.parent
 HELPERS = CHECKOUT / "tests" / "helpers"  # with modules that stand for a user's own, such as custom
 PROGRAMS = CHECKOUT / "tests" / "ranks" / "programs"
@@ -50,26 +51,41 @@ def pytest_report_header(config):
             f"{config.getoption('seed')}")
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items):
-    """Marks by what a test uses. For `--dist loadgroup`: a file is a group, and so are the tests that
-    share what is costly."""
+def group_of(item):
+    """The tests that one worker runs: those that share what is costly, else those of a file."""
+    return next((name for name in COSTLY if name in item.fixturenames), item.path.stem)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection_modifyitems(config, items):
+    """Marks by what a test uses, and groups for `--dist loadgroup`. A wrapper comes before xdist, which reads
+    them."""
     ranks = {}
     for item in items:
-        group = next((name for name in COSTLY if name in item.fixturenames), item.path.stem)
+        group = group_of(item)
         item.add_marker(pytest.mark.xdist_group(group))
         ranks[item] = FIRST.index(group) if group in FIRST else len(FIRST)
         for mark, fixture in MARKS.items():
             if fixture in item.fixturenames:
                 item.add_marker(mark)
     items.sort(key=ranks.get)
+    yield
+    if config.getoption("loadgroup", False) and not all("@" in item.nodeid for item in items):
+        raise pytest.UsageError("pytest-xdist has made no groups: this pytest is too new for it; expected "
+                                "the one that pyproject.toml names")
 
 
 @pytest.fixture(autouse=True)
-def own_signals():
-    """After a command in this process its signals are as they were."""
+def own_process(tmp_path_factory):
+    """After a command in this process its signals are as they were, and no module of a folder of a test
+    is left."""
+    before = set(sys.modules)
     yield
     notice.listen(())
+    folder = str(tmp_path_factory.getbasetemp())
+    for name in set(sys.modules) - before:
+        if str(getattr(sys.modules[name], "__file__", "")).startswith(folder):
+            del sys.modules[name]
 
 
 @pytest.fixture(scope="session")
@@ -114,39 +130,6 @@ def shared_data():
     if not (folder / "fashion_mnist.h5").exists():
         pytest.skip(f"no fashion_mnist.h5 in {folder}; set HPCFILTER_DATA")
     return folder
-
-
-@pytest.fixture
-def config(tmp_path):
-    """config(path of a packed file, {table: {key: value}}) -> path of a short run config; a value of None
-    leaves a key out. phase: list of tables."""
-
-    def write(packed, **tables):
-        base = {"data": {"path": str(packed)}, "model": {"name": "cnn", "width": 4},
-                "filter": {"policy": "none"}, "train": {"epochs": 2, "global_batch": 120},
-                "optim": {"lr": 0.1}, "schedule": {"warmup_epochs": 0}}
-        phases = tables.pop("phase", [])
-        if phases:
-            base["train"]["epochs"] = None
-        for table, values in tables.items():
-            base.setdefault(table, {}).update(values)
-        lines = []
-        for table, values in base.items():
-            lines += [f"[{table}]",
-                      *(f"{key} = {_toml(value)}" for key, value in values.items() if value is not None)]
-        for phase in phases:
-            lines += ["[[phase]]", *(f"{key} = {_toml(value)}" for key, value in phase.items())]
-        path = tmp_path / f"run{len(list(tmp_path.glob('run*.toml')))}.toml"
-        path.write_text("seed = 3\n" + "\n".join(lines))
-        return path
-
-    return write
-
-
-def _toml(value):
-    if isinstance(value, dict):
-        return "{" + ", ".join(f'"{key}" = {_toml(part)}' for key, part in value.items()) + "}"
-    return str(value).lower() if isinstance(value, bool) else repr(value).replace("'", '"')
 
 
 @pytest.fixture(scope="session")

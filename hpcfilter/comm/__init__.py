@@ -1,43 +1,77 @@
 """Who am I, and how do we add up: the only speaker of mpi4py."""
 
+import importlib.util
 import os
 import sys
 
 from hpcfilter.base.errors import InputError
 from hpcfilter.comm.base import Comm, SerialComm
-from hpcfilter.comm.launcher import Placement, contradiction, left_out, placement, speaks
+from hpcfilter.comm.launcher import (
+    Placement,
+    by_torchrun,
+    contradiction,
+    left_out,
+    not_understood,
+    placement,
+    speaks,
+)
 from hpcfilter.comm.visibility import show_own_gpu
 
 __all__ = ["Comm", "Placement", "SerialComm", "check_not_left_out", "placement", "speaks",
            "surroundings", "world"]
 
 ALONE = "HPCFILTER_ALONE"  # set where one process is to train, although there is room for more
-START = "start it with mpirun, srun or jsrun"
+MEANS = "HPCFILTER_COMM"  # by what the ranks of an MPI launcher meet: mpi, torch or auto
+START = "start it with mpirun, srun, jsrun or torchrun"
 SCRIPT = ("make the filter after init_process_group(), start Horovod scripts with mpirun, srun or jsrun, "
           "or give comm=")
 
 
 def world(way_out=START):
-    """The communicator of this launch: MPIComm under a launcher with more than one rank, else SerialComm.
+    """The communicator of this launch: SerialComm for one process; under a launcher of MPI MPIComm, where
+    there is mpi4py; else, and under torchrun, numbers travel over torch.distributed's gloo.
 
     Call it before torch is imported. mpi4py is imported only when there is more than one rank. With
-    HPCFILTER_GPU the rank sees from here on its own GPU only. Raises InputError when another launcher, such
-    as torchrun, has started several processes, each of which would take itself for the only one.
-    way_out: what to do then, for the error.
+    HPCFILTER_GPU the rank sees from here on its own GPU only. HPCFILTER_COMM=torch does without mpi4py.
+    Raises InputError for a launch that it does not understand: each process would take itself for
+    the only one. way_out: what to do then, for the error.
     """
     if said := contradiction():
-        raise InputError(f"comm: {said}, but there is MPI for {placement().size or 'other ranks'}; {way_out}")
+        raise InputError(f"comm: {said}; {way_out}")
+    if said := not_understood():
+        raise InputError(f"comm: {said}, so this process is one of several, but no launcher that is known "
+                         f"here says of how many; {way_out}")
     show_own_gpu()
-    if placement().size == 1:
+    here = placement()
+    if here.size == 1:
         return SerialComm()
-    from hpcfilter.comm.mpi import MPIComm
+    if by_torchrun() or not _has_mpi(here):
+        from hpcfilter.comm.distributed import LaunchedComm
 
+        return LaunchedComm(here)
+    try:
+        from hpcfilter.comm.mpi import MPIComm
+    except (ImportError, RuntimeError) as error:  # of mpi4py, which finds no MPI
+        raise InputError(f"comm: mpi4py cannot be used: {' '.join(str(error).split())[:200]}; load the MPI "
+                         f"that it is built for, or set {MEANS}=torch") from None
     comm = MPIComm()
-    if placement().size not in (None, comm.size):
-        raise InputError(f"comm: the launcher says {placement().size} ranks, MPI {comm.size}: "
+    if here.size not in (None, comm.size):
+        raise InputError(f"comm: the launcher says {here.size} ranks, MPI {comm.size}: "
                          "mpi4py is built with another MPI than the launcher's, or srun needs --mpi=pmix "
-                         "(pmi2 for MPICH; job.launch)")
+                         f"(pmi2 for MPICH; job.launch); {MEANS}=torch does without MPI")
     return comm
+
+
+def _has_mpi(here):
+    """Whether the ranks of a launcher of MPI meet by mpi4py. Raises InputError where they could not
+    meet without."""
+    means = os.environ.get(MEANS, "auto") or "auto"
+    if means not in ("auto", "mpi", "torch"):
+        raise InputError(f"{MEANS}: got '{means}', expected auto, mpi or torch")
+    if means == "torch" and here.size is None:
+        raise InputError(f"{MEANS}: got torch, but this launcher does not say how many ranks there are "
+                         "(PMIX_RANK alone is set); expected mpi, and mpi4py installed")
+    return means == "mpi" or here.size is None or (means == "auto" and importlib.util.find_spec("mpi4py"))
 
 
 def check_not_left_out(comm, way_out=START):
@@ -47,8 +81,8 @@ def check_not_left_out(comm, way_out=START):
     way_out: what to do then. HPCFILTER_ALONE=1 says that one process is meant.
     """
     if comm.size == 1 and os.environ.get(ALONE, "0") in ("", "0") and (said := left_out()):
-        raise InputError(f"comm: {said}, but there is MPI for 1; {way_out}; where one process is meant, "
-                         f"set {ALONE}=1")
+        raise InputError(f"comm: {said}, but this process was started alone; {way_out}; "
+                         f"where one process is meant, set {ALONE}=1")
 
 
 def surroundings():
@@ -63,6 +97,10 @@ def surroundings():
         from hpcfilter.comm.distributed import TorchComm
 
         return TorchComm()
+    here = placement()
+    if by_torchrun() or (here.size != 1 and not contradiction() and not _has_mpi(here)):
+        raise InputError("comm: this script is one of several without MPI, and its process group is not "
+                         f"there yet; {SCRIPT}")
     comm = world(SCRIPT)
     check_not_left_out(comm, SCRIPT)
     if horovod and horovod.is_initialized():
@@ -76,10 +114,10 @@ def check_beside(comm, horovod):
 
     horovod: the module horovod.torch, of a script or a training that has imported it.
     """
-    if horovod.size() != comm.size:
-        raise InputError(f"comm: Horovod has {horovod.size()} ranks, the launch {comm.size}; "
-                         "start the script with mpirun, srun or jsrun")
     with comm.together():
+        if horovod.size() != comm.size:
+            raise InputError(f"comm: Horovod has {horovod.size()} ranks, the launch {comm.size}; "
+                             "start the script with mpirun, srun or jsrun")
         if horovod.rank() != comm.rank:
             raise InputError(f"comm: Horovod says rank {horovod.rank()} of {horovod.size()}, "
                              f"MPI says {comm.rank} of {comm.size}; Horovod must be built with the MPI of "

@@ -167,3 +167,6 @@ class Channel:
     def received(self):
         """What has arrived since the last call, the last word of each rank. Returns rank -> text."""
         return {}
+
+    def close(self):
+        """Nobody listens any longer."""

@@ -1,13 +1,17 @@
-"""The ranks of a script that has initialised torch.distributed: for filters in DistributedDataParallel
-scripts, with or without MPI."""
+"""Numbers over torch.distributed, with or without MPI: the ranks of a DistributedDataParallel script, or
+those of a launch that have no other way to meet."""
 
 import os
+import socket
+import sys
 
 import numpy as np
 import torch
 import torch.distributed as dist
 
 from hpcfilter.comm.base import Channel, Comm
+from hpcfilter.comm.mail import MailChannel
+from hpcfilter.comm.rendezvous import FOREVER, meet_by_environment
 
 
 class TorchComm(Comm):
@@ -23,10 +27,19 @@ class TorchComm(Comm):
     def __init__(self, group=None):
         self._world = (dist.get_process_group_ranks(group) if group is not None
                        else list(range(dist.get_world_size())))
-        self._group = dist.new_group(self._world, backend="gloo", use_local_synchronization=group is not None)
+        self._group = dist.new_group(self._world, backend="gloo", timeout=FOREVER,
+                                     use_local_synchronization=group is not None)
         self.rank, self.size = dist.get_rank(self._group), dist.get_world_size(self._group)
-        self.local_rank, self.local_size = (int(os.environ.get("LOCAL_RANK", self.rank)),
-                                            int(os.environ.get("LOCAL_WORLD_SIZE", self.size)))
+        self.local_rank, self.local_size = self._on_this_node(whole=group is None)
+
+    def _on_this_node(self, whole):
+        """(local rank, ranks of this node): what torchrun says of all ranks, else by the hosts' names."""
+        if whole and "LOCAL_RANK" in os.environ and "LOCAL_WORLD_SIZE" in os.environ:
+            return int(os.environ["LOCAL_RANK"]), int(os.environ["LOCAL_WORLD_SIZE"])
+        names = [name.tobytes() for name in self.allgather(np.frombuffer(socket.gethostname().encode(),
+                                                                         np.uint8))]
+        own = [rank for rank, name in enumerate(names) if name == names[self.rank]]
+        return own.index(self.rank), len(own)
 
     def _reduce(self, array, op):
         array = np.array(array, order="C")  # reduced in place
@@ -105,6 +118,31 @@ class TorchComm(Comm):
 
     def close(self):
         """The process group is the script's own, and stays."""
+
+
+class LaunchedComm(TorchComm):
+    """All ranks of this launch, which meet at MASTER_ADDR and MASTER_PORT. here: launcher.Placement.
+    Raises InputError when they do not."""
+
+    def __init__(self, here):
+        meet_by_environment(here)
+        super().__init__()
+        self._channels = 0  # so far
+
+    def channel(self):
+        self._channels += 1
+        return MailChannel(self.rank, self._channels)
+
+    def abort(self, code):
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)  # every launcher ends the others when one fails
+
+    def close(self):
+        self.barrier()  # nobody is left waiting for what ends now
+        for action in self._last:
+            action()
+        dist.destroy_process_group()
 
 
 def _bytes(array):

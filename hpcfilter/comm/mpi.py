@@ -100,6 +100,7 @@ class MPIComm(Comm):
         MPI.COMM_WORLD.Abort(code)
 
     def close(self):
+        self._mpi.Barrier()  # nobody is left waiting for what ends now
         for action in self._last:
             action()
         self._mpi.Barrier()

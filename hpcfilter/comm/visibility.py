@@ -1,5 +1,5 @@
-"""The GPU that a rank shows itself, for sites whose launcher does not bind GPUs: set before MPI, CUDA or
-ROCm read the variable."""
+"""The GPU that a rank shows itself, for sites whose launcher does not bind GPUs: set before MPI, CUDA,
+ROCm or Level Zero read the variable."""
 
 import os
 import re
@@ -8,7 +8,7 @@ from hpcfilter.base.errors import InputError
 from hpcfilter.comm.launcher import LAUNCHERS, placement
 
 GPU = "HPCFILTER_GPU"
-_FORM = re.compile(r"((?:CUDA|ROCR|HIP)_VISIBLE_DEVICES)=([\w/-]+(?:,[\w/-]+)*)")
+_FORM = re.compile(r"((?:CUDA|ROCR|HIP)_VISIBLE_DEVICES|ZE_AFFINITY_MASK)=([\w./-]+(?:,[\w./-]+)*)")
 
 
 def show_own_gpu(environ=os.environ):
@@ -23,8 +23,8 @@ def show_own_gpu(environ=os.environ):
         return
     if not (match := _FORM.fullmatch(text)):
         raise InputError(f"{GPU}: got '{text}', expected CUDA_VISIBLE_DEVICES, "
-                         "ROCR_VISIBLE_DEVICES or HIP_VISIBLE_DEVICES with the devices of local rank 0, 1, "
-                         "..., such as CUDA_VISIBLE_DEVICES=3,2,1,0")
+                         "ROCR_VISIBLE_DEVICES, HIP_VISIBLE_DEVICES or ZE_AFFINITY_MASK with the devices of "
+                         "local rank 0, 1, ..., such as CUDA_VISIBLE_DEVICES=3,2,1,0")
     variable, devices = match[1], match[2].split(",")
     local_rank = placement(environ).local_rank
     if local_rank is None:

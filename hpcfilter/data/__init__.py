@@ -6,7 +6,7 @@ import os
 os.environ.setdefault("HDF5_PLUGIN_PRELOAD", "::")
 
 from hpcfilter.base.shard import begin, edges, shard
-from hpcfilter.data.augment import augmentation
+from hpcfilter.data.augment import augmentation, moved_late
 from hpcfilter.data.packed import Dataset, Split, is_packed, open_packed
 from hpcfilter.data.probed import Probe, read_probe, write_probe
 from hpcfilter.data.reader import read_batches
@@ -14,6 +14,6 @@ from hpcfilter.data.selection import read_given
 from hpcfilter.data.table import read_table, write_table
 
 __all__ = [
-    "Dataset", "Probe", "Split", "augmentation", "begin", "edges", "is_packed", "open_packed", "read_batches",
-    "read_given", "read_probe", "read_table", "shard", "write_probe", "write_table",
+    "Dataset", "Probe", "Split", "augmentation", "begin", "edges", "is_packed", "moved_late", "open_packed",
+    "read_batches", "read_given", "read_probe", "read_table", "shard", "write_probe", "write_table",
 ]

@@ -1,7 +1,8 @@
 """Augmentation as a function of (seed, epoch, index): the same sample looks the same on any number of ranks.
 
 Each function takes (images (b, H, W[, C]), labels, index int64 (b,), seed, epoch) and returns images and
-labels of the same shapes.
+labels of the same shapes. Of ours there are two each: one that moves the pixels at once, on the host, and one
+of data.drawn that draws alone, for pixels that are moved where the network is.
 """
 
 from functools import partial
@@ -10,8 +11,8 @@ import numpy as np
 
 from hpcfilter.base.errors import InputError, OwnCode
 from hpcfilter.base.own import a, check_call, code, imported, name_of, place
-from hpcfilter.base.randomness import uniform
 from hpcfilter.base.registry import choose
+from hpcfilter.data.drawn import AREA, draw_crop, draw_shift, mirrored, offsets
 
 
 def shift(images, labels, index, seed, epoch, *, pad):
@@ -19,7 +20,7 @@ def shift(images, labels, index, seed, epoch, *, pad):
     height, width = images.shape[1:3]
     padded = np.pad(images, [(0, 0), (pad, pad), (pad, pad)] + [(0, 0)] * (images.ndim - 3))
     windows = np.lib.stride_tricks.sliding_window_view(padded, (height, width), axis=(1, 2))
-    down, right = (uniform(seed, epoch, index, 2, "shift") * (2 * pad + 1)).astype(np.int64).T
+    down, right = offsets(index, seed, epoch, pad) + pad
     moved = windows[np.arange(len(images)), down, right]  # (b[, C], H, W)
     return np.ascontiguousarray(np.moveaxis(moved, 1, -1) if images.ndim == 4 else moved), labels
 
@@ -27,13 +28,25 @@ def shift(images, labels, index, seed, epoch, *, pad):
 def shift_flip(images, labels, index, seed, epoch, *, pad):
     """`shift`, and about every second image mirrored left to right."""
     images, labels = shift(images, labels, index, seed, epoch, pad=pad)
-    mirrored = uniform(seed, epoch, index, 1, "flip")[:, 0] < 0.5
-    images[mirrored] = images[mirrored][:, :, ::-1]
+    turned = mirrored(index, seed, epoch)
+    images[turned] = images[turned][:, :, ::-1]
     return images, labels
 
 
-AUGMENTATIONS = {"shift": shift, "shift_flip": shift_flip}
+def resized_crop(images, labels, index, seed, epoch, *, area=AREA, flip=False):
+    """Stretch a box of each image, drawn by its area and its form, to the image's size (Szegedy et al., arXiv
+    1409.4842, section 6). area: the least share of the image's. flip: mirror about every second one."""
+    from hpcfilter.data import pixels  # needs torch, whose bilinear sampling is the same on a GPU
 
+    return pixels.on_host(draw_crop(images, labels, index, seed, epoch, area=area, flip=flip)[0]), labels
+
+
+# name -> (what moves the pixels at once, what only draws, the parameter of both)
+AUGMENTATIONS = {"shift": (shift, partial(draw_shift, flip=False), "pad"),
+                 "shift_flip": (shift_flip, partial(draw_shift, flip=True), "pad"),
+                 "resized_crop": (resized_crop, partial(draw_crop, flip=False), "area"),
+                 "resized_crop_flip": (partial(resized_crop, flip=True), partial(draw_crop, flip=True),
+                                       "area")}
 
 FORM = "(images, labels, index, seed, epoch), which returns images and labels of the same shapes"
 
@@ -73,26 +86,39 @@ def _array(function, what, given, shape, classes):
     return array
 
 
-def augmentation(name, dataset, pad=None):
-    """The function that `data.augment` names, or None for "none", and where there is no `dataset` yet.
-    pad: pixels to shift by, default an eighth of the height.
+def moved_late(data, gpu):
+    """Whether the pixels of this [data] are moved where the network is, and only drawn for in the read-ahead.
 
-    Raises InputError for an unknown name, and for one of ours on rows that are not images or whose targets
-    would have to move along.
+    data: data.schema.Data. gpu: whether the network is on one.
     """
+    ours = data.augment != "none" and ":" not in data.augment
+    return ours and (data.augment_on == "device"
+                     or (data.augment_on == "auto" and (gpu or data.resident)))
+
+
+def augmentation(data, dataset, late=False):
+    """The function that `data.augment` names, or None for "none", and where there is no `dataset` yet.
+
+    data: data.schema.Data. late: whether it is to draw alone, as `moved_late` says; the images that it
+    returns are then a tuple of data.drawn. Raises InputError for an unknown name, and for one of ours on rows
+    that are not images or whose targets would have to move along.
+    """
+    name = data.augment
     if name == "none":
         return None
     if ":" in name:
-        return _own(imported(name, "data.augment"), len(dataset.classes))
-    function = choose({**AUGMENTATIONS, "none": None}, name, "data.augment")
+        return _own(imported(name, "data.augment"), len(dataset.classes) if dataset else 0)
+    at_once, draw, parameter = choose({**AUGMENTATIONS, "none": None}, name, "data.augment")
     if dataset is None:
         return None
     if not dataset.layout or not dataset.classes:
         raise InputError(f"data.augment: '{name}' is for images with class labels; {dataset.path} has rows "
                          f"of shape {dataset.train.images.shape[1:]} and {dataset.target}; "
                          "give none or package.module:function")
-    height = dataset.train.images.shape[1] if dataset else None
-    if height and pad is not None and pad >= height:
-        raise InputError(f"data.shift: got {pad} pixels for images of height {height}, "
+    height = dataset.train.images.shape[1]
+    if parameter == "pad" and data.shift is not None and data.shift >= height:
+        raise InputError(f"data.shift: got {data.shift} pixels for images of height {height}, "
                          "expected fewer than that")
-    return partial(function, pad=dataset.train.images.shape[1] // 8 if pad is None else pad)
+    value = ((height // 8 if data.shift is None else data.shift) if parameter == "pad"
+             else AREA if data.crop is None else data.crop)
+    return partial(draw if late else at_once, **{parameter: value})

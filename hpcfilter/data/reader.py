@@ -60,13 +60,15 @@ def _cut(tree, start, end):
     return each(lambda part: part[start:end], tree)
 
 
-def read_batches(rows, batches, augment, seed, epoch):
+def read_batches(rows, batches, augment, seed, epoch, copies=None):
     """Read each batch of an epoch ahead; small ones several at once, since every turn of the
     thread holds up the training.
 
     rows: data.rows.Rows. batches: iterable of objects with `index`, int64 (b,). augment: function
-    (inputs, targets, index, seed, epoch) -> (inputs, targets), or None. Yields (batch, inputs, targets),
-    trees as the rows have them.
+    (inputs, targets, index, seed, epoch) -> (inputs, targets), or None. copies: object whose `begin` starts
+    to copy a tree to the device, and whose `arrived` has the computing wait for it; the copies of what is
+    read ahead go on while the network computes. None: rows stay where they are. Yields (batch, inputs,
+    targets), trees as the rows have them.
     """
     def read():
         left, size = iter(batches), 1
@@ -75,11 +77,14 @@ def read_batches(rows, batches, augment, seed, epoch):
             inputs, targets = rows.rows(index)
             if augment is not None:
                 inputs, targets = augment(inputs, targets, index, seed, epoch)
-            ends = np.cumsum([len(batch.index) for batch in group]).tolist()
-            yield [(batch, _cut(inputs, start, end), _cut(targets, start, end))
-                   for batch, start, end in zip(group, [0, *ends], ends, strict=False)]
             size = min(
                 max(1, GROUP_BYTES * len(group) // max(1, sum(part.nbytes for part in leaves(inputs)))), MOST)
+            ends = np.cumsum([len(batch.index) for batch in group]).tolist()
+            whole, mark = copies.begin((inputs, targets)) if copies else ((inputs, targets), None)
+            yield whole, mark, [(batch, *_cut(whole, start, end))
+                                for batch, start, end in zip(group, [0, *ends], ends, strict=False)]
 
-    for group in prefetch(read()):
+    for whole, mark, group in prefetch(read()):
+        if copies:
+            copies.arrived(whole, mark)
         yield from group

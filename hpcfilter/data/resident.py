@@ -17,7 +17,8 @@ class ResidentRows:
         """split: data.Split. device: torch.device. Raises InputError when the rows do not fit, or are of a
         kind that torch does not know."""
         size = split.images.nbytes + split.labels.nbytes
-        if device.type == "cuda" and size > SHARE * (free := torch.cuda.mem_get_info(device)[0]):
+        if (device.type != "cpu"
+                and size > SHARE * (free := torch.get_device_module(device).mem_get_info(device)[0])):
             raise InputError(f"data.resident: the training rows take {size / 2**30:.2f} GiB, "
                              f"of which {SHARE * free / 2**30:.2f} GiB fit on {device}")
         try:
@@ -39,5 +40,6 @@ class ResidentRows:
         if self._images.device.type == "cpu":
             return tuple(torch.from_numpy(np.take(part.numpy(), index, axis=0))
                          for part in (self._images, self._labels))
-        where = torch.from_numpy(np.asarray(index)).to(self._images.device)
+        # out of pinned memory, so that the read-ahead need not wait until the device has done all before
+        where = torch.from_numpy(np.asarray(index)).pin_memory().to(self._images.device, non_blocking=True)
         return self._images[where], self._labels[where]

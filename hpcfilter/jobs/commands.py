@@ -4,6 +4,7 @@ import json
 
 from hpcfilter.base.errors import InputError, Interrupted
 from hpcfilter.comm import placement
+from hpcfilter.jobs.limits import warnings
 from hpcfilter.jobs.machine import files, load_machine, profiles
 from hpcfilter.jobs.plan import describe, plan
 from hpcfilter.jobs.render import render
@@ -46,13 +47,13 @@ def render_script(words):
         print(render(each), end="")
 
 
-def _checked(found):
-    """What the ranks of some plans would refuse is refused; of several, with the size of the job. Returns a
-    list of lines for each plan."""
-    lines = []
+def _checked(found, chain=1):
+    """What the ranks of some plans would refuse is refused; of several, with the size of the job. chain: jobs
+    that follow each other. Returns a list of lines for each plan: what may go wrong, what is not checked."""
+    lines, jobs = [], sum(each.repeats for each in found) * chain
     for each in found:
         try:
-            lines.append(check_training(each))
+            lines.append([*warnings(each.job, each.machine, jobs, each.staged_bytes), *check_training(each)])
         except InputError as error:
             raise type(error)(f"--nodes {each.layout.nodes}: {error}" if len(found) > 1
                               else str(error)) from error
@@ -81,7 +82,7 @@ def check_layout(words):
 def submit_jobs(words):
     """`jobs submit`. Prints the ids of the jobs, each on a line of its own."""
     found = _unfinished(plans(words, words.repeats, **({"requeue": False} if words.chain > 1 else {})))
-    for each, left in zip(found, _checked(found), strict=True):
+    for each, left in zip(found, _checked(found, words.chain), strict=True):
         check_chain(each, words.chain)
         render(each)  # all of them before the first is submitted
         hours = f"{each.node_hours * each.repeats * words.chain:.6g} node-hours at most"
@@ -125,14 +126,25 @@ def stage_data(words):
 
 
 def list_machines(words):
-    """`jobs list-machines`: every profile that can be found, the wrong ones with what is wrong."""
+    """`jobs list-machines`: every profile that can be found, those of machines that are gone apart, the wrong
+    ones with what is wrong."""
+    gone = []
     for name, path in profiles().items():
         try:
             machine = load_machine(name)
-            node = machine.node
-            print(f"{name:14} {machine.scheduler:6} {node.cpus:4} cores {node.gpus} GPUs  {machine.about}\n"
-                  f"{'':14} {machine.source} ({machine.date}); {machine.checked}")
+            lines = [_in_a_line(machine), f"{'':14} {machine.source} ({machine.date}); {machine.checked}"]
         except InputError as error:
-            print(f"{name:14} cannot be used: {error}")
+            machine, lines = None, [f"{name:14} cannot be used: {error}"]
         if path.parent != files() / "machines":
-            print(f"{'':14} {path}")
+            lines.append(f"{'':14} {path}")
+        if machine and machine.retired:
+            gone += [f"{lines[0]} ({machine.retired})", *lines[1:]]
+        else:
+            print("\n".join(lines))
+    if gone:
+        print("\n".join(["", "machines that are gone, for those like them:", *gone]))
+
+
+def _in_a_line(machine):
+    node = machine.node
+    return f"{machine.name:14} {machine.scheduler:6} {node.cpus:4} cores {node.gpus} GPUs  {machine.about}"

@@ -7,9 +7,9 @@ from hpcfilter.base.errors import InputError
 from hpcfilter.jobs.schema import clock
 
 ONLY = {  # what not every scheduler has a word for -> those that have
-        "qos": ("slurm",), "reservation": ("slurm", "lsf"), "constraint": ("slurm", "lsf"),
-        "dependency": ("slurm", "lsf", "pbs", "flux"), "mail_user": ("slurm", "lsf", "pbs"),
-        "mail_type": ("slurm", "pbs"), "directives": ("slurm", "lsf", "pbs", "flux")}
+        "qos": ("slurm",), "reservation": ("slurm", "lsf", "sge"), "constraint": ("slurm", "lsf"),
+        "dependency": ("slurm", "lsf", "pbs", "flux", "sge"), "mail_user": ("slurm", "lsf", "pbs", "sge"),
+        "mail_type": ("slurm", "pbs", "sge"), "directives": ("slurm", "lsf", "pbs", "flux", "sge")}
 WIDTH = 56  # characters that picture the cores of a node
 
 
@@ -77,15 +77,17 @@ def _threads(job, node):
     return job.omp_num_threads or (max(1, cores // 2) if job.gpus_per_rank else cores)
 
 
-def check_limits(job, machine):
-    """Raise InputError when the queue does not take a job of that size and length, or an option that the
-    machine requires is missing."""
+def check_options(job, machine):
+    """Raise InputError for an option that the machine has no word for, or one that it requires and that is
+    missing."""
     for option, schedulers in ONLY.items():
         if getattr(job, option) and machine.scheduler not in schedulers:
             also = ("" if machine.scheduler == "local"
                     else "; write it into job.directives as the scheduler wants it")
             raise InputError(f"job.{option}: got {getattr(job, option)!r} for {machine.name} with "
                              f"{machine.scheduler}, which has none{also}")
+    if machine.scheduler == "sge" and job.name[0].isdigit():
+        raise InputError(f"job.name: got {job.name!r}; SGE takes no name that begins with a digit")
     if job.qos and machine.queue_option == "--qos":
         raise InputError(f"job.qos: got {job.qos!r}; the queues of {machine.name} are QOS: "
                          f"expected it as job.queue (--queue {job.qos})")
@@ -96,21 +98,6 @@ def check_limits(job, machine):
     if job.grace_seconds >= job.walltime:
         raise InputError(f"job.grace_seconds: got {job.grace_seconds} for a walltime of "
                          f"{clock(job.walltime)}; expected less, so that some time is left for training")
-    if not machine.limits:
-        return
-    queues = list(dict.fromkeys(limit.queue for limit in machine.limits))
-    own = [limit for limit in machine.limits if limit.queue == (job.queue or queues[0])]
-    if not own:
-        raise InputError(f"job.queue: unknown {job.queue!r} on {machine.name}; known: {', '.join(queues)}")
-    fits = [limit for limit in own if limit.nodes[0] <= job.nodes <= limit.nodes[1]]
-    if not fits:
-        ranges = ", ".join(f"{limit.nodes[0]} to {limit.nodes[1]}" for limit in own)
-        raise InputError(f"job.nodes: got {job.nodes} for queue {own[0].queue} of {machine.name}; "
-                         f"expected {ranges}")
-    longest = max(limit.walltime for limit in fits)
-    if job.walltime > longest:
-        raise InputError(f"job.walltime: got {clock(job.walltime)} for {job.nodes} nodes in queue "
-                         f"{own[0].queue} of {machine.name}; expected at most {clock(longest)}")
 
 
 def draw(layout, machine):

@@ -8,13 +8,13 @@ from pathlib import Path
 
 from hpcfilter.base.errors import InputError
 from hpcfilter.jobs.container import check_container, holds_python, image
-from hpcfilter.jobs.layout import Layout, check_limits, draw, lay_out
+from hpcfilter.jobs.layout import Layout, check_options, draw, lay_out
+from hpcfilter.jobs.limits import check_memory, check_queue, requeued
 from hpcfilter.jobs.machine import Machine, load_machine
 from hpcfilter.jobs.schema import Job, clock
 from hpcfilter.train.checks import global_batch
 from hpcfilter.train.config import Config, load
 
-SILENT = "local", "pbs"  # schedulers that send no signal ahead of the walltime
 HORIZON = 60, 600  # seconds after which Horovod warns of a stalled tensor, and gives up
 
 
@@ -42,6 +42,15 @@ class JobPlan:
         return f"{self.run_dir}/job.sh"
 
     @property
+    def staged_bytes(self):
+        """Of the data that is brought to one node; 0 when none is. Of an archive its own size."""
+        stage = self.job.stage
+        if stage.method == "none":
+            return 0
+        size = os.path.getsize(stage.source or self.config.data_file())
+        return size // self.layout.nodes if stage.part else size
+
+    @property
     def node_hours(self):
         """Of one job (of each task of an array)."""
         return self.layout.nodes * self.job.walltime / 3600
@@ -62,9 +71,11 @@ def plan(config_path, run_dir=None, settings=(), repeats=1):
                                          for name in config.job.model_fields_set})
     with config.places():
         layout = lay_out(job, machine)
-        check_limits(job, machine)
+        check_options(job, machine)
+        check_queue(job, machine)
+        job = requeued(job, machine, config.job.requeue and "requeue" in config.job.model_fields_set)
         check_container(job, machine)
-        _check_signal(job, config)
+        _check_signal(job, machine, config)
         _check_data(job, machine, config)
     own = tuple(setting
                 for setting in settings if setting.partition("=")[0].partition(".")[0].strip() != "job")
@@ -74,7 +85,10 @@ def plan(config_path, run_dir=None, settings=(), repeats=1):
             raise InputError(f"job.workdir: no folder {job.workdir}")
         paths, own = (Path(path).absolute() for path in paths), (*own, f"data.path={config.data.path}")
     config_path, run_dir = (str(Path(path)) for path in paths)
-    return JobPlan(config_path, own, run_dir, repeats, config, job, machine, layout)
+    made = JobPlan(config_path, own, run_dir, repeats, config, job, machine, layout)
+    with config.places():
+        check_memory(job, machine, made.staged_bytes)
+    return made
 
 
 def _check_words(words):
@@ -85,7 +99,10 @@ def _check_words(words):
                              "begin with -")
 
 
-def _check_signal(job, config):
+def _check_signal(job, machine, config):
+    if machine.scheduler == "sge" and job.signal != "USR1":
+        raise InputError(f"job.signal: got {job.signal} for {machine.name} with sge, whose notice is USR1; "
+                         "expected USR1")
     if job.signal not in config.stop.signals:
         raise InputError(f"job.signal: got {job.signal}, which the ranks do not listen to; "
                          f"expected one of stop.signals: {', '.join(config.stop.signals)}")
@@ -107,6 +124,9 @@ def _check_data(job, machine, config):
                          "its name")
     if not (stage.folder or machine.node.storage):
         raise InputError(f"job.stage.folder: missing; {machine.name} names no node-local storage")
+    if machine.template == "ibrun.sh.j2" and job.ranks_per_node > 1:
+        raise InputError(f"job.stage.method: got {stage.method} with {job.ranks_per_node} ranks on each node "
+                         f"of {machine.name}, where ibrun would stage as often; expected none, or one rank")
     if stage.method == "sbcast" and machine.scheduler != "slurm":
         raise InputError(f"job.stage.method: got sbcast, which is Slurm's, on {machine.name} with "
                          f"{machine.scheduler}; expected none, copy or tar")
@@ -148,7 +168,7 @@ def describe(plan, chain=1):
     job, machine, layout = plan.job, plan.machine, plan.layout
     each = (f"{layout.cpus_per_rank} cores, {'1 GPU' if layout.gpus_per_rank else 'no GPU'}, "
             f"OMP_NUM_THREADS={layout.threads}")
-    notice = "the deadline" if machine.scheduler in SILENT else f"{job.signal} and by the deadline"
+    notice = f"{job.signal} and by the deadline" if machine.tells_ranks else "the deadline"
     lines = [f"{machine.name} ({machine.scheduler}): {machine.about}",
              f"{layout.nodes} nodes x {layout.ranks_per_node} ranks = {layout.ranks} ranks, each {each}",
              draw(layout, machine), f"walltime {clock(job.walltime)}; told to leave {job.grace_seconds} s "

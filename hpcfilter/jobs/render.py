@@ -84,11 +84,11 @@ def _resources(plan, said):
     """The directives that ask for nodes and GPUs where the profile says none. said: the options of
     the profile and the job."""
     layout, node = plan.layout, plan.machine.node
-    if (plan.machine.scheduler == "slurm" and layout.gpus_per_node
+    if (plan.machine.scheduler == "slurm" and layout.gpus_per_node and plan.machine.ask_gpus
             and not any("gpu" in option or "gres" in option for option in said)):
         return [f"--gpus-per-node={layout.gpus_per_node}"]
     if plan.machine.scheduler == "pbs" and not any(option.startswith("-l select") for option in said):
-        gpus = f":ngpus={layout.gpus_per_node}" if layout.gpus_per_node else ""
+        gpus = f":ngpus={layout.gpus_per_node}" if layout.gpus_per_node and plan.machine.ask_gpus else ""
         return [f"-l select={layout.nodes}:ncpus={node.cpus}{gpus}:mpiprocs={layout.ranks_per_node}"]
     return []
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from hpcfilter.base.errors import Failure, InputError, Interrupted
 from hpcfilter.base.files import replace_text
+from hpcfilter.jobs.limits import check_follow
 from hpcfilter.jobs.render import render
 from hpcfilter.jobs.surroundings import handed_on, settled
 from hpcfilter.jobs.training import check_folder
@@ -18,6 +19,7 @@ _COMMANDS = {
     "lsf": (["bsub"], ["-w", "ended({})"], r".*?Job <(\d+)>"),
     "pbs": (["qsub"], ["-W", "depend=afterany:{}"], r"\s*(\S+)"),
     "flux": (["flux", "batch"], ["--dependency=afterany:{}"], r"\s*(\S+)"),
+    "sge": (["qsub"], ["-hold_jid", "{}"], r".*?[Yy]our job(?:-array)? (\d+)"),
     "local": (["bash"], [], ""),
 }
 
@@ -45,6 +47,7 @@ def check_chain(plan, chain):
     """Raise InputError when a plan cannot be submitted as so many jobs in a chain."""
     if chain > 1 and plan.machine.scheduler == "local":
         raise InputError("--chain: the local machine has no queue; expected job.requeue = true")
+    check_follow(plan.job, plan.machine, chain)
 
 
 def command(plan, after=None):
@@ -52,6 +55,8 @@ def command(plan, after=None):
     the input is not among them."""
     words, wait, _ = _COMMANDS[plan.machine.scheduler]
     waiting = [word.format(after) for word in wait] if after else []
+    if plan.machine.account_option == "-g" and plan.job.account:  # which a script may not say
+        words = [*words, "-g", plan.job.account]
     return [*words, *waiting, *([] if plan.machine.submit_by == "input" else [plan.script])]
 
 

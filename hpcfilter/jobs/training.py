@@ -48,9 +48,10 @@ def is_finished(plan):
 def _check_layout(plan):
     """What the ranks find out of their GPUs, and of their number."""
     train, layout = plan.config.train, plan.layout
-    named = any("CUDA_VISIBLE_DEVICES" in env for env in (plan.machine.env, plan.job.env))
-    if train.device == "cuda" and not (layout.gpus_per_rank or named):
-        raise InputError('train.device: got cuda, but the ranks of this job see no GPU; '
+    names = "CUDA_VISIBLE_DEVICES", "ZE_AFFINITY_MASK"
+    named = any(name in env for env in (plan.machine.env, plan.job.env) for name in names)
+    if train.device in ("cuda", "xpu") and not (layout.gpus_per_rank or named):
+        raise InputError(f'train.device: got {train.device}, but the ranks of this job see no GPU; '
                          'expected job.gpus_per_rank = 1, or the device "auto"')
     # with GPUs it may bring the nodes together, not the ranks; what fits the ranks fits the nodes too
     if plan.config.exchange.kind == "adasum":

@@ -21,10 +21,14 @@ class Run:
     data: str  # digest of the data set
     samples: int  # N, training samples
     global_batch: int  # samples per step over all ranks
-    device: str  # of rank 0: cpu, cuda:0
+    device: str  # of rank 0: cpu, cuda:0, xpu:0
     threads: int  # of torch on rank 0
+    augment_on: str | None  # host or device: where pixels are moved; null without augmentation
+    compile: bool | str  # the setting train.compile
     first_epoch: int  # that is trained by this part of the run
     first_step: int  # in that epoch
+    engine: str  # what carries gradients: horovod, torch, or none of one process
+    engine_why: str  # why it was chosen
 
 
 class Epoch:

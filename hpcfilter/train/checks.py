@@ -53,7 +53,7 @@ def _check_ranks(config, dataset, ranks):
 
 
 def _check_augmentation(config, dataset, ranks):
-    augmentation(config.data.augment, dataset, config.data.shift)
+    augmentation(config.data, dataset)
 
 
 def _check_model(config, dataset, ranks):

@@ -97,8 +97,9 @@ class Config(Table):
         data, model, schedule = self.data, self.model, self.schedule
         augmented = "augment" in data.model_fields_set
         rules = (("model.name", model.factory, f'the model is of factory = "{model.factory}"'),
-                 ("data.shift", ":" in data.augment or not augmented,
-                  f'it is of augment = "shift" or "shift_flip", got "{data.augment}"'),
+                 *((f"data.{key}", not augmented or data.augment not in ("none", name, f"{name}_flip"),
+                    f'it is of augment = "{name}" or "{name}_flip", got "{data.augment}"')
+                   for key, name in (("shift", "shift"), ("crop", "resized_crop"))),
                  *((f"schedule.{key}", schedule.name != name,
                     f'it is of schedule.name = "{name}", got "{schedule.name}"')
                    for key, name in (("power", "polynomial"), ("milestones", "step"), ("gamma", "step"))))
@@ -150,8 +151,8 @@ class Config(Table):
         """The settings that a resumed run must share with its beginning: flat, "table.key" -> value. The
         samples per rank may be others, and the last phase may be of other length."""
         free = {"checkpoint": True, "stop": True, "job": True, "record": True,
-                "data": {"path", "verify", "resident"}, "model": {"start"},
-                "train": {"epochs", "device", "batch", "global_batch"}}
+                "data": {"path", "verify", "resident", "augment_on"}, "model": {"start"},
+                "train": {"epochs", "device", "compile", "batch", "global_batch"}}
         dumped = self.model_dump(mode="json", by_alias=True, exclude=free)
         dumped["phase"] = {number: phase for number, phase in enumerate(dumped["phase"])}
         if self.phases:

@@ -69,7 +69,7 @@ def read(parts, progress, plan):
     with progress.clock("train"):
         batches = plan.batches(progress.step)
         for batch, *rows in read_batches(parts.rows, batches, parts.augment, parts.config.seed,
-                                         progress.epoch):
+                                         progress.epoch, parts.network.copies):
             yield batch, rows
             if parts.meter:
                 parts.meter.watch()

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from hpcfilter.base.shard import shard
-from hpcfilter.data import Dataset, augmentation, open_packed
+from hpcfilter.data import Dataset, augmentation, moved_late, open_packed
 from hpcfilter.data.resident import ResidentRows
 from hpcfilter.data.rows import Rows
 from hpcfilter.record.clock import Laps
@@ -20,7 +20,7 @@ from hpcfilter.train import checkpoint
 from hpcfilter.train.boundary import Boundary
 from hpcfilter.train.checks import check_run, given_rows, global_batch, stretches_of
 from hpcfilter.train.config import Config
-from hpcfilter.train.network import Network, try_training
+from hpcfilter.train.network import Network, try_compiled, try_training
 from hpcfilter.train.optim import batch_size
 from hpcfilter.train.phases import check_phases
 from hpcfilter.train.updates import Updates
@@ -50,19 +50,19 @@ class Parts:
     global_batch: int
 
 
-def make_parts(config, comm, record):
-    """The parts of a run on this rank. Raises InputError for what the config, the data or
-    the machine cannot give."""
+def make_parts(config, comm, engine, record):
+    """The parts of a run on this rank. engine: of train.exchange. Raises InputError for what the config, the
+    data or the machine cannot give."""
     dataset = open_packed(config.data_file())
     check_run(config, dataset, comm.size)
     dataset.check(comm.rank, comm.size, config.data.verify, config.data.order)
-    augment = augmentation(config.data.augment, dataset, config.data.shift)
     network = Network(config, dataset, comm.local_rank, comm.local_size)
+    augment = augmentation(config.data, dataset, moved_late(config.data, network.device.type != "cpu"))
     rows = ResidentRows(dataset.train, network.device) if config.data.resident else dataset.train
     selector = selector_of(config, dataset, network, comm)
     _try_out(config, dataset, network, selector.scores, comm, augment)
     wanted = global_batch(config, comm.size)
-    updates = Updates(config, network, comm, wanted)
+    updates = Updates(config, network, comm, engine, wanted)
     check_phases(updates, config)
     updates.make()
     boundary = Boundary(comm, checkpoint.Interval(config.checkpoint.seconds, config.checkpoint.mtbf_hours))
@@ -101,4 +101,8 @@ def _try_out(config, dataset, network, scores, comm, augment):
     if ":" in network.score.name:
         Scores(range(2), 2, network.score).update(np.arange(2),
                                                   network.infer(dataset.train, np.resize(owned, 2), 2)[0])
-    try_training(network, dataset.train, np.resize(owned, max(2, part)), part, batch, augment)
+    rows = dataset.train, np.resize(owned, max(2, part)), part
+    try_training(network, *rows, batch, augment)
+    network.compile(train.compile)
+    if train.compile:
+        try_compiled(network, *rows, train.compile, augment)

@@ -9,11 +9,14 @@ from hpcfilter.base.alive import notice
 from hpcfilter.base.alive.watchdog import watching
 from hpcfilter.base.errors import Interrupted
 from hpcfilter.comm import check_not_left_out
+from hpcfilter.data import moved_late
 from hpcfilter.record.metrics import Record
 from hpcfilter.train import checkpoint
 from hpcfilter.train.config import load
 from hpcfilter.train.epoch import run_epoch
+from hpcfilter.train.exchange import engine_of, exchange_of
 from hpcfilter.train.folder import Folder, check_places, go_on
+from hpcfilter.train.network.device import device_of
 from hpcfilter.train.parts import make_parts
 from hpcfilter.train.phases import check_weights_to_come, phase_of
 from hpcfilter.train.progress import Progress
@@ -38,14 +41,23 @@ def train(config_path, run_dir, comm, settings=(), resume=False):
     notice.listen(config.stop.signals)
     with watching(comm, config.stop.stall_seconds):
         record = Record(run_dir, speaks=comm.rank == 0)
+        engine = engine_for(config, comm)
         with comm.together(), config.places():
-            parts = make_parts(config, comm, record)
+            parts = make_parts(config, comm, engine, record)
         with ExitStack() as held:
             with comm.together():
                 held.enter_context(record.alone())
             folder = Folder(run_dir, config, comm)
             progress = begin(parts, folder, resume)
             return progress is None or to_the_end(parts, progress, folder)
+
+
+def engine_for(config, comm):
+    """What carries the gradients of a run. All ranks must call. Raises InputError on all of them."""
+    with comm.together(), config.places():
+        exchange_of(config.exchange)
+        device = device_of(config.train.device, comm.local_rank)
+    return engine_of(config.exchange, comm, device, config.train.deterministic)
 
 
 def begin(parts, folder, resume):
@@ -91,11 +103,20 @@ def _train_as(parts, epoch):
 def _say_what_begins(parts, progress):
     """The row of kind "run", and what a person should know before the first step."""
     config, record, dataset, updates = parts.config, parts.record, parts.dataset, parts.updates
-    samples = parts.selector.scores.total
+    samples, engine = parts.selector.scores.total, updates.exchange.engine
     record.restart(progress.epoch, progress.row)
     record.run(config, parts.comm, data=dataset.digest, samples=samples, global_batch=parts.global_batch,
-               device=str(parts.network.device), threads=torch.get_num_threads(), first_epoch=progress.epoch,
-               first_step=progress.step, **({"start": progress.start} if progress.start else {}))
+               device=str(parts.network.device), threads=torch.get_num_threads(),
+               augment_on=_augmented(parts), compile=config.train.compile,
+               first_epoch=progress.epoch, first_step=progress.step,
+               engine=engine.name, engine_why=engine.why,
+               **({"start": progress.start} if progress.start else {}))
+    if _augmented(parts) == "device":
+        record.say(f"data.augment: {config.data.augment}, drawn on the host, moves the pixels on "
+                   f"{parts.network.device}")
+    if config.train.compile:
+        record.say(f"train.compile: {str(config.train.compile).lower()}; torch compiles again when the size "
+                   "of a batch changes, and sums have other last bits than without")
     can, still = updates.untrained
     if still:
         record.say(f"optim.name: has {can - still} of the {can} parameters that can be trained; "
@@ -103,9 +124,18 @@ def _say_what_begins(parts, progress):
     if min(updates.ratios) < 1:
         record.say("learning rate: its parameter groups get "
                    f"{', '.join(f'{ratio:.3g}' for ratio in updates.ratios)} times the scheduled rate")
+    if parts.comm.size > 1:
+        record.say(f"gradients: by {engine.name}: {engine.why}")
     place = f"epoch {progress.epoch}" + (f", step {progress.step}" if progress.step else "")
     record.say(f"{dataset.path}: {samples} samples, {parts.comm.size} ranks on {parts.network.device}, "
                f"global batch {parts.global_batch}, policy {config.policy}, from {place}")
+
+
+def _augmented(parts):
+    """Where images are augmented: "host", "device", or None without augmentation."""
+    if parts.augment is None:
+        return None
+    return "device" if moved_late(parts.config.data, parts.network.device.type != "cpu") else "host"
 
 
 def to_the_end(parts, progress, folder):

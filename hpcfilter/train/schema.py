@@ -37,7 +37,10 @@ class Train(Table):
     channels_last: bool = False  # images lie pixel by pixel in memory; faster for convolutions, on CPUs too
     # equal bits in every run on as many ranks, three and more too; costs a little
     deterministic: bool = False
-    device: Literal["auto", "cpu", "cuda"] = "auto"  # auto: a GPU, where torch sees one
+    # auto: a GPU, where torch sees one; cuda: of NVIDIA, or of AMD by ROCm; xpu: of Intel
+    device: Literal["auto", "cpu", "cuda", "xpu"] = "auto"
+    # true, or a mode of torch.compile; the first steps take longer, and sums have other last bits
+    compile: bool | Literal["reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs"] = False
 
     @pydantic.model_validator(mode="after")
     def _one_batch(self):
@@ -46,6 +49,13 @@ class Train(Table):
         if self.batch is not None and self.global_batch is not None:
             raise ValueError("batch (samples per rank) and global_batch (samples over all ranks) exclude "
                              "each other")
+        return self
+
+    @pydantic.model_validator(mode="after")
+    def _equal_kernels(self):
+        if self.deterministic and str(self.compile).startswith("max-autotune"):
+            raise ValueError(f'compile = "{self.compile}" chooses kernels by their time, so that no two runs '
+                             'need have equal bits; expected deterministic = false, or compile = true')
         return self
 
     @pydantic.model_validator(mode="after")
@@ -94,6 +104,10 @@ class Exchange(NamedTable):
     """[exchange]: how the ranks come to agree on network weights. The other keys are the kind's own."""
 
     kind: str = "allreduce"  # allreduce, or adasum
+    # what carries gradients; auto: Horovod where it is built for the MPI of the launch, else torch
+    engine: Literal["auto", "horovod", "torch"] = "auto"
+    # of the engine torch; auto: nccl or xccl on GPUs, gloo on CPUs and where ranks share a GPU
+    backend: Literal["auto", "nccl", "xccl", "gloo", "mpi"] = "auto"
 
 
 OWN_WEIGHTS = "kept", "fresh"  # of a phase; others are of a run folder

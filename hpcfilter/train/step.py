@@ -8,6 +8,7 @@ from hpcfilter.base.alive.pulse import beat
 from hpcfilter.base.errors import BrokenInvariant
 from hpcfilter.base.own import code
 from hpcfilter.base.randomness import seed_of
+from hpcfilter.train.network import sent
 from hpcfilter.train.optim import set_rate
 
 
@@ -75,7 +76,7 @@ def _weighted(network, exchange, batch, rows):
     """A batch on the device: (x, y, weight), whose sum of weight * loss is this rank's part of the loss."""
     x, y = network.tensors(*rows)
     faults.point("samples", x)
-    return x, y, torch.from_numpy(batch.weight).to(network.device) / exchange.divisor(batch)
+    return x, y, sent(batch.weight, network.device) / exchange.divisor(batch)
 
 
 class _InParts:

@@ -23,11 +23,11 @@ class Updates:
     A phase that trains other parameters, or begins with other weights, has `make` called again.
     """
 
-    def __init__(self, config, network, comm, global_batch):
+    def __init__(self, config, network, comm, engine, global_batch):
         self._config, self._network, self._comm, self._global_batch = config, network, comm, global_batch
         self._trainable = {name for name, parameter in network.model.named_parameters()
                            if parameter.requires_grad}
-        self.exchange = make_exchange(config.exchange, comm, config.train.deterministic)
+        self.exchange = make_exchange(config.exchange, comm, engine)
         self.optimizer = self.passes = self.noise = None
         self._connected = False
 
@@ -66,8 +66,8 @@ class Updates:
             part.requires_grad_(id(part) in moved)
 
     def connect(self):
-        """Put the optimiser across the ranks: Horovod makes a new one, without the state of the one it is
-        given. All ranks must call."""
+        """Put the optimiser across the ranks: the engine may make a new one, without the state of the one it
+        is given. All ranks must call."""
         self.optimizer = self.exchange.prepare(self._network.model, self.optimizer)
         self._connected = True
 

@@ -3,11 +3,12 @@
 from hpcfilter.base.alive import notice
 from hpcfilter.base.options import add_settings, path
 
-SUMMARY = "train as a run config says (under mpirun, srun or jsrun: on all ranks)"
+SUMMARY = "train as a run config says (under mpirun, srun, jsrun or torchrun: on all ranks)"
 EXAMPLE = """\
 examples:
   hpcfilter train run.toml --run-dir runs/first
   mpirun -np 2 python -m mpi4py -m hpcfilter train run.toml --run-dir runs/first --resume
+  torchrun --nproc-per-node 2 -m hpcfilter train run.toml --run-dir runs/first --resume
   hpcfilter train run.toml --run-dir runs/second --set filter.policy=infobatch
 
 hpcfilter explain --config prints a run config with every key."""

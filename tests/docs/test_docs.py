@@ -17,9 +17,8 @@ from pages_of_docs import PAGES, anchors, code_blocks, links, sentences, words_i
 
 from benchmarks.__main__ import CASES as BENCHMARKS
 from hpcfilter.base.errors import InputError
-from hpcfilter.base.settings import Settings
 from hpcfilter.cli import parser
-from hpcfilter.jobs.machine import Machine
+from hpcfilter.jobs.machine import load_machine
 from hpcfilter.train.config import load
 
 MOST_WORDS = 20  # of a sentence
@@ -117,13 +116,14 @@ def test_python_that_says_so_runs(text, a_script, monkeypatch, tmp_path):
 
 
 @blocks("toml")
-def test_toml_is_a_run_config_or_a_machine(text, tmp_path):
+def test_toml_is_a_run_config_or_a_machine(text, tmp_path, monkeypatch):
     """A run config that shows some tables only gets a path of its data, too. A machine's
-    profile says `scheduler`."""
+    profile says `scheduler`, or which other it is like."""
     found, path = tomllib.loads(text), tmp_path / "file.toml"
-    if "scheduler" in found:
+    if {"scheduler", "like"} & set(found):
         path.write_text(text)
-        Settings(path, what="machine").validated(Machine)
+        monkeypatch.setenv("HPCFILTER_MACHINES", str(tmp_path))
+        load_machine("file")
     else:
         found.setdefault("data", {}).setdefault("path", "data.h5")
         path.write_text(tomli_w.dumps(found))

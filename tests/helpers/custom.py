@@ -115,3 +115,21 @@ def remembers(inputs, outputs):
 def of_the_last_layer(model, optim):
     """An optimiser of a part of the network."""
     return torch.optim.SGD(list(model.parameters())[-2:], lr=optim.lr, momentum=optim.momentum)
+
+
+class Experts(nn.Module):
+    """A network with a layer that is never used, one that only some samples use, and a buffer of int16."""
+
+    def __init__(self, inputs, outputs):
+        super().__init__()
+        self.linear, self.never, self.rare = nn.Linear(64, outputs), nn.Linear(3, 3), nn.Linear(64, outputs)
+        self.register_buffer("table", torch.arange(3, dtype=torch.int16))
+
+    def forward(self, x):
+        flat = x.flatten(1)
+        bright = flat.mean(1) > 0.05
+        return self.linear(flat) + (self.rare(flat) * bright[:, None] if bright.sum() > len(x) / 2 else 0)
+
+
+def experts(inputs, outputs):
+    return Experts(inputs, outputs)

@@ -27,8 +27,8 @@ BSUB = {
     "-N": None, "-B": None, "-U": WORD, "-rn": None, "-core_isolation": r"[0-6]", "--shared-launch": None,
 }
 QSUB = {
-    "-N": r"[A-Za-z0-9_][\w.+-]{0,229}", "-A": WORD, "-q": WORD, "-j": "oe", "-o": FILE, "-e": FILE,
-    "-r": "[yn]", "-k": "doe?|oed?", "-m": "n|[abe]+", "-M": WORD,
+    "-N": r"[A-Za-z0-9_][\w.+-]{0,229}", "-A": WORD, "-P": WORD, "-q": WORD, "-j": "oe", "-o": FILE,
+    "-e": FILE, "-r": "[yn]", "-k": "doe?|oed?", "-m": "n|[abe]+", "-M": WORD,
     "-W": r"depend=(afterany|afterok|afternotok|after)(:\d+[\w.\[\]-]*)+",
     "-v": r"[A-Za-z_]\w*(=[^,]*)?(,[A-Za-z_]\w*(=[^,]*)?)*",
     "-V": None, "-l": {"select": rf"{NUMBER}(:[a-z_]+=[\w.-]+)*",
@@ -57,6 +57,13 @@ FLUX_JOB = {
     "--dependency": r"(afterany|afterok|afternotok|after):[fƒ]?\w+", "--requires": r"\S+", "--cwd": FILE,
 }
 FLUX_BATCH = {**FLUX_JOB, "--nslots": NUMBER}
+SGE = {
+    "-S": "/bin/bash", "-cwd": None, "-N": r"[A-Za-z_][\w.+-]{0,229}", "-P": WORD, "-A": WORD, "-q": WORD,
+    "-ar": NUMBER, "-hold_jid": r"[\w.+-]+(,[\w.+-]+)*", "-M": WORD, "-m": "n|[beas]+", "-j": "y|n",
+    "-o": FILE, "-e": FILE, "-r": "y|n", "-notify": None, "-pe": WORD, "-l": {"h_rt": CLOCK, "s_rt": CLOCK,
+                                                                "node_f": NUMBER, "gpu": NUMBER},
+}
+PAIRS = {"-pe": NUMBER}  # flags with a second value
 ALIASES = {
     "SBATCH": {"-A": "--account", "-J": "--job-name", "-N": "--nodes", "-n": "--ntasks",
                "-c": "--cpus-per-task", "-t": "--time", "-p": "--partition",
@@ -69,11 +76,12 @@ ALIASES = {
 SCHEDULERS = {  # sentinel -> (table, aliases, whether -N8 is -N 8, the flags that must be there)
               "#BSUB": (BSUB, {}, False, {"-W", "-nnodes", "-J", "-o"}),
               "#PBS": (QSUB, {}, False, {"-N", "-l"}),
+              "#$": (SGE, {}, False, {"-S", "-cwd", "-N", "-l", "-o"}),
               "#SBATCH": (SBATCH, ALIASES["SBATCH"], True, {"--nodes", "--time", "--job-name", "--output"}),
               "# flux:": (FLUX_BATCH, ALIASES["flux"], True,
                           {"--nodes", "--nslots", "--time-limit", "--job-name", "--output"}),}
-SEVERAL = {"--setattr", "--setopt", "--env"}  # flags that may come again, with other keys
-LOOKS_LIKE = re.compile(r"\s*#+\s*(BSUB|PBS|SBATCH|flux:)", re.I)
+SEVERAL = {"--setattr", "--setopt", "--env", "-x"}  # flags that may come again, with other keys
+LOOKS_LIKE = re.compile(r"\s*#+\s*(BSUB|PBS|SBATCH|flux:)|\s*#+ *\$ *-", re.I)
 
 
 def options(words, table, aliases=None, joined=True):
@@ -99,6 +107,10 @@ def options(words, table, aliases=None, joined=True):
         elif not equals:
             assert words, f"{flag} needs a value"
             value = words.pop(0)
+        if flag in PAIRS and table is SGE:
+            second = words.pop(0) if words else ""
+            assert re.fullmatch(PAIRS[flag], second), f"{flag}: malformed value {second!r}"
+            found[f"{flag} slots"] = second
         if isinstance(pattern, dict):
             key, _, value = value.partition("=")
             assert key in pattern and re.fullmatch(pattern[key], value), f"{flag}: malformed {key}={value}"
@@ -133,7 +145,7 @@ def read(text, complete=True):
     table, aliases, joined, needed = SCHEDULERS[sentinel]
     for number in range(1, numbers[-1]):
         line = lines[number]
-        comment = re.match("# |#$", line) and (number < numbers[0] or sentinel in ("#BSUB", "#SBATCH"))
+        comment = re.match("# |#$", line) and (number < numbers[0] or sentinel in ("#BSUB", "#SBATCH", "#$"))
         assert number in numbers or comment, f"line {number + 1}: stands among the directives: {line!r}"
     words = []
     for number in numbers:
@@ -161,6 +173,9 @@ def _complete(sentinel, found, needed):
         assert ("-wt" in found) == ("-wa" in found), "#BSUB: -wt and -wa go together"
     if sentinel == "#PBS":
         assert {"select", "walltime"} <= set(found["-l"]), "#PBS: missing -l select or -l walltime"
+    if sentinel == "#$":
+        assert ("-pe" in found) != ("node_f" in found["-l"]), "#$: one of -pe and -l node_f"
+        assert {"h_rt", "s_rt"} <= set(found["-l"]), "#$: missing -l h_rt or -l s_rt"
     if "--requeue" in found:
         assert found.get("--open-mode") == "append", ("#SBATCH: a requeue truncates the log without "
                                                       "--open-mode=append")

@@ -95,7 +95,7 @@ REFUSED = [  # data set, tables of the run config -> what both say, behind the p
            ("regression", {"model": MLP, "score": {"name": "el2n"}},
             "score.name: el2n needs class labels, got"),
            ("digits",
-            {"data": {"augment": "blur"}}, "data.augment: unknown 'blur'; known: none, shift, shift_flip"),
+            {"data": {"augment": "blur"}}, "data.augment: unknown 'blur'; known: none, resized_crop, "),
            ("regression", {"model": MLP, "data": {"augment": "shift"}},
             "data.augment: 'shift' is for images with class labels"),
            ("digits", {"loss": {"name": "hinge"}},

@@ -19,7 +19,7 @@ from hpcfilter.jobs.doctor import examination, facts, report, trial
 from hpcfilter.jobs.doctor.notes import notes
 from hpcfilter.jobs.doctor.rules import problems
 from hpcfilter.train import network
-from hpcfilter.train.exchange import horovod
+from hpcfilter.train.exchange.engine import Alone
 
 GIB = 1 << 30
 HEALTHY = {
@@ -28,18 +28,19 @@ HEALTHY = {
     "machine_cores": 8, "memory": 256 * GIB, "gpu_files": 0, "now": 1000.0, "deadline": float("inf"),
     "environment": {"OMP_NUM_THREADS": "4", "HOROVOD_STALL_SHUTDOWN_TIME_SECONDS": "600"},
     "mpi": {"library": "Open MPI v5.0.11", "threads": "multiple"},
-    "torch": {"build": "CPU", "gpus": 0, "device": "cpu"},
+    "torch": {"build": "CPU", "gpus": 0, "device": "cpu", "backends": ["gloo"]},
     "horovod": {"mpi": True, "gloo": False, "nccl": False, "cuda": False, "rocm": False},
     "hdf5": {"version": "1.14.6", "mpi": False},
     "folder": {"path": "/scratch", "free": 5 * GIB, "write": "", "lock": ""},
 }
-MEASURED = {"ranks": 2, "counted": 16384, "latency": 2e-5, "bytes": 64 << 20, "seconds": 0.01, "wrong": 0}
+MEASURED = {"ranks": 2, "backend": "mpi", "engine": "horovod", "why": "it works", "counted": 16384,
+             "latency": 2e-5, "bytes": 64 << 20, "seconds": 0.01, "wrong": 0}
 
 
 def gpu(index=0, gpus=4, uuid=""):
     return {"gpu_files": 4, "horovod": {"mpi": True, "nccl": True},
             "torch": {"build": "CUDA 12.8", "gpus": gpus, "device": f"cuda:{index}", "index": index,
-                      "name": "A100", "uuid": uuid}}
+                      "name": "A100", "uuid": uuid, "backends": ["nccl", "gloo"]}}
 
 
 def apart(*pairs):
@@ -71,15 +72,6 @@ PROBLEMS = {
     "no h5py":
     (ranks({}, {"hdf5": {"error": "libhdf5.so: not found"}, "folder": {"error": "libhdf5.so: not found"}}),
      r"^hdf5: cannot be used: rank 1: libhdf5"),
-    "no Horovod": (all_of(2, {"horovod": {"error": "No module named 'horovod'"}}),
-                   r"^Horovod: cannot be used: ranks 0-1: No module.*build_horovod"),
-    "Horovod without MPI": (all_of(2, {"horovod": {"mpi": False, "gloo": True, "nccl": False}}),
-                            r"^Horovod: got a build without MPI on ranks 0-1,"),
-    "Horovod without NCCL": (ranks(gpu(0) | {"horovod": HEALTHY["horovod"]},
-                                   gpu(1) | {"horovod": HEALTHY["horovod"]}),
-                             r"^Horovod: got a build without NCCL or RCCL on ranks 0-1, which see GPUs"),
-    "thread level": (all_of(2, {"mpi": {"library": "MPICH", "threads": "serialized"}}),
-                     r"^MPI: got the thread level ranks 0-1: serialized, "),
     "one GPU for two, by UUID": (ranks(gpu(0, 1, "GPU-a") | shown(CUDA_VISIBLE_DEVICES="2"),
                                        gpu(0, 1, "GPU-b"),
                                        gpu(0, 1, "GPU-a") | shown(CUDA_VISIBLE_DEVICES="2")),
@@ -89,6 +81,12 @@ PROBLEMS = {
     "one GPU for two, in ROCm": (ranks(gpu(0, 1) | shown(ROCR_VISIBLE_DEVICES="5,6", HIP_VISIBLE_DEVICES="1"),
                                        gpu(1, 2) | shown(ROCR_VISIBLE_DEVICES="5,6")),
                                  r"^GPU: got ranks 0-1: GPU 6 of nid001,"),
+    "one GPU for two, of Intel": (ranks(gpu(0, 1) | shown(ZE_AFFINITY_MASK="3"),
+                                        gpu(0, 1) | shown(ZE_AFFINITY_MASK="3")),
+                                  r"^GPU: got ranks 0-1: GPU 3 of nid001,"),
+    "an empty mask of Level Zero, which hides nothing": (
+        all_of(2, {"gpu_files": 4} | shown(ZE_AFFINITY_MASK="")),
+        r"^GPU: the node has GPUs, but ranks 0-1: "),
     "GPUs that torch does not see": (ranks({}, {"gpu_files": 4}),
                                      r"^GPU: the node has GPUs, but rank 1: torch for CPU sees none;"),
     "one core for all": (all_of(4, {"cores": [0]} | shown(OMP_NUM_THREADS="1")),
@@ -111,11 +109,15 @@ PROBLEMS = {
 }
 NO_PROBLEMS = {
     "sound": all_of(3, {}),
+    "several processes without Horovod": all_of(2, {"horovod": {"error": "No module named 'horovod'"}}),
+    "MPI that Horovod cannot take": all_of(2, {"mpi": {"library": "MPICH", "threads": "serialized"}}),
     "one process without Horovod": all_of(1, {"mpi": {}, "horovod": {"error": "No module named 'horovod'"}}),
     "one process on a GPU, Horovod without NCCL": ranks(gpu() | {"horovod": HEALTHY["horovod"]}),
     "a GPU for each rank": ranks(*(gpu(rank) for rank in range(4))),
     "a GPU for each rank, which shows itself": ranks(*(gpu(0, 1) | shown(CUDA_VISIBLE_DEVICES=f"{rank}")
                                                        for rank in range(4))),
+    "a GPU of Intel for each rank": ranks(*(gpu(0, 1) | shown(ZE_AFFINITY_MASK=f"{rank}")
+                                            for rank in range(4))),
     "GPUs of equal numbers that are others": ranks(gpu(0, 1, "GPU-a") | shown(CUDA_VISIBLE_DEVICES="0"),
                                                    gpu(0, 1, "GPU-b") | shown(CUDA_VISIBLE_DEVICES="0")),
     "equal numbers on two nodes": ranks(gpu() | {"cores": [0]} | shown(OMP_NUM_THREADS="1"), gpu()
@@ -197,7 +199,7 @@ def test_differences_between_ranks_are_told():
 
 def test_bus_bandwidth():
     # 2 (2 - 1) / 2 * 67.1 MB / 10 ms
-    assert "64 MiB by Horovod: 0.0100 s, bus bandwidth 6.71 GB/s" in "\n".join(report.speed(MEASURED))
+    assert "64 MiB by horovod: 0.0100 s, bus bandwidth 6.71 GB/s" in "\n".join(report.speed(MEASURED))
     assert "bus bandwidth 10.07 GB/s" in "\n".join(report.speed({**MEASURED, "ranks": 4}))
 
 
@@ -222,24 +224,23 @@ def test_facts_are_gathered_in_order_and_held_once():
 
 def test_a_sum_that_forgets_the_others_is_seen(monkeypatch):
     """Sums that leave the other ranks out: to the trial that is a broken network."""
-    monkeypatch.setattr(horovod, "sum_tensor", lambda comm, tensor, name: tensor.clone())
-    own = {"torch": {"device": "cpu"}, "horovod": {"mpi": True}}
+    monkeypatch.setattr(trial, "engine_for", lambda comm, device: Alone(comm))
+    own = {"torch": {"device": "cpu"}}
     for measured in run(2, lambda comm: trial.measure(comm, own)):
         assert measured["wrong"] > 0 and measured["seconds"] > 0
 
 
 def test_a_failing_sum_is_reported_by_all():
-    own = {"torch": {"device": "no such device"}, "horovod": {"mpi": True}}
+    own = {"torch": {"device": "no such device"}}
     for measured in run(2, lambda comm: trial.measure(comm, own)):
         assert "no such" in measured["error"] and "wrong" not in measured
 
 
-def test_one_rank_without_horovod_keeps_all_from_the_trial():
+def test_one_rank_without_torch_keeps_all_from_the_trial():
     def go(comm):
-        return trial.measure(comm, {"torch": {"device": "cpu"},
-                                    "horovod": {"mpi": True} if comm.rank else {"error": "missing"}})
+        return trial.measure(comm, {"torch": {"device": "cpu"} if comm.rank else {"error": "missing"}})
 
-    assert all(set(measured) == {"ranks", "counted", "latency"} for measured in run(2, go))
+    assert all(set(measured) == {"ranks", "backend", "counted", "latency"} for measured in run(2, go))
 
 
 def test_the_device_is_the_one_that_a_run_takes(monkeypatch):

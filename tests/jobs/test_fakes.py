@@ -28,6 +28,22 @@ FLUX = """#!/bin/bash
 # flux: --job-name=try
 # flux: --output=try-{{id}}.out
 """
+SGE = """#!/bin/bash
+#$ -S /bin/bash
+#$ -cwd
+#$ -N try
+#$ -l h_rt=0:10:00
+#$ -l s_rt=0:09:00
+#$ -pe mpi 50
+#$ -j y
+"""
+TACC = """#!/bin/bash
+#SBATCH --job-name=try
+#SBATCH --nodes=2
+#SBATCH --ntasks-per-node=1
+#SBATCH --time=0:10:00
+#SBATCH --output=try-%j.out
+"""
 NAP = ("python3 -S -c 'import os, signal, time; signal.signal(signal.SIGUSR1, lambda *a: os._exit(0)); "
        "print(\"up\", flush=True); time.sleep(60)'")
 WAIT = "while :; do told=0 status=0; wait $! || status=$?; [ $told = 1 ] || break; done"
@@ -182,6 +198,50 @@ def test_flux_run_refuses(fake, fake_scheduler, line):
     log = fake_scheduler.log(fake_scheduler.finished()[0])
     assert log.count("flux: ") == 2 and "ran" not in log, ("nor is a job submitted to the instance that ends "
                                                            "with this one")
+
+
+def test_sge_queues_a_job_again_that_exits_with_99(fake, fake_scheduler):
+    """In the same folder, with the same id and log; the submitter's environment is not there."""
+    fake_scheduler.environment |= {"FAKE_SGE": "1", "SECRET": "1"}
+    text = (SGE + "echo ${SECRET-none} $NHOSTS $NSLOTS; cat $PE_HOSTFILE\n"
+            "[ -e again ] || { touch again; exit 99; }")
+    assert fake(text, "qsub", "job.sh").stdout == 'Your job 123 ("try") has been submitted\n'
+    (row,) = fake_scheduler.finished()
+    assert (row["state"], row["restarts"], row["output"]) == ("DONE", 1, "try.o123")
+    assert fake_scheduler.log(row) == "none 2 50\nnode01 42 all.q UNDEFINED\nnode02 42 all.q UNDEFINED\n" * 2
+
+
+@pytest.mark.parametrize("words, line", [
+    ("qsub job.sh", "#$ -l mem=2"), ("qsub job.sh", "#$ -pe mpi"), ("qsub job.sh", "#$ -N 1st"),
+    ("qsub -hold_jid 999 job.sh", ""), ("qsub -W x job.sh", ""), ("qsub missing.sh", ""), ("qsub", ""),
+])
+def test_sge_refuses(fake, fake_scheduler, words, line):
+    fake_scheduler.environment["FAKE_SGE"] = "1"
+    done = fake(SGE + line, *words.split())
+    assert done.returncode == 1 and done.stderr.startswith("qsub: ") and fake_scheduler.jobs() == {}
+
+
+def test_mpirun_hands_on_what_is_named(fake, fake_scheduler):
+    text = (PBS.replace("system=polaris", "mpiprocs=2") + "cd $PBS_O_WORKDIR; export A=1 B=2\n"
+            "mpirun -np 4 -hostfile $PBS_NODEFILE -x A -x PATH sh -c 'echo ${A-none} ${B-none}'\n"
+            "for words in '-np 5 -hostfile '$PBS_NODEFILE '-np 1 -x C' '-n 1' '-np 1 --ppn 1'; do\n"
+            "mpirun $words echo ran; done")
+    assert fake(text, "qsub", "job.sh").returncode == 0
+    log = fake_scheduler.log(fake_scheduler.finished()[0])
+    assert log.count("1 none\n") == 4 and log.count("mpirun: ") == 4 and "ran" not in log, log
+
+
+@pytest.mark.parametrize("line", ["#SBATCH --gres=gpu:1", "#SBATCH --mem=0", "#SBATCH --frobnicate"])
+def test_tacc_refuses(fake, fake_scheduler, line):
+    done = fake(TACC + line, "sbatch", "job.sh")
+    assert done.returncode == 1 and done.stderr.startswith("sbatch: ") and fake_scheduler.jobs() == {}
+
+
+def test_ibrun_starts_a_rank_for_each_task_and_dies_of_a_signal(fake, fake_scheduler):
+    text = TACC + "ibrun sh -c 'echo $PMI_RANK/$PMI_SIZE $MPI_LOCALRANKID'\nibrun -n 2 echo ran\n"
+    fake(text + f"trap : USR1\nibrun {NAP} &\nsleep 1\nkill -USR1 $!\nwait $!\necho $?", "sbatch", "job.sh")
+    log = fake_scheduler.log(fake_scheduler.finished()[0]).splitlines()
+    assert sorted(log[:2]) == ["0/2 0", "1/2 0"] and "ran" not in log and log[-1] == str(128 + signal.SIGUSR1)
 
 
 def test_the_walltime_ends_a_job(fake, fake_scheduler):

@@ -13,8 +13,8 @@ from hpcfilter.jobs.submit import command
 from hpcfilter.study.report import read_run
 
 REFUSED = {  # words of the command line -> what the one line says
-           "--machine nowhere": "job.machine: unknown 'nowhere'; known: alps, frontier,",
-           "": "job.machine: missing (--machine); known: alps,",
+           "--machine nowhere": "job.machine: unknown 'nowhere'; known: abci, alps, aurora,",
+           "": "job.machine: missing (--machine); known: abci,",
            "--machine summit --nodes 5000": "job.nodes: got 5000 for queue batch of summit; "
                                             "expected 1 to 45, 46 to 91, 92 to 921, 922 to 4608",
            "--machine summit --nodes 0": "got '0', expected a number from 1 on",
@@ -25,7 +25,6 @@ REFUSED = {  # words of the command line -> what the one line says
            "--machine summit --walltime 00:00:00": "job.walltime: expected hours, minutes and seconds",
            "--machine summit --walltime 00:04:00": "job.grace_seconds: got 300 for a walltime of 00:04:00; "
                                                    "expected less, so that some time is left",
-           "--machine summit --queue express": "job.queue: unknown 'express' on summit; known: batch, debug",
            "--machine summit --set job.account=": "job.account",
            "--machine summit --set job.nodez=1": "job.nodez: unknown key; known: "
                                                  "machine, name, account, nodes,",
@@ -70,7 +69,7 @@ REFUSED = {  # words of the command line -> what the one line says
            "--machine frontier --set job.workdir=/nowhere": "job.workdir: no folder /nowhere",
            "--machine perlmutter --set job.qos=debug": "job.qos: got 'debug'; the queues of perlmutter are "
                                                        "QOS: expected it as job.queue",
-           "--machine alps --queue debug --nodes 2 --walltime 01:00:00": "expected at most 00:45:00",
+           "--machine clariden --queue debug --nodes 2 --walltime 01:00:00": "expected at most 00:45:00",
            "--machine polaris --nodes 10 --walltime 04:00:00": "expected at most 03:00:00",}
 
 
@@ -132,7 +131,8 @@ def test_submit_writes_the_script_and_hands_it_over(run, submitted, tmp_path, ca
     assert (tmp_path / "logs").is_dir()
 
 
-@pytest.mark.parametrize("name, words", [("summit", "bsub"), ("polaris", "qsub"), ("tuolumne", "flux batch")])
+@pytest.mark.parametrize("name, words", [("summit", "bsub"), ("polaris", "qsub"), ("tuolumne", "flux batch"),
+                                         ("vista", "sbatch --parsable")])
 def test_each_scheduler_has_its_own_way(run, submitted, name, words, capsys):
     assert main(["jobs", "submit", str(run), "--machine", name, "--run-dir", "runs/r", "--nodes", "10"]) == 0
     assert submitted() == [f"{words} runs/r/job.sh "] and "submitted: " in capsys.readouterr().out
@@ -168,6 +168,8 @@ def test_a_chain_waits_for_the_one_before(run, submitted, tmp_path, capsys):
                           "tuolumne": ["--dependency=afterany:7"]}.items():
         assert command(plan(run, settings=[f"job.machine={name}", "job.nodes=10"]),
                        "7")[-1 - len(waiting) : -1] == waiting
+    sge = plan(run, settings=["job.machine=tsubame4"])
+    assert command(sge, "7") == ["qsub", "-g", "abc123", "-hold_jid", "7", "runs/hpcfilter/job.sh"]
 
 
 def test_a_study_is_one_job_per_size(run, submitted, tmp_path, capsys):

@@ -17,11 +17,12 @@ from hpcfilter.cli import main
 from hpcfilter.jobs import mpirun
 from hpcfilter.jobs.layout import ONLY
 from hpcfilter.jobs.machine import files, load_machine
+from hpcfilter.jobs.schema import clock
 
 GOLDEN = Path(__file__).parent / "golden"
 RENEW = "HPCFILTER_GOLDEN=1 pytest tests/jobs/test_rendered.py"
 MACHINES = sorted(path.stem for path in (files() / "machines").glob("*.toml"))
-SENTINELS = {"slurm": "#SBATCH", "lsf": "#BSUB", "pbs": "#PBS", "flux": "# flux:", "local": ""}
+SENTINELS = {"slurm": "#SBATCH", "lsf": "#BSUB", "pbs": "#PBS", "flux": "# flux:", "sge": "#$", "local": ""}
 SHELLCHECK = {  # what it is not asked about, and why
     "SC1090": "the files that are sourced, of modules and environments, are not here",
     "SC1091": "the same",
@@ -47,9 +48,10 @@ def render(tmp_path, capsys, monkeypatch):
     def call(machine, *words, **keys):
         queue = (load_machine(machine).limits or [None])[0]
         nodes = max(2, queue.nodes[0]) if queue and machine != "local" else 2 - (machine == "local")
+        walltime = clock(min(5400, queue.walltime if queue else 5400))
         basic = {"python": "/opt/env/bin/python", "account": "abc123", "nodes": nodes, **keys}
         settings = [word for key, value in basic.items() for word in ("--set", f"job.{key}={toml(value)}")]
-        code = main(["jobs", "render", "run.toml", "--machine", machine, "--walltime", "01:30:00",
+        code = main(["jobs", "render", "run.toml", "--machine", machine, "--walltime", walltime,
                      "--set", "train.epochs=3", *settings, *words])
         out, err = capsys.readouterr()
         assert code == 0, err
@@ -64,11 +66,13 @@ def render(tmp_path, capsys, monkeypatch):
 def everything(machine, render):
     """The script with every key that the scheduler of the machine knows."""
     profile = load_machine(machine)
-    more = {"mail_type": {"slurm": "END,FAIL", "pbs": "abe"}.get(profile.scheduler),
+    more = {"mail_type": {"slurm": "END,FAIL", "pbs": "abe", "sge": "abe"}.get(profile.scheduler),
             "qos": "debug" if profile.queue_option == "--partition" else None,
             "dependency": {"slurm": "afterany:12", "lsf": "ended(12)", "pbs": "afterany:12.server",
-                           "flux": "afterany:ƒ12Ab"}.get(profile.scheduler),
-            "stage": {"method": "copy", "folder": "/local/${USER} x"}, "conda_env": "my env"}
+                           "flux": "afterany:ƒ12Ab", "sge": "12"}.get(profile.scheduler),
+            "stage": None if profile.template == "ibrun.sh.j2" and profile.job.ranks_per_node > 1
+            else {"method": "copy", "folder": "/local/${USER} x"}, "conda_env": "my env"}
+    more |= {"reservation": "77"} if profile.scheduler == "sge" else {}
     known = {key: value for key, value in {**ALL_KEYS, **more}.items()
              if value and profile.scheduler in ONLY.get(key, [profile.scheduler])}
     return render(machine, "--run-dir", "runs/it's", **known)
@@ -106,8 +110,10 @@ def test_directives(machine, render, variant):
     assert sentinel == SENTINELS[load_machine(machine).scheduler]
     if variant == "everything" and sentinel:
         words = str(found)
-        assert ("abc123" in words and "all.of-it_1" in words
-                and "12" in str(found.get("-w") or found.get("-W") or found.get("--dependency")))
+        by_qsub = load_machine(machine).account_option == "-g"
+        assert (("abc123" in words) != by_qsub and "all.of-it_1" in words
+                and "12" in str(found.get("-w") or found.get("-W") or found.get("--dependency")
+                                 or found.get("-hold_jid")))
 
 
 @pytest.mark.parametrize("variant", ["plain", "everything"])

@@ -19,8 +19,8 @@ def test_two_sound_ranks(tmp_path, hpcfilter):
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
     for text in ("launcher     mpirun of Open MPI", "OMPI_COMM_WORLD_SIZE=2", "thread level multiple",
                  "Horovod      built with mpi", f"folder       {tmp_path}: can write",
-                 "CUDA_VISIBLE_DEVICES=rank 0: 3; rank 1: 2", "ranks 0-1; ", "by Horovod: ", "GB/s",
-                 "by MPI: ", "problem: none"):
+                 "CUDA_VISIBLE_DEVICES=rank 0: 3; rank 1: 2", "ranks 0-1; ", "by horovod: ", "GB/s",
+                 "engine       horovod: it is built for the MPI of this launch", "by mpi: ", "problem: none"):
         assert done.stdout.count(text) == 1, f"{text}: {done.stdout}"
     assert "tell-nobody" not in done.stdout and not list(tmp_path.iterdir())
 
@@ -67,8 +67,8 @@ sys.meta_path.insert(0, Missing())
         f"problem: {name}: cannot be used: {'ranks 0-1' if number == 2 else 'rank 0'}: "
         f"No module named {module}; "
         f"{way_out}"]
-    assert (("by MPI: " in done.stdout) == (number == 2)
-            and ("by Horovod: " in done.stdout) == (number == 2 and module == "h5py"))
+    assert (("by mpi: " in done.stdout) == (number == 2)
+            and ("by horovod: " in done.stdout) == (number == 2 and module == "h5py"))
 
 
 def test_a_rank_that_hangs_ends_the_examination(program):

@@ -11,9 +11,10 @@ from hpcfilter.study.report import read_run
 KAKURENBO = {"policy": "kakurenbo", "fraction": 0.3, "tau": 0.2}
 
 
-def test_two_and_three_ranks_step_like_one(tmp_path, program):
+@pytest.mark.parametrize("engine", ["horovod", "torch"])
+def test_two_and_three_ranks_step_like_one(tmp_path, program, engine):
     for ranks in (1, 2, 3):
-        ok(program(ranks, "one_step", tmp_path / f"{ranks}.npy"))
+        ok(program(ranks, "one_step", tmp_path / f"{ranks}.npy", engine))
     one = np.load(tmp_path / "1.npy")
     for ranks in (2, 3):
         np.testing.assert_allclose(np.load(tmp_path / f"{ranks}.npy"), one, rtol=1e-5, atol=1e-6)

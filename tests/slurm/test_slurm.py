@@ -2,6 +2,7 @@
 data, and leave nothing behind."""
 
 import re
+import socket
 import sys
 import tarfile
 import time
@@ -219,3 +220,18 @@ def test_the_doctor_sees_both_nodes(slurm, tmp_path):
     print(done.stdout)
     assert (re.search(r"\bn1\b", done.stdout) and re.search(r"\bn2\b", done.stdout)
             and "problem: none" in done.stdout)
+
+
+@pytest.mark.nightly
+def test_srun_without_mpi(slurm, tmp_path, digits, undisturbed):
+    """Ranks that Slurm counts, and torch.distributed brings together: to the same bits."""
+    (tmp_path / "run.toml").write_text(RUN.format(data=digits))
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(found.getsockname()[1])}
+    slurm.run("srun", "-w", "n1,n2", "--ntasks-per-node=1", "--kill-on-bad-exit=1",
+              sys.executable, "-m", "hpcfilter", "train", tmp_path / "run.toml", "--run-dir",
+              tmp_path / "run", env={"HPCFILTER_COMM": "torch", **meeting})
+    run, _, end = read_run(tmp_path / "run")
+    assert (run["ranks"], run["ranks_per_node"], run["backend"], run["engine"]) == (2, 1, "torch", "torch")
+    assert end["weights"] == undisturbed

@@ -90,7 +90,7 @@ def test_labels_out_of_range_where_only_one_rank_sees_them(tmp_path, digits, con
     ({"filter": {"policy": "rho"}},
      "filter.irreducible: missing; expected a table made by hpcfilter, with the column loss"),
     ({"filter": {"policy": "static", "selection": "gone.h5"}}, "gone.h5: cannot read"),
-    ({"data": {"augment": "blur"}}, "data.augment: unknown 'blur'; known: none, shift, shift_flip"),
+    ({"data": {"augment": "blur"}}, "data.augment: unknown 'blur'; known: none, resized_crop, "),
     ({"loss": {"name": "custom:nothing"}}, "loss.name: cannot import 'custom:nothing'"),
     ({"model": {"factory": "cnn"}}, "model.factory: got 'cnn', expected package.module:name"),
     ({"model": {"factory": "own/nets.py:net"}},

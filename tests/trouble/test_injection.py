@@ -27,7 +27,8 @@ from hpcfilter.jobs.schema import SHORT_VARIABLE, VARIABLE, Job
 
 VALUES, MORE_VALUES = 1_000, 10_000  # here, and each night from another seed
 EXECUTED, MORE_EXECUTED = 40, 300  # of those that are not refused
-MACHINES = ("frontier", "summit", "polaris", "tuolumne")  # one of each scheduler
+# one of each scheduler and launcher
+MACHINES = ("frontier", "vista", "summit", "polaris", "abci", "tuolumne", "sge-openmpi")
 PIECES = [
     "'", '"', "\\", "`", "$(touch pwned)", "`touch pwned`", "${IFS}", "$HOME", "${HOME}", "${",
     "}", "; touch pwned", "& touch pwned", "| touch pwned", "\n", "\r", "\n#SBATCH --wrap=x", "\n#BSUB -P x",
@@ -103,7 +104,7 @@ def structure(script):
     its words and operators."""
     directives, counts = [], []
     for line in script.split("\n"):
-        if line.startswith(("#SBATCH", "#BSUB", "#PBS", "# flux:")):
+        if line.startswith(("#SBATCH", "#BSUB", "#PBS", "# flux:", "#$ ")):
             directives.append((line.split()[1].partition("=")[0], len(line.split())))
         elif line.startswith("#"):
             counts.append("comment")
@@ -173,8 +174,8 @@ def stand_ins(tmp_path_factory):
     note = folder / "note"
     note.write_text('#!/bin/bash\nprintf "%s\\0" "${0##*/}" "$@" "NOTED=${NOTED-}" > "$CALLS/$$"\n')
     note.chmod(0o755)
-    for name in ("srun sbcast scontrol jsrun jskill brequeue mpiexec qsub flux module conda python harmless "
-                 "date mkdir rm cat env grep sort tr touch sleep hostname sh id").split():
+    for name in ("srun ibrun sbcast scontrol jsrun jskill brequeue mpiexec mpirun qsub flux module conda "
+                 "python harmless date mkdir rm cat cut env grep sort tr touch sleep hostname sh id").split():
         (folder / name).symlink_to(note)
     return folder
 
@@ -183,7 +184,7 @@ def calls(script, stand_ins, folder):
     """The commands that bash runs for a script: a list of lists of words."""
     (folder / "calls").mkdir(parents=True)
     (folder / "job.sh").write_text(script)
-    job = {"SLURM_JOB_ID": "1", "SLURM_JOB_NODELIST": "n", "LSB_JOBID": "1", "PBS_JOBID": "1",
+    job = {"SLURM_JOB_ID": "1", "SLURM_JOB_NODELIST": "n", "LSB_JOBID": "1", "PBS_JOBID": "1", "JOB_ID": "1",
            "PBS_NODEFILE": "/dev/null", "USER": "u", "HOME": "/h"}
     subprocess.run(["/bin/bash", "job.sh"], cwd=folder,
                    env={"PATH": str(stand_ins), "CALLS": str(folder / "calls"), **job}, timeout=TIMEOUT,

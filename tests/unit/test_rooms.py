@@ -33,8 +33,8 @@ SPEAKERS = {  # module -> the only districts, or rooms of them, that import it
             "horovod": {"train/exchange"},
             "h5py": {"data"},
             "subprocess": {"jobs", "pack"},
-            "torch": {"comm", "select/scores", "select/seen", "data/resident", "train", "study/landscape",
-                      "filter", "jobs/doctor"},}
+            "torch": {"comm", "select/scores", "select/seen", "data/resident", "data/pixels", "train",
+                      "study/landscape", "filter", "jobs/doctor"},}
 FILES = sorted(PACKAGE.rglob("*.py"))
 EXPORTED = ("lowest", "world", "Filter", "Score", "Selection", "__version__")
 

@@ -39,6 +39,7 @@ def watching(comm, timeout):
     finally:
         over.set()
         thread.join()
+        watchdog.channel.close()
 
 
 class Watchdog:

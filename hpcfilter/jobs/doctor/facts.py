@@ -13,12 +13,12 @@ import numpy as np
 
 from hpcfilter.base.alive import notice, pulse
 from hpcfilter.comm.facts import mpi_facts
-from hpcfilter.comm.launcher import LAUNCHERS, launchers
+from hpcfilter.comm.launcher import LAUNCHERS, MEETING, TORCHRUN, by_torchrun, launchers
 from hpcfilter.record.provenance import versions
 from hpcfilter.train.exchange.horovod import horovod_facts
 
 # never all: the environment holds secrets
-SHOWN = re.compile(r"(HOROVOD|NCCL|RCCL|FI|OMP|HDF5|MPICH|ROCR|HPCFILTER)_|(CUDA|HIP)_VISIBLE")
+SHOWN = re.compile(r"(HOROVOD|NCCL|RCCL|FI|OMP|HDF5|MPICH|ROCR|HPCFILTER|CCL|ZE)_|(CUDA|HIP)_VISIBLE")
 SECRET = re.compile(r"SECRET|TOKEN|PASSW|KEY")
 
 
@@ -75,10 +75,10 @@ def attempt(look, *arguments):
 def launcher(environ=os.environ):
     """The launcher that counts, and what the launchers say. Returns {"name": str,
     "variables": name -> text}."""
-    names = [name for one in LAUNCHERS for name in (one.rank, one.size, *one.local_ranks)]
-    found = launchers(environ)
+    names = [name for one in (*LAUNCHERS, TORCHRUN) for name in (one.rank, one.size, *one.local_ranks)]
+    found = launchers(environ, (TORCHRUN,)) if by_torchrun(environ) else launchers(environ)
     return {"name": found[0][0].name if found else "none",
-            "variables": {name: environ[name] for name in ["PMIX_RANK", *names] if name in environ}}
+            "variables": {name: environ[name] for name in ["PMIX_RANK", *names, *MEETING] if name in environ}}
 
 
 def environment(environ):
@@ -97,20 +97,28 @@ def memory():
 
 def torch_facts(local_rank):
     """Returns {"build": "CPU" or such as "CUDA 12.8", "gpus": how many this rank sees, "device": that it
-    takes}; with a GPU also its "index", "name" and "uuid", and what `apart` finds."""
+    takes, "backends": of torch.distributed}; with a GPU also its "index", "name" and "uuid", and what `apart`
+    finds."""
     import torch
+    import torch.distributed as dist
+
+    from hpcfilter.train.network.device import GPUS, module_of
 
     build = (f"CUDA {torch.version.cuda}" if torch.version.cuda
-             else f"ROCm {torch.version.hip}" if torch.version.hip else "CPU")
-    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+             else f"ROCm {torch.version.hip}" if torch.version.hip
+             else f"XPU {torch.version.xpu}" if getattr(torch.version, "xpu", None) else "CPU")
+    backends = [name for name in ("nccl", "xccl", "gloo", "mpi")
+                if dist.is_available() and dist.is_backend_available(name)]
+    kind = next((kind for kind in GPUS if module_of(kind).is_available()), None)
+    gpus = module_of(kind).device_count() if kind else 0
     if not gpus:
-        return {"build": build, "gpus": 0, "device": "cpu"}
+        return {"build": build, "gpus": 0, "device": "cpu", "backends": backends}
     index = local_rank % gpus  # as a run takes it
-    torch.cuda.set_device(index)  # before the driver is asked: nothing is left on a GPU of others
-    about = torch.cuda.get_device_properties(index)
-    return {"build": build, "gpus": gpus, "device": f"cuda:{index}", "index": index, "name": about.name,
-            "uuid": str(getattr(about, "uuid", "")),
-            "apart": apart(gpus)}
+    module_of(kind).set_device(index)  # before the driver is asked: nothing is left on a GPU of others
+    about = module_of(kind).get_device_properties(index)
+    return {"build": build, "gpus": gpus, "device": f"{kind}:{index}", "backends": backends, "index": index,
+            "name": about.name, "uuid": str(getattr(about, "uuid", "")),
+            "apart": apart(gpus) if kind == "cuda" else []}
 
 
 def apart(gpus):

@@ -11,7 +11,7 @@ PAIRS = 3  # that are named
 def notes(ranks):
     """ranks: the facts of all ranks, in rank order. Returns list of str, one line each."""
     on_node = Counter(facts["host"] for facts in ranks)
-    found = (["one process: start doctor with mpirun, srun or jsrun to see how the ranks stand"]
+    found = (["one process: start doctor with mpirun, srun, jsrun or torchrun to see how the ranks stand"]
              if len(ranks) == 1 else [])
     if which := where(ranks, lambda facts: "" if threads(facts) is None else None):
         found.append(f"OMP_NUM_THREADS is unset on {which}: a run on CPUs shares the cores of a node among "

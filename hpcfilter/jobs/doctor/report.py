@@ -33,15 +33,15 @@ def describe(ranks, launcher):
 
 def speed(measured):
     """How fast the ranks add up. measured: of `trial.measure`. Returns list of lines."""
-    lines = []
+    lines = [line("engine", f"{measured['engine']}: {measured['why']}")] if "engine" in measured else []
     if "seconds" in measured:
         seconds, ranks = measured["seconds"], measured["ranks"]
         bus = 2 * (ranks - 1) / ranks * measured["bytes"] / seconds / 1e9
-        lines.append(line("gradients", f"allreduce of {measured['bytes'] >> 20} MiB by Horovod: "
+        lines.append(line("gradients", f"allreduce of {measured['bytes'] >> 20} MiB by {measured['engine']}: "
                           f"{seconds:.4f} s, bus bandwidth {bus:.2f} GB/s"))
     if "latency" in measured:
-        lines.append(line("thresholds", f"allreduce of {measured['counted'] >> 10} KiB by MPI: "
-                          f"{1e6 * measured['latency']:.0f} us"))
+        lines.append(line("thresholds", f"allreduce of {measured['counted'] >> 10} KiB by "
+                          f"{measured['backend']}: {1e6 * measured['latency']:.0f} us"))
     return lines
 
 
@@ -94,7 +94,7 @@ def torch(facts):
     found = facts["torch"]
     if "error" in found:
         return f"cannot be used ({found['error']})"
-    return (f"for {found['build']}, sees "
+    return (f"for {found['build']}, with {', '.join(found['backends']) or 'no torch.distributed'}, sees "
             + (f"{found['gpus']} x {found['name']}" if found["gpus"] else "no GPU"))
 
 

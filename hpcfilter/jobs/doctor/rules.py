@@ -5,9 +5,9 @@ from collections import defaultdict
 
 from hpcfilter.jobs.doctor.words import say, where
 
-BUILD = "build it with jobs/build_horovod.sh"
 # ROCm numbers GPUs within what the last one shows
-VISIBILITY = ("HIP_VISIBLE_DEVICES", "CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES")
+VISIBILITY = ("HIP_VISIBLE_DEVICES", "CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "ZE_AFFINITY_MASK")
+HIDING = VISIBILITY[:3]  # that hide all GPUs when they are empty; Level Zero then shows them all
 
 
 def problems(ranks, measured):
@@ -45,7 +45,7 @@ def threads(facts):
 
 def wants_no_gpu(facts):
     """Whether the user hides all GPUs from a rank."""
-    return any(facts["environment"].get(variable) in ("", "-1") for variable in VISIBILITY)
+    return any(facts["environment"].get(variable) in ("", "-1") for variable in HIDING)
 
 
 def same_versions(ranks):
@@ -63,30 +63,6 @@ def libraries(ranks):
                          ("hdf5", "reinstall h5py")):
         if found := where(ranks, lambda facts, name=name: facts[name].get("error")):
             yield f"{name}: cannot be used: {found}; {remedy}"
-
-
-def horovod(ranks):
-    """Several ranks need Horovod with MPI, and with NCCL if they compute on GPUs."""
-    if len(ranks) == 1:
-        return
-    if found := where(ranks,
-                      lambda facts: facts["horovod"].get("error") if "error" not in facts["torch"] else None):
-        yield f"Horovod: cannot be used: {found}; {BUILD}"
-    if found := where(ranks, lambda facts: None if facts["horovod"].get("mpi", True) else ""):
-        yield (f"Horovod: got a build without MPI on {found}, expected one with the MPI of this "
-               f"launch; {BUILD}")
-    if found := where(ranks, lambda facts: ""
-                      if facts["torch"].get("gpus") and not facts["horovod"].get("nccl", True) else None):
-        yield (f"Horovod: got a build without NCCL or RCCL on {found}, which see GPUs, expected one with it; "
-               f"{BUILD} cuda, or rocm")
-
-
-def thread_level(ranks):
-    """Horovod and mpi4py call MPI from several threads."""
-    if found := where(ranks, lambda facts: level
-                      if (level := facts["mpi"].get("threads", "multiple")) != "multiple" else None):
-        yield (f"MPI: got the thread level {found}, expected multiple, which Horovod beside mpi4py needs; "
-               "use an MPI that is built with it")
 
 
 def own_gpus(ranks):
@@ -156,8 +132,8 @@ def sums(measured):
         yield f"allreduce: failed: {measured['error']}"
     if measured.get("wrong"):
         yield (f"allreduce: got {measured['wrong']} wrong elements on {measured['ranks']} ranks together, "
-               "expected none; the network or Horovod is broken: try other nodes, and NCCL_DEBUG=INFO")
+               "expected none; the network is broken: try other nodes, and NCCL_DEBUG=INFO")
 
 
-RULES = (same_versions, libraries, horovod, thread_level, own_gpus, seen_gpus, own_cores, own_threads,
+RULES = (same_versions, libraries, own_gpus, seen_gpus, own_cores, own_threads,
          folder, deadline)

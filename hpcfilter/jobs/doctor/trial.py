@@ -17,21 +17,23 @@ ROUNDS = 50
 def measure(comm, own):
     """Measure the allreduces of this launch. All ranks must call. own: the facts of this rank.
 
-    Returns {"ranks", "counted": bytes of counts, "latency": seconds of their allreduce}; where all ranks have
-    torch and Horovod on MPI, with it {"bytes", "seconds", "wrong": wrong elements on all ranks} of a
-    gradient's allreduce, or {"error": why it failed}. {} for one process.
+    Returns {"ranks", "backend": of the counts, "counted": bytes of them, "latency": seconds of their
+    allreduce}; where all ranks have torch, with it {"engine", "why", "bytes", "seconds", "wrong": wrong
+    elements on all ranks} of a gradient's allreduce by what a run would take, or {"error": why it failed}.
+    {} for one process.
     """
     if comm.size == 1:
         return {}
-    found = {"ranks": comm.size, "counted": COUNTS, "latency": latency(comm)}
-    ready = "error" not in own["torch"] and own["horovod"].get("mpi", False)
-    if not comm.min(int(ready)):
+    found = {"ranks": comm.size, "backend": comm.backend, "counted": COUNTS, "latency": latency(comm)}
+    if not comm.min(int("error" not in own["torch"])):
         return found
     error, seconds, wrong = "", 0.0, 0
     try:
-        seconds, wrong = allreduce(comm, own["torch"]["device"])
+        engine = engine_for(comm, own["torch"]["device"])
+        found |= {"engine": engine.name, "why": engine.why}
+        seconds, wrong = allreduce(engine, own["torch"]["device"])
     except (Refusal, RuntimeError, ValueError) as failed:
-        # what hpcfilter and Horovod raise; on all ranks, or the watchdog ends the job
+        # what hpcfilter and the engines raise; on all ranks, or the watchdog ends the job
         error = " ".join(str(failed).split())
     pulse.beat()
     errors = [text.tobytes().decode() for text in comm.allgather(np.frombuffer(error.encode(), np.uint8))]
@@ -50,18 +52,28 @@ def latency(comm):
     return median(seconds)
 
 
-def allreduce(comm, device):
-    """Add up a gradient through Horovod. Returns (seconds, how many elements are wrong here)."""
+def engine_for(comm, device):
+    """What would carry the gradients of a run without a table [exchange]. All ranks must call."""
     import torch
 
-    from hpcfilter.train.exchange.horovod import sum_tensor
+    from hpcfilter.train.exchange import engine_of
+    from hpcfilter.train.schema import Exchange
+
+    return engine_of(Exchange(), comm, torch.device(device))
+
+
+def allreduce(engine, device):
+    """Add up a gradient. engine: of train.exchange. Returns (seconds, how many elements are wrong here)."""
+    import torch
+
+    comm = engine.comm
 
     def repeated(period):
         return period.to(device, torch.float32).repeat(GRADIENT // 4 // PERIOD + 1)[: GRADIENT // 4]
 
     def add_up(name):
         start = time.perf_counter()
-        result = sum_tensor(comm, mine, name)
+        result = engine.sum(mine, name)
         if result.is_cuda:
             torch.cuda.synchronize()
         return result, time.perf_counter() - start

@@ -3,7 +3,7 @@
 from hpcfilter.base.errors import Failure
 from hpcfilter.base.options import path
 
-SUMMARY = "is this machine ready? (under mpirun, srun or jsrun: on all ranks)"
+SUMMARY = "is this machine ready? (under mpirun, srun, jsrun or torchrun: on all ranks)"
 EXAMPLE = """\
 examples:
   hpcfilter doctor

@@ -56,7 +56,9 @@ def machine_line(name):
     """A machine in a line."""
     try:
         machine = load_machine(name)
-        return f"{machine.scheduler}; {machine.node.cpus} cores, {machine.node.gpus} GPUs; {machine.about}"
+        gone = f"; gone ({machine.retired})" if machine.retired else ""
+        node = f"{machine.node.cpus} cores, {machine.node.gpus} GPUs"
+        return f"{machine.scheduler}; {node}; {machine.about}{gone}"
     except InputError as error:
         return f"cannot be used: {error}"
 
@@ -66,6 +68,8 @@ def of_machine(name):
     machine = load_machine(name)
     found = [
         ("is", machine.about),
+        ("gone", machine.retired or ""),
+        ("like", machine.like or ""),
         ("scheduler", machine.scheduler),
         ("node", f"{machine.node.cpus} cores, {machine.node.gpus} GPUs {machine.node.gpu}".rstrip()),
         ("asks for", ", ".join(machine.requires)),

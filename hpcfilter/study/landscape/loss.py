@@ -3,7 +3,6 @@ eval mode; sums are float64."""
 
 from contextlib import contextmanager
 
-import numpy as np
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
@@ -64,12 +63,13 @@ class Loss:
         return self._comm.sum(self._totals(self.mine)) / len(self.index)
 
     def _totals(self, index):
-        totals = np.zeros(len(self.names))
+        # added up where the losses are: a GPU is not waited for in every batch
+        totals = torch.zeros(len(self.names), dtype=torch.float64, device=self._network.device)
         for (output, losses), y in self._network.forward_all(self._split, index, self._batch):
             found = [losses.sum(dtype=torch.float64),
-                     *([(output.argmax(dim=1) != y).sum()] if self._network.classes else [])]
-            totals += [float(value) for value in found]
-        return totals
+                     *([(output.argmax(dim=1) != y).sum().double()] if self._network.classes else [])]
+            totals += torch.stack(found)
+        return totals.cpu().numpy()
 
     def gradient(self):
         """The gradient. Returns float64 (size of the weights,)."""

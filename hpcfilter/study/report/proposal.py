@@ -176,7 +176,7 @@ def _queues(nodes, walltime, machine):
     if machine is None or not machine.limits:
         return "-"
     queues = [limit.queue for limit in machine.limits
-              if limit.nodes[0] <= nodes <= limit.nodes[1] and walltime <= limit.walltime]
+              if limit.nodes[0] <= nodes <= limit.nodes[1] and walltime <= limit.walltime and not limit.qos]
     return ", ".join(dict.fromkeys(queues)) or "none takes it"
 
 

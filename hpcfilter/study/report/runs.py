@@ -51,7 +51,7 @@ class RunLog:
     @property
     def waited(self):
         """Whether the parts of a step are what they took: on a GPU only with record.breakdown."""
-        return not self.run["device"].startswith("cuda") or bool(self.settings.get("record.breakdown"))
+        return self.run["device"] == "cpu" or bool(self.settings.get("record.breakdown"))
 
     def counted(self):
         """The epochs without the first after each start, in which the machine warms up; all of them

@@ -4,7 +4,7 @@
 from typing import Literal
 
 from hpcfilter.base.errors import on_all
-from hpcfilter.train.exchange.horovod import OnHorovod, started
+from hpcfilter.train.exchange.exchange import Exchange
 
 
 def check_adasum(parts, what):
@@ -17,25 +17,20 @@ def check_adasum(parts, what):
                      f"{what}, got {parts}")
 
 
-class Adasum(OnHorovod):
+class Adasum(Exchange):
     """Brings together the gradients of the ranks; on GPUs with NCCL those of the nodes, each
-    the mean of its ranks.
+    the mean of its ranks. Horovod has it, torch.distributed does not.
 
     compression: fp16 sends float16.
     """
 
-    def __init__(self, comm, deterministic=False, *, compression: Literal["none", "fp16"] = "none"):
-        super().__init__(comm, deterministic)
+    def __init__(self, comm, engine, *, compression: Literal["none", "fp16"] = "none"):
+        super().__init__(comm, engine)
         self.compression = compression
 
     def prepare(self, model, optimizer):
         self.batches = self._parts(on_gpus=any(parameter.is_cuda for parameter in model.parameters()))
-        if self.comm.size == 1:
-            return optimizer
-        optimizer = self._distributed(model, optimizer, "Sum")
-        # Asked for with op=, Horovod would step on each rank first, whose momentum no checkpoint could keep
-        optimizer.op = started(self.comm).Adasum
-        return optimizer
+        return self.engine.connect(model, optimizer, "Adasum", self.compression)
 
     def divisor(self, batch):
         return batch.total / self.comm.size
@@ -45,7 +40,7 @@ class Adasum(OnHorovod):
         number that cannot be."""
         comm = self.comm
         on_gpus = bool(comm.min(int(on_gpus)))  # the same on all ranks, whatever each of them sees
-        nodes = comm.size > 1 and on_gpus and bool(started(comm, self.deterministic).nccl_built())
+        nodes = comm.size > 1 and self.engine.by_node(on_gpus)
         parts, what = (-(-comm.size // comm.local_size), "nodes") if nodes else (comm.size, "ranks")
         if nodes and int(comm.max(comm.local_size)) != int(comm.min(comm.local_size)):
             raise on_all("exchange.kind: adasum on GPUs needs as many ranks on every node")

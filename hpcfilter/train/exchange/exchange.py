@@ -6,18 +6,18 @@ from abc import ABC, abstractmethod
 class Exchange(ABC):
     """How the ranks come to agree on network weights.
 
-    comm: the ranks. deterministic: always in the same order, so that sums have the same bits in every run
-    on as many ranks. equal_after_step: whether all ranks hold the same weights after every step; if not,
-    only after `settle`. scale_to_mean: a rank's gradient times this is the mean over its own samples.
-    batches: how many batches a step brings together like one of their size; the learning rate is that of
-    the global batch divided by it.
+    comm: the ranks. engine: the library that carries gradients. equal_after_step: whether all ranks hold the
+    same weights after every step; if not, only after `settle`. scale_to_mean: a rank's gradient times this is
+    the mean over its own samples. batches: how many batches a step brings together like one of their size;
+    the learning rate is that of the global batch divided by it.
     """
 
     equal_after_step = True
     scale_to_mean, batches = 1, 1
+    compression = "none"
 
-    def __init__(self, comm, deterministic=False):
-        self.comm, self.deterministic = comm, deterministic
+    def __init__(self, comm, engine):
+        self.comm, self.engine = comm, engine
 
     @abstractmethod
     def prepare(self, model, optimizer):
@@ -25,16 +25,16 @@ class Exchange(ABC):
         use: same groups, no state."""
 
     @abstractmethod
-    def release(self, optimizer):
-        """Undo `prepare`, so that another optimizer can take its place."""
-
-    @abstractmethod
-    def broadcast(self, model):
-        """Give rank 0's parameters and buffers to all ranks, in place. All ranks must call."""
-
-    @abstractmethod
     def divisor(self, batch):
         """What this rank's sum of weighted losses is divided by. batch: select.order.Batch. Returns float."""
+
+    def release(self, optimizer):
+        """Undo `prepare`, so that another optimizer can take its place."""
+        self.engine.release(optimizer)
+
+    def broadcast(self, model):
+        """Give rank 0's parameters and buffers to all ranks, in place. All ranks must call."""
+        self.engine.broadcast(model)
 
     def backward(self, loss, model, last):
         """Backward pass of a part of this rank's loss, tensor (). The messages begin with the last part.
@@ -42,20 +42,19 @@ class Exchange(ABC):
         The gradients of the others are added up without the hooks that begin the messages.
         """
         if last:
-            loss.backward()
+            self.engine.backward(loss, model)
         else:
             accumulate(loss, model)
 
-    @abstractmethod
     def finish(self, optimizer):
         """Wait until the gradients of all ranks are there; also of ranks that had no sample in this
         step. All ranks must call."""
+        self.engine.finish(optimizer)
 
-    @abstractmethod
     def step(self, optimizer):
         """`optimizer.step()` after `finish`."""
+        self.engine.step(optimizer)
 
-    @abstractmethod
     def settle(self, model, share):
         """Make all ranks equal at the end of an epoch: weights, where a step does not, and the buffers
         that a state dict holds.
@@ -63,6 +62,14 @@ class Exchange(ABC):
         Floating-point buffers (the statistics of BatchNorm) become their mean, others rank 0's. share: this
         rank's weight, of 1 in all. All ranks must call.
         """
+        if self.comm.size == 1:
+            return
+        kept = model.state_dict()
+        for name, buffer in model.named_buffers():
+            if name in kept and buffer.is_floating_point():
+                buffer.copy_(self.engine.sum(buffer * share, f"buffer.{name}"))
+            elif name in kept:
+                buffer.copy_(buffer.new_tensor(self.comm.bcast(buffer.cpu().numpy())))
 
     def state(self):
         """What a checkpoint must keep of it, a dict of tensors and numbers."""
@@ -73,9 +80,10 @@ class Exchange(ABC):
         if set(state) != set(self.state()):
             raise KeyError(f"exchange: got a state of {sorted(state)}, expected {sorted(self.state())}")
 
-    @abstractmethod
     def bytes(self, model):
         """Bytes of gradients that one rank hands over in a step."""
+        halved = 1 if self.compression == "none" else 2
+        return sum(parameter.nbytes for parameter in model.parameters() if parameter.requires_grad) // halved
 
 
 def accumulate(loss, model):

@@ -1,5 +1,4 @@
-"""Horovod, as the exchanges use it. One process needs none: nothing is to be agreed on, and
-every sum is what it was."""
+"""Horovod as an engine: its ring-allreduce over MPI, or NCCL."""
 
 import math
 import os
@@ -7,7 +6,9 @@ import sys
 
 from hpcfilter.base.errors import InputError
 from hpcfilter.comm import check_beside
-from hpcfilter.train.exchange.exchange import Exchange
+from hpcfilter.train.exchange.engine import Engine
+
+BUILD = "build it with jobs/build_horovod.sh"
 
 
 def started(comm, deterministic=False):
@@ -26,24 +27,16 @@ def started(comm, deterministic=False):
         try:
             import horovod.torch as hvd
         except ImportError as error:
-            raise InputError(f"comm: {comm.size} ranks train with Horovod, which does not import ({error}); "
-                             "build it with jobs/build_horovod.sh, or train with one process") from None
+            raise InputError(f"exchange.engine: got horovod, which does not import ({error}); {BUILD}, "
+                             'or take the engine "torch"') from None
     hvd.init()
-    check_beside(comm, hvd)
+    try:
+        check_beside(comm, hvd)
+    except InputError:
+        hvd.shutdown()  # its thread would go on calling MPI
+        raise
     comm.before_close(hvd.shutdown)
     return hvd
-
-
-def sum_tensor(comm, tensor, name):
-    """Sum over the ranks, the way gradients are added up. tensor: floating-point, on any device.
-    name: the same on all ranks.
-
-    Returns a new tensor. All ranks must call.
-    """
-    if comm.size == 1:
-        return tensor.clone()
-    hvd = started(comm)
-    return hvd.allreduce(tensor, name=name, op=hvd.Sum)
 
 
 def horovod_facts():
@@ -56,53 +49,49 @@ def horovod_facts():
     return {name: bool(getattr(hvd, f"{name}_built")()) for name in ("mpi", "gloo", "nccl", "cuda", "rocm")}
 
 
-class OnHorovod(Exchange):
-    """What all exchanges on Horovod share."""
+class Horovod(Engine):
+    """Needs ranks that MPI has brought together."""
 
-    compression = "none"
+    name = "horovod"
+    compressions = ("none", "fp16")
 
-    def _distributed(self, model, optimizer, op):
-        """The optimizer with Horovod's hooks. op: name of Horovod's reduction."""
+    def connect(self, model, optimizer, op, compression):
         hvd = started(self.comm, self.deterministic)
-        compressor = {"none": hvd.Compression.none, "fp16": hvd.Compression.fp16}[self.compression]
-        return hvd.DistributedOptimizer(optimizer, named_parameters=model.named_parameters(),
-                                        op=getattr(hvd, op), compression=compressor)
+        compressor = {"none": hvd.Compression.none, "fp16": hvd.Compression.fp16}[compression]
+        optimizer = hvd.DistributedOptimizer(optimizer, named_parameters=model.named_parameters(),
+                                             op=hvd.Sum if op == "Adasum" else getattr(hvd, op),
+                                             compression=compressor)
+        # Asked for with op=, Horovod would step on each rank first, whose momentum no checkpoint could keep
+        if op == "Adasum":
+            optimizer.op = hvd.Adasum
+        return optimizer
 
     def release(self, optimizer):
-        if self.comm.size > 1:
-            # Horovod's hooks live as long as the nodes of the graph that are kept here; one that some other
-            # graph keeps alive only counts, and begins no message
-            optimizer.set_backward_passes_per_step(math.inf)
-            optimizer._grad_accs.clear()
+        # Horovod's hooks live as long as the nodes of the graph that are kept here; one that some other
+        # graph keeps alive only counts, and begins no message
+        optimizer.set_backward_passes_per_step(math.inf)
+        optimizer._grad_accs.clear()
 
-    def broadcast(self, model):
-        if self.comm.size == 1:
-            return
-        for parameter in model.parameters():
-            parameter.data = parameter.data.contiguous()  # Horovod refuses other layouts
-        started(self.comm).broadcast_parameters(model.state_dict(), root_rank=0)
+    def backward(self, loss, model):
+        loss.backward()
 
     def finish(self, optimizer):
-        if self.comm.size > 1:
-            optimizer.synchronize()
+        optimizer.synchronize()
 
     def step(self, optimizer):
-        if self.comm.size == 1:
-            optimizer.step()
-            return
         with optimizer.skip_synchronize():
             optimizer.step()
 
-    def settle(self, model, share):
-        if self.comm.size == 1:
-            return
-        kept = model.state_dict()
-        for name, buffer in model.named_buffers():
-            if name in kept and buffer.is_floating_point():
-                buffer.copy_(sum_tensor(self.comm, buffer * share, f"buffer.{name}"))
-            elif name in kept:
-                buffer.copy_(buffer.new_tensor(self.comm.bcast(buffer.cpu().numpy())))
+    def broadcast(self, model):
+        for parameter in model.parameters():
+            parameter.data = parameter.data.contiguous()  # Horovod refuses other layouts
+        started(self.comm, self.deterministic).broadcast_parameters(model.state_dict(), root_rank=0)
 
-    def bytes(self, model):
-        halved = 2 if self.compression == "fp16" else 1
-        return sum(parameter.nbytes for parameter in model.parameters() if parameter.requires_grad) // halved
+    def sum(self, tensor, name):
+        hvd = started(self.comm, self.deterministic)
+        return hvd.allreduce(tensor, name=name, op=hvd.Sum)
+
+    def by_node(self, on_gpus):
+        """Whether Adasum brings together nodes, the ranks of each of which are averaged before. on_gpus:
+        whether the gradients are there, on all ranks. All ranks must call."""
+        return on_gpus and bool(started(self.comm, self.deterministic).nccl_built())

@@ -3,6 +3,7 @@ communication, no files."""
 
 import hashlib
 from contextlib import contextmanager
+from types import SimpleNamespace
 
 import numpy as np
 import torch
@@ -12,10 +13,22 @@ from hpcfilter.base.errors import InputError, OwnCode
 from hpcfilter.base.own import a, code, place
 from hpcfilter.base.randomness import seed_of
 from hpcfilter.base.trees import each, samples, shape
+from hpcfilter.data import read_batches
+from hpcfilter.data.drawn import DRAWN
 from hpcfilter.select.seen import Seen
 from hpcfilter.train import models
 from hpcfilter.train.checks import classes_of, score_of, shapes_of
-from hpcfilter.train.network.device import device_of, keep_memory, set_determinism, set_threads
+from hpcfilter.train.network.compiled import Compiled
+from hpcfilter.train.network.copies import copies_of
+from hpcfilter.train.network.device import (
+    device_of,
+    keep_memory,
+    seed_generators,
+    sent,
+    set_determinism,
+    set_threads,
+    wait,
+)
 from hpcfilter.train.network.losses import make_loss
 from hpcfilter.train.network.trial import check_losses
 
@@ -34,6 +47,7 @@ class Network:
         self.classes, self.layout = classes_of(config, dataset), dataset.layout
         set_determinism(train.deterministic)
         self.device = device_of(train.device, local_rank)
+        self.copies, self._ranks_here, self._compiled = copies_of(self.device), local_size, None
         self.channels_last, self.precision = train.channels_last, getattr(torch, train.precision)
         set_threads(self.device, local_size)
         keep_memory(self.device)
@@ -57,22 +71,26 @@ class Network:
         torch.manual_seed(seed_of(seed, epoch, "weights"))
         self.model.load_state_dict(self._build().state_dict())
 
+    def compile(self, mode):
+        """Have torch.compile run the model from here on. mode: of train.compile; False for not."""
+        self._compiled = Compiled(self.model, mode, self.device, self._ranks_here) if mode else None
+
     def seed(self, number):
-        """Set the generators that the model draws from, such as dropout. As torch.manual_seed, which where
-        there is no GPU takes note of the whole call stack for one that may come: 0.7 ms in every step."""
-        torch.default_generator.manual_seed(number)
-        if self.device.type == "cuda":
-            torch.cuda.manual_seed(number)
+        """Set the generators that the model draws from, such as dropout."""
+        seed_generators(self.device, number)
 
     def tensors(self, images, labels):
-        """Move rows to the device. images: numpy or tensor (b, ...); labels: (b, ...). Returns (x float32,
+        """Move rows to the device, as the bytes that they are, and make there of them what the model sees.
+        images: numpy or tensor (b, ...), or a tuple of data.drawn; labels: (b, ...). Returns (x float32,
         normalised; y int64 or float32).
 
         Trees of inputs go to the model as they are, those of targets to the loss.
         """
         kind = torch.int64 if self.classes else torch.float32
-        y = each(lambda part: torch.as_tensor(part).to(self.device, kind, non_blocking=True), labels)
-        x = each(lambda part: torch.as_tensor(part).to(self.device, non_blocking=True), images)
+        y = each(lambda part: sent(part, self.device).to(kind), labels)
+        x = each(lambda part: sent(part, self.device), images)
+        if isinstance(x, DRAWN):
+            x = x.made()
         if not isinstance(x, torch.Tensor):
             return x, y
         if self.layout == "HW":
@@ -103,7 +121,7 @@ class Network:
                 else f"samples of shape {shape(x)}")
         with code(f"model: fails on {what}", self._theirs["model"] or alone, self._factory):
             with torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32):
-                output = self.model(x)
+                output = (self._compiled or self.model)(x)
         if found := self._unfit(output, count):
             expected = (f"one tensor of shape ({count}, {self.classes})" if self.classes
                         else "one tensor of floating-point numbers")
@@ -175,10 +193,20 @@ class Network:
         """Forward pass over rows in eval mode, without gradients. Yields ((output, losses), y) per batch;
         `features.last` belongs to it."""
         with self.evaluating():
-            for start in range(0, len(index), batch):
+            for rows in self._read(split, [index[start : start + batch]
+                                           for start in range(0, len(index), batch)]):
                 beat()
-                x, y = self.tensors(*split.rows(index[start : start + batch]))
+                x, y = self.tensors(*rows)
                 yield self.forward(x, y), y
+
+    def _read(self, split, parts):
+        """The (inputs, targets) of each of the parts, int64 (b,); for a GPU they are read ahead."""
+        if self.copies is None:
+            yield from (split.rows(part) for part in parts)
+            return
+        for _, *rows in read_batches(split, [SimpleNamespace(index=part) for part in parts], None, 0, 0,
+                                     self.copies):
+            yield rows
 
     @property
     def names(self):
@@ -187,12 +215,12 @@ class Network:
 
     def wait(self):
         """Return when the device has done all that it was told to."""
-        if self.device.type == "cuda":
-            torch.cuda.current_stream().synchronize()  # not Horovod's streams, whose sums may go on
+        wait(self.device)
 
     def is_finite(self):
         """Whether all parameters are finite numbers."""
-        return all(bool(torch.isfinite(parameter).all()) for parameter in self.model.parameters())
+        found = [torch.isfinite(parameter).all() for parameter in self.model.parameters()]
+        return not found or bool(torch.stack(found).all())  # one answer: a GPU is waited for once
 
     def fingerprint(self):
         """Hex digest of the names, shapes and types of the model's parameters and buffers: what a

@@ -10,6 +10,7 @@ import torch
 from hpcfilter.base.errors import InputError, OwnCode
 from hpcfilter.base.own import a, code, place
 from hpcfilter.base.trees import each, leaves, samples, shape
+from hpcfilter.train.network.device import generators_kept
 
 
 def check_losses(loss, values, count):
@@ -32,12 +33,12 @@ def try_training(network, split, index, part, batch, augment=None):
     model = network.model
     if not any(parameter.requires_grad for parameter in model.parameters()):
         raise OwnCode("model: has no parameter that can be trained; expected some with requires_grad")
-    with _no_trace(model, network.device):
+    with no_trace(model, network.device):
         images, labels = split.rows(index)
         if augment is not None:
             images, labels = augment(images, labels, index, 0, 0)
         try:
-            _forward_and_back(network, *(each(lambda rows: rows[:part], tree) for tree in (images, labels)))
+            forward_and_back(network, images, labels, part)
         except torch.OutOfMemoryError as error:
             raise InputError(f"{batch}: {part} samples do not fit into the memory of {network.device} in one "
                              "pass; give pass.micro.samples, or a smaller batch") from error
@@ -45,14 +46,15 @@ def try_training(network, split, index, part, batch, augment=None):
             if part != 1:
                 raise
             # if two are fine, it is the one that is alone
-            _forward_and_back(network, *(each(lambda rows: rows[:2], tree) for tree in (images, labels)))
+            forward_and_back(network, images, labels, 2)
             raise InputError(f"{batch}, which leaves a rank one sample in a step, and the model needs two, "
                              "as with BatchNorm; give a larger batch, fewer ranks, "
                              "or a model without it") from error
 
 
-def _forward_and_back(network, images, labels):
-    x, y = network.tensors(images, labels)
+def forward_and_back(network, images, labels, part):
+    """A forward and a backward pass over the first `part` rows. Raises OwnCode for what cannot be trained."""
+    x, y = network.tensors(*(each(lambda rows: rows[:part], tree) for tree in (images, labels)))
     with code(f"model: fails in training on {samples(x)} samples of shape {shape(x)}"):
         output, losses = network.forward(x, y)
         check_losses(network.loss, losses, samples(x))
@@ -80,15 +82,15 @@ def _check_finite(network, x, output, losses):
 
 
 @contextmanager
-def _no_trace(model, device):
-    """Weights, buffers, plain attributes of the modules and the generators of random numbers are
-    as before afterwards."""
+def no_trace(model, device):
+    """A block after which weights, buffers, plain attributes of the modules and the generators of random
+    numbers are as before."""
     tensors = [(tensor, tensor.detach().clone()) for tensor in (*model.parameters(), *model.buffers())]
     modules = [(module, {**vars(module), "_buffers": dict(module._buffers)})
                for module in model.modules() if isinstance(module._buffers, dict)]
     numbers = random.getstate(), np.random.get_state()
     try:
-        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        with generators_kept(device):
             yield
     finally:
         for module, attributes in modules:

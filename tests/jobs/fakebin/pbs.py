@@ -41,7 +41,8 @@ def qsub(words):
 
 def start(wanted, resources, text, after):
     job, nodes = table.new("{}.fake"), int(resources["select"].partition(":")[0])
-    (table.folder() / f"{job}.nodes").write_text("".join(f"node{number + 1:02d}\n"
+    slots = int((re.search(r"mpiprocs=(\d+)", resources["select"]) or [0, 1])[1])
+    (table.folder() / f"{job}.nodes").write_text("".join(f"node{number + 1:02d}\n" * slots
                                                          for number in range(nodes)))
     home = table.folder() / "home"
     home.mkdir(exist_ok=True)

@@ -23,7 +23,7 @@ def main(job):
             time.sleep(TICK)
     while True:
         code = once(row)
-        if not take(job, "requeue"):
+        if not take(job, "requeue") and code != row.get("again"):
             return finish(row, code)
         row["restarts"] += 1
 

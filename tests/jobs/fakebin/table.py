@@ -76,7 +76,8 @@ def start(job, script, environment, **row):
     """Start a job, which runs by itself from here, in a process of its own.
 
     row: output and error (paths), cwd, walltime (s), warn ([[seconds before its end, signal]]), signals
-    (see `notify`), after (ids), spool (whether the output is brought back at the end only), nodes, options.
+    (see `notify`), again (an exit code that queues it again), after (ids),
+    spool (whether the output is brought back at the end only), nodes, options.
     """
     (folder() / f"{job}.script").write_text(script)
     (folder() / f"{job}.script").chmod(0o700)
@@ -150,8 +151,8 @@ def start_ranks(job, words, ranks, environment, each, forward=("USR1", "USR2", "
     launch, hidden = shlex.split(os.environ["FAKE_MPIRUN"]), [word for name in OPEN_MPI
                                                               for word in ("-u", name)]
     # mpirun would heed them
-    schedulers = {key: value
-                  for key, value in environment.items() if key.startswith(("PBS_", "LSB_", "FLUX_"))}
+    schedulers = {key: value for key, value in environment.items()
+                  if key.startswith(("PBS_", "LSB_", "FLUX_", "SLURM_"))}
     for rank in range(ranks):
         own = [f"{name}={value}" for name, value in {**schedulers, **each(rank)}.items()]
         launch += [":"] * (rank > 0) + ["-n", "1", "env", *hidden, *own, *words]

@@ -24,6 +24,12 @@ trap 'told=1 again=1; [ -z "$pid" ] || forward "$pid"' USR1
 cd /home/you/project || exit
 say() { printf '%s  %s\n' "$(date +%FT%T%z)" "$*"; }
 
+module load PrgEnv-gnu/8.7.0 || exit
+module load cpe/26.03 || exit
+module load miniforge3/23.11.0-0 || exit
+module load rocm/7.1.1 || exit
+module load rccl-net-plugin || exit
+module load craype-accel-amd-gfx90a || exit
 set -uo pipefail
 ulimit -c 0
 export OMP_NUM_THREADS=3
@@ -32,6 +38,7 @@ export PYTHONFAULTHANDLER=1
 export HDF5_USE_FILE_LOCKING=FALSE
 export HOROVOD_STALL_CHECK_TIME_SECONDS=60
 export HOROVOD_STALL_SHUTDOWN_TIME_SECONDS=600
+export LD_LIBRARY_PATH="${CRAY_LD_LIBRARY_PATH-}:${LD_LIBRARY_PATH-}"
 export FI_CXI_DEFAULT_CQ_SIZE=131072
 export FI_CXI_DISABLE_HOST_REGISTER=1
 export FI_CXI_RDZV_PROTO=alt_read

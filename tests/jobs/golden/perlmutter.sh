@@ -24,6 +24,7 @@ trap 'told=1 again=1; [ -z "$pid" ] || forward "$pid"' USR1
 cd /home/you/project || exit
 say() { printf '%s  %s\n' "$(date +%FT%T%z)" "$*"; }
 
+module load nccl || exit
 set -uo pipefail
 ulimit -c 0
 export OMP_NUM_THREADS=8
@@ -36,6 +37,7 @@ export FI_CXI_DEFAULT_CQ_SIZE=131072
 export FI_CXI_DISABLE_HOST_REGISTER=1
 export FI_MR_CACHE_MONITOR=userfaultfd
 export MPICH_GPU_SUPPORT_ENABLED=0
+export CUDA_VISIBLE_DEVICES=3,2,1,0
 export NCCL_NET_GDR_LEVEL=PHB
 export NCCL_CROSS_NIC=1
 export NCCL_SOCKET_IFNAME=hsn

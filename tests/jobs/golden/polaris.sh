@@ -9,6 +9,7 @@
 #PBS -l select=10:system=polaris
 #PBS -l place=scatter
 #PBS -l filesystems=home:eagle
+#PBS -k doe
 
 # hpcfilter on polaris: nodes 10, ranks per node 4
 # shellcheck disable=SC2317,SC2054  # traps call functions; there are commas in words
@@ -21,6 +22,8 @@ trap 'told=1 again=1; [ -z "$pid" ] || forward "$pid"' USR1
 cd /home/you/project || exit
 say() { printf '%s  %s\n' "$(date +%FT%T%z)" "$*"; }
 
+module use /soft/modulefiles || exit
+module load conda || exit
 set -uo pipefail
 ulimit -c 0
 export OMP_NUM_THREADS=4
@@ -33,7 +36,10 @@ export HPCFILTER_GPU=CUDA_VISIBLE_DEVICES=3,2,1,0
 export FI_CXI_DEFAULT_CQ_SIZE=131072
 export FI_CXI_DISABLE_HOST_REGISTER=1
 export FI_MR_CACHE_MONITOR=userfaultfd
+export MPICH_GPU_SUPPORT_ENABLED=0
+export TMPDIR=/tmp
 export NCCL_NET='AWS Libfabric'
+export LD_LIBRARY_PATH="/soft/libraries/aws-ofi-nccl/v1.9.1-aws/lib:/soft/libraries/hwloc/lib:${LD_LIBRARY_PATH-}"
 export NCCL_NET_GDR_LEVEL=PHB
 export NCCL_CROSS_NIC=1
 export NCCL_COLLNET_ENABLE=1

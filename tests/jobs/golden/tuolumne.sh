@@ -22,6 +22,10 @@ trap 'told=1 again=1; [ -z "$pid" ] || forward "$pid"' USR1
 cd /home/you/project || exit
 say() { printf '%s  %s\n' "$(date +%FT%T%z)" "$*"; }
 
+module load cce/21.0.0 || exit
+module load cray-mpich/9.1.0 || exit
+module load rocm/7.1.1 || exit
+module load rccl/fast-env-slows-mpi || exit
 set -uo pipefail
 ulimit -c 0
 export OMP_NUM_THREADS=12
@@ -39,6 +43,11 @@ export FI_CXI_RDZV_GET_MIN=0
 export FI_CXI_DEFAULT_TX_SIZE=1024
 export FI_CXI_RX_MATCH_MODE=hybrid
 export FI_MR_CACHE_MONITOR=userfaultfd
+export MPICH_GPU_SUPPORT_ENABLED=0
+export NCCL_NET_PLUGIN=/collab/usr/global/tools/rccl/toss_4_x86_64_ib_cray/rocm-7.1.1/install/lib/librccl-net.so
+export NCCL_NET_GDR_LEVEL=3
+export MIOPEN_USER_DB_PATH="/tmp/${USER-}-miopen"
+export MIOPEN_CUSTOM_CACHE_DIR="/tmp/${USER-}-miopen"
 export NCCL_CROSS_NIC=1
 export NCCL_SOCKET_IFNAME=hsi0
 export HPCFILTER_DEADLINE=$(( began + 5100 ))
@@ -58,7 +67,7 @@ if [ -e "$run/DONE" ]; then
 fi
 rm -f -- "$run/REQUEUE"
 
-launcher=(flux run -N2 -n8 -c24 -g1 -u -o mpibind=on)
+launcher=(flux run -N2 -n8 -c24 -g1 -u -o fastload=on -o nosetpgrp -o mpibind=omp_proc_bind,omp_places --setattr=rdzv_get_en=0)
 program=(/opt/env/bin/python -u -m mpi4py -m hpcfilter train run.toml --run-dir "$run" --resume --set train.epochs=3)
 
 say "job $HPCFILTER_JOB: run folder $run, deadline in 5100 s"

@@ -10,14 +10,16 @@ from hpcfilter.comm import world
 comm = world()
 import torch  # noqa: E402  after mpi4py
 
-from hpcfilter.train.exchange.allreduce import Allreduce  # noqa: E402
+from hpcfilter.train.exchange import engine_of, make_exchange  # noqa: E402
 from hpcfilter.train.passes import Plain  # noqa: E402
 from hpcfilter.train.passes.extrapolate import Extrapolate  # noqa: E402
+from hpcfilter.train.schema import Exchange  # noqa: E402
 from hpcfilter.train.step import Step  # noqa: E402
 
 model, rate, curvature = (torch.nn.ParameterDict({"w": torch.nn.Parameter(torch.ones(1))}), 0.1,
                           comm.rank + 1.0)
-exchange = Allreduce(comm)
+table = Exchange()
+exchange = make_exchange(table, comm, engine_of(table, comm, torch.device("cpu")))
 extrapolate = Extrapolate(Plain(), model, exchange, {}, direction=sys.argv[1], distance=0.5)
 optimizer = exchange.prepare(model, torch.optim.SGD(model.parameters(), lr=rate))
 network = SimpleNamespace(model=model, measure=lambda *_: {},

@@ -2,10 +2,11 @@
 comparison with one rank.
 
 The last rank gets nothing when there are more than two: it still has to take part in the sum
-of the gradients.
+of the gradients. one_step.py FILE ENGINE
 """
 
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 
@@ -14,7 +15,8 @@ from hpcfilter.comm import world
 comm = world()
 import torch  # noqa: E402  after mpi4py
 
-from hpcfilter.train.exchange.allreduce import Allreduce  # noqa: E402
+from hpcfilter.train.exchange import engine_of, make_exchange  # noqa: E402
+from hpcfilter.train.schema import Exchange  # noqa: E402
 
 torch.manual_seed(comm.rank)  # the ranks start with different weights; broadcast must make them equal
 model = torch.nn.Sequential(torch.nn.Linear(5, 8), torch.nn.Tanh(), torch.nn.Linear(8, 3))
@@ -23,7 +25,8 @@ if comm.rank == 0:
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter)
 model[0].weight.data = model[0].weight.data.t().contiguous().t()  # a layout that Horovod refuses
-exchange = Allreduce(comm)
+table = Exchange(engine=sys.argv[2])
+exchange = make_exchange(table, comm, engine_of(table, comm, torch.device("cpu")))
 exchange.broadcast(model)
 optimizer = exchange.prepare(model, torch.optim.SGD(model.parameters(), lr=0.5, momentum=0.9, nesterov=True))
 rng = np.random.default_rng(0)
@@ -34,8 +37,11 @@ own = slice(cuts[comm.rank], cuts[comm.rank + 1])
 for _ in range(2):
     optimizer.zero_grad()
     if own.stop > own.start:
-        (torch.nn.functional.cross_entropy(model(x[own]), y[own], reduction="none").sum() / 12).backward()
-    optimizer.step()
+        losses = torch.nn.functional.cross_entropy(model(x[own]), y[own], reduction="none")
+        loss = losses.sum() / exchange.divisor(SimpleNamespace(total=12))
+        exchange.backward(loss, model, last=True)
+    exchange.finish(optimizer)
+    exchange.step(optimizer)
 flat = np.concatenate([parameter.detach().numpy().ravel() for parameter in model.parameters()])
 assert np.array_equal(comm.max(flat), comm.min(flat)), "the ranks hold different weights"
 norm = torch.nn.BatchNorm1d(3)

@@ -20,7 +20,8 @@ from hpcfilter.jobs.render import render
 from hpcfilter.train.config import load
 
 # a machine of each -> the option of the log
-SCHEDULERS = {"slurm-cpu": "--output", "summit": "-o", "polaris": "-o", "tuolumne": "--output"}
+SCHEDULERS = {"slurm-cpu": "--output", "summit": "-o", "polaris": "-o", "tuolumne": "--output",
+              "sge-openmpi": "-o"}
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from hpcfilter.data import open_packed, read_batches
 from hpcfilter.data.resident import ResidentRows
 from hpcfilter.train.config import load
 from hpcfilter.train.exchange.allreduce import Allreduce
+from hpcfilter.train.exchange.engine import Alone
 from hpcfilter.train.network import Network
 from hpcfilter.train.passes import Plain, make_passes
 from hpcfilter.train.passes.micro import Micro
@@ -87,7 +88,7 @@ class Two(torch.nn.Module):
 
 def gradients(model, passes, parts):
     """The gradients of a step, and what was seen of the samples."""
-    seen, exchange = [], Allreduce(SerialComm())
+    seen, exchange = [], Allreduce(SerialComm(), Alone(SerialComm()))
 
     def forward(x, y):
         output = model(x)
@@ -131,7 +132,7 @@ def test_a_pass_wraps_a_pass_whatever_the_order_of_the_tables():
     model = torch.nn.Linear(2, 1)
     for tables in ({"micro": {"samples": 3}, "extrapolate": {}},
                    {"extrapolate": {}, "micro": {"samples": 3}}):
-        made = make_passes(tables, model, Allreduce(SerialComm()), {})
+        made = make_passes(tables, model, Allreduce(SerialComm(), Alone(SerialComm())), {})
         assert [type(one).__name__
                 for one in (made, made.inner, made.inner.inner)] == ["Micro", "Extrapolate", "Plain"]
         made.release()

@@ -110,12 +110,6 @@ def test_rows_on_the_device_give_the_same_bits(tmp_path, digits, config, order):
                  tmp_path / "resident")[2]["weights"] == read
 
 
-def test_augmentation_of_rows_on_the_device_is_refused(tmp_path, digits, config, capsys):
-    path = config(digits, data={"resident": True, "augment": "shift"})
-    assert main(["train", str(path), "--run-dir", str(tmp_path / "run")]) == 2
-    assert 'expected augment = "none", got \'shift\'' in capsys.readouterr().err
-
-
 def test_one_channel_can_lie_pixel_by_pixel(digits, config):
     """Both layouts of one channel are the same memory; what a convolution makes of it is in the
     layout that was asked for."""

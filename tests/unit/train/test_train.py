@@ -11,6 +11,7 @@ from hpcfilter.data import open_packed, read_table
 from hpcfilter.pack.pack import pack
 from hpcfilter.study.report import compare, read_run
 from hpcfilter.train.config import load
+from hpcfilter.train.exchange.engine import Alone
 from hpcfilter.train.network import Network
 from hpcfilter.train.updates import Updates
 
@@ -244,7 +245,7 @@ def test_what_the_optimiser_does_not_have_gets_no_gradient(tmp_path, digits, con
     path = config(digits, model={"name": "mlp", "width": None}, optim=norms)
     own = load(path)
     network = Network(own, open_packed(digits))
-    updates = Updates(own, network, SerialComm(), 120)
+    updates = Updates(own, network, SerialComm(), Alone(SerialComm()), 120)
     updates.make()
     can, still = updates.untrained
     assert can - still == 2 and still > 0

@@ -1,0 +1,108 @@
+#!/bin/bash -l
+#PBS -N hpcfilter
+#PBS -A abc123
+#PBS -l walltime=01:00:00
+#PBS -q debug
+#PBS -j oe
+#PBS -o logs/
+#PBS -r y
+#PBS -l select=2
+#PBS -l place=scatter
+#PBS -l filesystems=home:flare
+#PBS -k doe
+
+# hpcfilter on aurora: nodes 2, ranks per node 12
+# shellcheck disable=SC2317,SC2054  # traps call functions; there are commas in words
+began=$(date +%s)
+# The scheduler's notice may come at any time, and must not end this shell
+told=0 again=0 pid=
+forward() { kill -USR1 "$1"; }
+trap 'told=1 again=1; [ -z "$pid" ] || forward "$pid"' USR1
+
+cd /home/you/project || exit
+say() { printf '%s  %s\n' "$(date +%FT%T%z)" "$*"; }
+
+module load frameworks || exit
+set -uo pipefail
+ulimit -c 0
+export OMP_NUM_THREADS=2
+export PYTHONUNBUFFERED=1
+export PYTHONFAULTHANDLER=1
+export HDF5_USE_FILE_LOCKING=FALSE
+export HOROVOD_STALL_CHECK_TIME_SECONDS=60
+export HOROVOD_STALL_SHUTDOWN_TIME_SECONDS=600
+export HPCFILTER_GPU=ZE_AFFINITY_MASK=0,1,2,3,4,5,6,7,8,9,10,11
+export CCL_PROCESS_LAUNCHER=pmix
+export CCL_ATL_TRANSPORT=mpi
+export CCL_KVS_MODE=mpi
+export FI_MR_CACHE_MONITOR=userfaultfd
+export HPCFILTER_DEADLINE=$(( began + 3300 ))
+
+run=runs/hpcfilter
+HPCFILTER_JOB=$PBS_JOBID
+export HPCFILTER_RUN_DIR=$run
+# Where ranks without MPI meet: rank 0 is on the first host
+MASTER_ADDR=$(head -n 1 "$PBS_NODEFILE")
+export MASTER_ADDR
+MASTER_PORT=$(( 20000 + $(printf %s "$HPCFILTER_JOB" | cksum | cut -d ' ' -f 1) % 12000 )) # below those that Linux gives away
+export MASTER_PORT
+mkdir -p -- "$run" || exit
+if [ -e "$run/DONE" ]; then
+  say "$run is finished"
+  exit 0
+fi
+rm -f -- "$run/REQUEUE"
+
+launcher=(mpiexec -n 24 --ppn 12 --depth=4 --pmi=pmix --cpu-bind list:4-7:8-11:12-15:16-19:20-23:24-27:56-59:60-63:64-67:68-71:72-75:76-79)
+program=(/opt/env/bin/python -u -m mpi4py -m hpcfilter train run.toml --run-dir "$run" --resume --set train.epochs=3)
+
+say "job $HPCFILTER_JOB: run folder $run, deadline in 3300 s"
+say "nodes $(sort -u "$PBS_NODEFILE" | tr '\n' ' ')"
+if type module > /dev/null 2>&1; then module list; fi
+env | grep -E '^(HOROVOD|NCCL|RCCL|FI|OMP|HDF5|MPICH|MIOPEN)_' | sort
+
+by_hand() { # $1 submits the script
+  say "the scheduler refuses to go on by itself (see above); all is saved; to go on: cd $PWD && $1"
+}
+
+finish() { # wait for process $1 to its end, through signals, which end a wait early; its exit code is in $status
+  again=1
+  while [ "$again" = 1 ]; do
+    again=0 status=0
+    wait "$1" || status=$?
+  done
+}
+
+status=0
+if [ "$told" = 0 ]; then
+  "${launcher[@]}" "${program[@]}" &
+  pid=$!
+  [ "$told" = 0 ] || forward "$pid" # told since the last line but two
+  finish "$pid"
+  say "the ranks have left with exit code $status"
+  if [ "$told" = 1 ] && [ "$status" = 138 ] && [ ! -e "$run/DONE" ]; then
+    status=0 # told before the ranks listened, which ended them
+    touch -- "$run/REQUEUE"
+  fi
+elif [ $(( $(date +%s) - began )) -gt 2970 ]; then
+  say "nothing trained: what comes before has taken the walltime; ask for more (job.walltime)"
+  exit 1
+else # told before there were ranks to tell it to
+  touch -- "$run/REQUEUE"
+fi
+
+if [ "$status" = 0 ] && [ -e "$run/REQUEUE" ]; then
+  count=$(cat "$run/requeues" 2>/dev/null || echo 0)
+  if [ "$count" -ge 10 ]; then
+    say "not finished after 10 requeues (job.max_requeues); submit again to go on"
+    exit 1
+  fi
+  echo $(( count + 1 )) > "$run/requeues" || exit
+  say "requeue $(( count + 1 )) of 10"
+  if next=$(qsub -W depend=afterany:"$PBS_JOBID" runs/hpcfilter/job.sh); then # the owner of a job may not send it back to the queue
+    say "goes on as job $next"
+  else
+    by_hand 'qsub runs/hpcfilter/job.sh'
+  fi
+fi
+exit "$status"
