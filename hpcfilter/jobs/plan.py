@@ -146,6 +146,8 @@ def environment(plan):
     ours = {"OMP_NUM_THREADS": str(plan.layout.threads), "PYTHONUNBUFFERED": "1", "PYTHONFAULTHANDLER": "1",
             "HDF5_USE_FILE_LOCKING": "FALSE", "HOROVOD_STALL_CHECK_TIME_SECONDS": str(HORIZON[0]),
             "HOROVOD_STALL_SHUTDOWN_TIME_SECONDS": str(HORIZON[1])}
+    if not job.mpi4py:
+        ours["HPCFILTER_COMM"] = "torch"
     if not gpus:
         ours["CUDA_VISIBLE_DEVICES"] = ""
     if gpus and machine.gpu_visibility:

@@ -123,9 +123,11 @@ SAVED = "touch run/REQUEUE"
 REFUSING = {  # machine -> programs; what submits the script by hand
     "alps": ({"srun": SAVED, "scontrol": "[ $1 = show ] && echo nid7"}, "sbatch run/job.sh"),
     "summit": ({"jsrun": SAVED, "brequeue": "exit 255"}, "bsub run/job.sh"),
-    "polaris": ({"mpiexec": SAVED, "qsub": "echo 'qsub: would exceed the limit' >&2; exit 38"},
+    "polaris": ({"module": "true", "mpiexec": SAVED,
+                 "qsub": "echo 'qsub: would exceed the limit' >&2; exit 38"},
                 "qsub run/job.sh"),
-    "tuolumne": ({"flux": f'[ "$1" = run ] && {SAVED} || {{ [ "$1" = getattr ] && echo f7; }}'},
+    "tuolumne": ({"module": "true",
+                  "flux": f'[ "$1" = run ] && {SAVED} || {{ [ "$1" = getattr ] && echo f7; }}'},
                  "flux batch run/job.sh"),
 }
 

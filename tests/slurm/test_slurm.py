@@ -223,6 +223,14 @@ def test_the_doctor_sees_both_nodes(slurm, tmp_path):
 
 
 @pytest.mark.nightly
+def test_a_job_whose_ranks_meet_without_mpi(site, undisturbed):
+    (job,) = site.submit(settings=["job.mpi4py=false", "job.env.MASTER_ADDR='127.0.0.1'"])
+    _, log, end = site.completed(job)
+    assert "gradients: by torch: not Horovod: the ranks of this launch have met without MPI" in log
+    assert end["weights"] == undisturbed
+
+
+@pytest.mark.nightly
 def test_srun_without_mpi(slurm, tmp_path, digits, undisturbed):
     """Ranks that Slurm counts, and torch.distributed brings together: to the same bits."""
     (tmp_path / "run.toml").write_text(RUN.format(data=digits))
