@@ -1,5 +1,5 @@
-"""`hpcfilter train` without a filter against the minimal loop of its engine, whole runs in turns: same network,
-batches, ranks. The minimal loops are benchmarks/minimal.py (Horovod) and minimal_ddp.py (torch).
+"""`hpcfilter train` without a filter against the minimal loop of its engine, whole runs in turns: same
+network, batches, ranks. The minimal loops are benchmarks/minimal.py (Horovod) and minimal_ddp.py (torch).
 
 Seconds of an epoch are those of selection, training and what follows it to the next selection, without
 evaluation and checkpoint, which the minimal loop has not. The first epoch of each run is left out.
@@ -35,8 +35,8 @@ def main(words):
         seconds = measure(words, Path(folder))
     ratios = [least / ours for least, ours in zip(seconds["minimal"], seconds["hpcfilter"], strict=True)]
     ratio = spread(ratios)
-    write(words.output, "loop", {"data": Path(words.data).name, "epochs": words.epochs, "engine": words.engine,
-                                 "settings": words.settings}, ranks=words.ranks,
+    write(words.output, "loop", {"data": Path(words.data).name, "epochs": words.epochs,
+                                 "engine": words.engine, "settings": words.settings}, ranks=words.ranks,
           repetitions=words.repetitions, unit="seconds per epoch", seconds=seconds, ratio=ratio)
     print(f"minimal / hpcfilter: {ratio['median']:.3f} ({ratio['min']:.3f} to {ratio['max']:.3f}), "
           f"of {words.repetitions} pairs of runs")
@@ -66,8 +66,8 @@ def minimal(words, config):
         done = run_local(words.ranks, ["-m", "benchmarks.minimal", config, words.epochs], 3600, capture=True)
     else:  # on the same cores and the same network as ours
         launch = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={words.ranks}"]
-        done = run_local(1, [*launch, "-m", "benchmarks.minimal_ddp", config, words.epochs], 3600, capture=True,
-                         OMP_NUM_THREADS=str(max(1, (os.cpu_count() or 1) // words.ranks)),
+        done = run_local(1, [*launch, "-m", "benchmarks.minimal_ddp", config, words.epochs], 3600,
+                         capture=True, OMP_NUM_THREADS=str(max(1, (os.cpu_count() or 1) // words.ranks)),
                          HPCFILTER_ALONE="0", GLOO_SOCKET_IFNAME="lo")
     if done.returncode:
         raise InputError(f"the minimal loop ended with {done.returncode}: {done.stderr.strip()}")
