@@ -8,7 +8,8 @@
 # FOLDER     takes gpu.jsonl, and what doctor says of the machine              (default: benchmarks/results/gpu)
 #
 # PYTHON     an interpreter whose torch sees the GPU                           (default: python3 on PATH)
-# WHEELS     a folder of wheels, from which packages that are missing are put into .cache/gpu/packages, and no index is asked
+# WHEELS     a folder of wheels, from which packages that are missing, and all they depend on (numpy too), go into
+#            .cache/gpu/packages, and no index is asked
 #            (default: none; a missing package is then named, and nothing is installed)
 # UNPACK     a program `UNPACK SOURCE TARGET` that makes SOURCE readable first (default: none)
 # MINUTES    from the start of this script; what does not fit is left out      (default: 7)
@@ -23,6 +24,7 @@ says() { echo "== $*"; }
 
 [ $# -ge 1 ] || die "got no SOURCE, expected benchmarks/gpu.sh SOURCE [FOLDER]"
 ROOT=$(cd "$(dirname "$0")/.." && pwd)
+WHEELS=${WHEELS:+$(realpath "$WHEELS")} UNPACK=${UNPACK:+$(realpath "$(command -v "$UNPACK" || echo "$UNPACK")")}
 SOURCE=$1 FOLDER=$(realpath -m "${2:-$ROOT/benchmarks/results/gpu}")
 shift $(($# > 1 ? 2 : 1))
 if [ "$SOURCE" != digits ]; then
@@ -44,10 +46,11 @@ if [ "$GPU" != 0 ]; then
     die "torch $TORCH sees no GPU; GPU=0 tries the script without one"
 fi
 
-MISSING=$("$PYTHON" - <<'END'
+MISSING=$("$PYTHON" - "$SOURCE" <<'END'
 import importlib.util
+import sys
 names = {"numpy": "numpy", "h5py": "h5py", "jinja2": "jinja2", "pydantic": "pydantic", "scipy": "scipy", "tomli_w": "tomli-w",
-         "tqdm": "tqdm"}
+         "tqdm": "tqdm", **({"sklearn": "scikit-learn"} if sys.argv[1] == "digits" else {})}
 print(*(package for module, package in names.items() if importlib.util.find_spec(module) is None))
 END
 )

@@ -30,9 +30,9 @@ def main(config_path, epochs):
     dataset = open_packed(config.data.path)
     network = Network(config, dataset, local_rank, local_size)
     device = network.device
-    # nccl wants a GPU for each rank
-    alone = device.type == "cuda" and torch.cuda.device_count() >= local_size
-    dist.init_process_group("nccl" if alone else "gloo")
+    # nccl and xccl want a GPU for each rank
+    alone = device.type != "cpu" and torch.get_device_module(device).device_count() >= local_size
+    dist.init_process_group({"cuda": "nccl", "xpu": "xccl"}[device.type] if alone else "gloo")
     model = DistributedDataParallel(network.model,
                                     device_ids=None if device.type == "cpu" else [device.index])
     x, y = network.tensors(dataset.train.images[:], dataset.train.labels[:])

@@ -84,8 +84,9 @@ def trainer(network, split, index, batch, config):
     optimizer = make_optimizer(network.model, config.optim)
 
     def epoch():
-        for start in range(0, len(index), batch):
-            x, y = network.tensors(*split.rows(index[start : start + batch]))
+        for rows in network.read(split, [index[start : start + batch]  # ahead, as scoring does
+                                         for start in range(0, len(index), batch)]):
+            x, y = network.tensors(*rows)
             optimizer.zero_grad()
             output, losses = network.forward(x, y)
             losses.mean().backward()

@@ -44,7 +44,7 @@ def check_weights(parts, where, settled=False):
     if comm.max(int(not network.is_finite())):
         raise on_all(f"train: the weights are not finite {where}: the network has diverged; "
                      "lower optim.lr or lengthen schedule.warmup_epochs")
-    if not (settled or parts.updates.exchange.equal_after_step):
+    if comm.size == 1 or not (settled or parts.updates.exchange.equal_after_step):
         return
     digests = [part.tobytes().hex()
                for part in comm.allgather(np.frombuffer(bytes.fromhex(network.parameter_digest()), np.uint8))]

@@ -8,6 +8,7 @@ from hpcfilter.base.errors import InputError
 from hpcfilter.base.own import told
 from hpcfilter.train.network.trial import forward_and_back, no_trace
 
+RECOMPILED = 64  # times, at most
 GRAPHS = "reduce-overhead", "max-autotune"  # modes that record CUDA graphs
 
 
@@ -21,13 +22,16 @@ class Compiled:
 
     def __init__(self, model, mode, device, ranks_here):
         """ranks_here: on this node; the compilers of several would take each other's cores."""
-        # dropout and the like draw what they draw without, not what the compiler would draw
+        import torch._dynamo
         from torch._inductor import config
 
+        # dropout and the like draw what they draw without, not what the compiler would draw
         config.fallback_random = True
+        if ranks_here > 1 and "TORCHINDUCTOR_COMPILE_THREADS" not in os.environ:
+            config.compile_threads = 1
+        # training and looks, sizes of batches, phases: torch's own limit of 8 would end in silence
+        torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, RECOMPILED)
         self._graphs = mode in GRAPHS and device.type != "cpu"
-        if ranks_here > 1:
-            os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
         self._run = torch.compile(model, mode=None if mode is True else mode)
 
     def __call__(self, x):

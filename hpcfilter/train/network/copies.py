@@ -25,8 +25,9 @@ class Copies:
     def begin(self, tree):
         """Begin to copy a tree of arrays and tensors. Returns (the tree on the device, a mark for `arrived`).
 
-        The stream brings its device with it: a thread of its own begins on the first one.
+        A thread of its own begins on the first GPU, and would make itself at home there.
         """
+        self._module.set_device(self._device)
         with self._module.stream(self._stream):
             there = each(lambda part: sent(part, self._device), tree)
             mark = self._module.Event()

@@ -44,7 +44,7 @@ def sent(part, device):
     tensor = torch.as_tensor(part)
     if tensor.device == device or device.type == "cpu":
         return tensor.to(device)
-    return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.contiguous().pin_memory().to(device, non_blocking=True)
 
 
 def seed_generators(device, number):

@@ -193,13 +193,13 @@ class Network:
         """Forward pass over rows in eval mode, without gradients. Yields ((output, losses), y) per batch;
         `features.last` belongs to it."""
         with self.evaluating():
-            for rows in self._read(split, [index[start : start + batch]
-                                           for start in range(0, len(index), batch)]):
+            for rows in self.read(split, [index[start : start + batch]
+                                          for start in range(0, len(index), batch)]):
                 beat()
                 x, y = self.tensors(*rows)
                 yield self.forward(x, y), y
 
-    def _read(self, split, parts):
+    def read(self, split, parts):
         """The (inputs, targets) of each of the parts, int64 (b,); for a GPU they are read ahead."""
         if self.copies is None:
             yield from (split.rows(part) for part in parts)

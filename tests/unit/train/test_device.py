@@ -85,6 +85,9 @@ class Played:
     def __init__(self):
         self.log, self.streams = [], threading.local()
 
+    def set_device(self, device):
+        self.streams.device = device
+
     def Stream(self):
         return "copying"
 
@@ -93,6 +96,7 @@ class Played:
 
     @contextmanager
     def stream(self, stream):
+        assert self.streams.device == CPU, "each thread begins on the first GPU"
         self.streams.now = stream
         yield
         self.streams.now = "computing"

@@ -82,6 +82,7 @@ def test_a_run_goes_on_to_the_same_bits(tmp_path, digits, config):
 
 
 @pytest.mark.nightly
+@pytest.mark.filterwarnings("ignore:TensorFloat32")  # of the compiler, on GPUs that have it
 @pytest.mark.parametrize("mode", [True, "reduce-overhead"])
 def test_compiled_losses_are_the_same_up_to_rounding(digits, config, mode):
     torch._dynamo.reset()
