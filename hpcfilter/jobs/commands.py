@@ -2,7 +2,7 @@
 
 import json
 
-from hpcfilter.base.errors import InputError, Interrupted
+from hpcfilter.base.errors import Failure, InputError, Interrupted
 from hpcfilter.comm import placement
 from hpcfilter.jobs.limits import warnings
 from hpcfilter.jobs.machine import files, load_machine, profiles
@@ -99,9 +99,9 @@ def submit_jobs(words):
             for job in submit(each, words.chain):
                 print(f"submitted: {job}" if job else f"{each.run_dir}: the job has ended", flush=True)
                 submitted += [job] if job else []
-    except InputError as error:
-        raise InputError(f"{error}; submitted before: {', '.join(submitted)}" if submitted
-                         else str(error)) from None
+    except (InputError, Failure) as error:
+        raise type(error)(f"{error}; submitted before: {', '.join(submitted)}" if submitted
+                          else str(error)) from None
     except KeyboardInterrupt:
         before = f"; submitted before: {', '.join(submitted)}" if submitted else ""
         raise Interrupted(f"interrupted{before}; look at the queue for one that was just "

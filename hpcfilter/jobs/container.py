@@ -21,6 +21,10 @@ MOVE = "sh", "-c", 'cd "$0" && exec "$@"'
 LAUNCHERS = ("SLURM*", "PMI*", "OMPI*", "PRTE*", "PALS*", "FLUX*", "JSM*", "MV2*", "MPI_LOCALRANKID",
              "CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ZE_AFFINITY_MASK")
 SCRIPTS = "HPCFILTER_DEADLINE", "HPCFILTER_RUN_DIR", "MASTER_ADDR", "MASTER_PORT"
+# Words of apptainer that keep the variables of the launcher and the script out, and its short options that
+# take what follows them
+SHUT = "--cleanenv", "--containall"
+SHORT_SHUT, TAKES = "eC", "BHSWo"
 HOSTS = "PATH", "LD_LIBRARY_PATH"  # of a profile, they name folders of the machine that no image has
 
 
@@ -50,6 +54,7 @@ def check_container(job, machine):
         raise InputError(f"job.container.kind: got {box.kind}, which is a part of Slurm's, on {machine.name} "
                          f"with {machine.scheduler}; expected apptainer, singularity, shifter or podman-hpc")
     _check_words(box)
+    _check_open(box)
     _check_environment(job)
     _check_image(box)
 
@@ -65,6 +70,28 @@ def _check_words(box):
     if box.kind == "uenv" and not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.,:+@/=~-]*", box.image):
         raise InputError(f"job.container.image: got {box.image!r}; expected the name of a uenv, "
                          "such as pytorch/v2.9.1:v1")
+
+
+def _check_open(box):
+    """Raise InputError for words of apptainer that leave each rank without its number."""
+    if box.kind not in ("apptainer", "singularity"):
+        return
+    before = ""
+    for word in box.args:
+        if before not in [f"-{letter}" for letter in TAKES] and _shuts(word):
+            raise InputError(f"job.container.args: got {word!r} with {box.kind}, which keeps the launcher's "
+                             "variables out: every rank would take itself for the only one; leave it out")
+        before = word
+
+
+def _shuts(word):
+    """Whether a word of apptainer's keeps variables out: -C or --containall, alone or among other short
+    options, such as -ec."""
+    if word.startswith("--"):
+        name, _, value = word.partition("=")
+        return name in SHUT and value.lower() not in ("0", "f", "false")
+    letters = re.match(f"-([^{TAKES}]*)", word)
+    return bool(letters) and any(letter in letters[1] for letter in SHORT_SHUT)
 
 
 def _check_environment(job):

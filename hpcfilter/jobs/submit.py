@@ -13,9 +13,10 @@ from hpcfilter.jobs.surroundings import handed_on, settled
 from hpcfilter.jobs.training import check_folder
 
 PATIENCE = 120  # seconds that a scheduler may take to answer
-# scheduler -> (words that submit, words that wait for job {}, what stands around the id in the answer)
+# scheduler -> (words that submit, words that wait for job {}, what stands around the id in the answer). A site's
+# own sbatch may print lines of its own before the id, with --parsable too: the last line counts.
 _COMMANDS = {
-    "slurm": (["sbatch", "--parsable"], ["--dependency=afterany:{}"], r"\s*([\w.-]+)"),
+    "slurm": (["sbatch", "--parsable"], ["--dependency=afterany:{}"], r"(?:.*\n)?\s*(\d+)(?:;\S+)?\s*\Z"),
     "lsf": (["bsub"], ["-w", "ended({})"], r".*?Job <(\d+)>"),
     "pbs": (["qsub"], ["-W", "depend=afterany:{}"], r"\s*(\S+)"),
     "flux": (["flux", "batch"], ["--dependency=afterany:{}"], r"\s*(\S+)"),
@@ -102,11 +103,13 @@ def _hand_over(plan, after):
     except subprocess.TimeoutExpired:
         raise Failure(f"{words[0]}: no answer within {PATIENCE} s; "
                       "look at the queue before you submit again") from None
-    found = re.match(_COMMANDS[plan.machine.scheduler][2], done.stdout, re.DOTALL)
-    if done.returncode or not found:
-        answer = " | ".join(line.strip() for line in f"{done.stderr}\n{done.stdout}".splitlines()
-                            if line.strip())
+    answer = " | ".join(line.strip() for line in f"{done.stderr}\n{done.stdout}".splitlines() if line.strip())
+    if done.returncode:
         raise InputError(f"{words[0]} has refused {plan.script}: {answer or f'exit code {done.returncode}'}")
+    found = re.match(_COMMANDS[plan.machine.scheduler][2], done.stdout, re.DOTALL)
+    if not found:
+        raise Failure(f"{words[0]}: exit code 0, but no id of a job in its answer to {plan.script}: "
+                      f"{answer or 'it is empty'}; look at the queue before you submit again")
     return found[1]
 
 

@@ -219,6 +219,19 @@ REFUSED = {  # machine, keys of [job.container], keys of [job] -> what the one l
 }
 
 
+REFUSED |= {  # words of apptainer that keep the launcher's variables out
+    f"shut {word}": ("frontier", {"kind": kind, "image": "../image.sif", "args": ["-B", "/opt", word]}, {},
+                     f"job.container.args: got {word!r} with {kind}, which keeps the launcher's variables out")
+    for kind, word in (("apptainer", "--cleanenv"), ("singularity", "--containall"), ("apptainer", "-e"),
+                       ("apptainer", "-C"), ("singularity", "-fe"), ("apptainer", "--cleanenv=true"))}
+
+
+def test_words_that_only_look_as_if_they_kept_variables_out(render, place):
+    args = ["--contain", "-B", "-C", "-B/e/C", "--env=e=C", "--cleanenv=false", "-c"]
+    script = render("frontier", container=container("apptainer", place, args=args))
+    assert " --contain -B -C -B/e/C --env=e=C --cleanenv=false -c " in script
+
+
 @pytest.mark.parametrize("case", REFUSED)
 def test_what_cannot_be_started_is_refused(case, place, capsys):
     machine, table, keys, message = REFUSED[case]

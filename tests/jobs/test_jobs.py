@@ -221,6 +221,21 @@ def test_a_refusal_names_what_was_submitted_before(run, submitted, tmp_path, mon
             "submitted before: 4711" in capsys.readouterr().err)
 
 
+@pytest.mark.parametrize("answer, job", [
+    ("4711", "4711"), ("4711;cluster", "4711"), ("\n--- Welcome 2 ---\n--> queue (gh)...OK\n4711\n\n", "4711"),
+    ("4711\n--> queue (gh)...OK", None), ("--> queue...OK", None), ("", None), ("job 4711", None)])
+def test_the_id_is_the_last_line_of_what_sbatch_says(run, submitted, tmp_path, capsys, answer, job):
+    """A site's own sbatch may print a banner before it, with --parsable too."""
+    (tmp_path / "answer").write_text(answer)
+    (tmp_path / "bin" / "sbatch").write_text(f"#!/bin/bash\ncat {tmp_path}/answer\n")
+    code = main(["jobs", "submit", str(run), "--machine", "frontier"])
+    out, err = capsys.readouterr()
+    if job:
+        assert code == 0 and out.splitlines()[-1] == f"submitted: {job}"
+    else:
+        assert code == 1 and "sbatch: exit code 0, but no id of a job in its answer to" in err, err
+
+
 def test_jobs_need_neither_torch_nor_mpi(run, submitted):
     code = ("import sys; from hpcfilter.cli import main\nfor words in (['list-machines'], *([verb, "
             f"{str(run)!r}, '--machine', 'frontier'] for verb in ('render', 'check', 'submit'))):\n"

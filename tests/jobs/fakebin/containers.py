@@ -18,7 +18,7 @@ from table import Refused
 BIND = r"/[^:,]*:/[^:,]+(:ro)?"
 GIVEN = "FAKE_", "OMPI_ALLOW"  # what a fake of a scheduler needs inside, of which the real ones know nothing
 SYSTEM = "/usr", "/bin", "/lib", "/lib64", "/etc", "/dev", "/proc", "/opt"  # that an image has of its own
-APPTAINER = {"--bind": BIND, "--nv": None, "--rocm": None, "--cleanenv": None, "--env": r"\w+=.*",
+APPTAINER = {"--bind": BIND, "--nv": None, "--rocm": None, "--env": r"\w+=.*",
              "--fakeroot": None}
 PODMAN = {"--rm": None, "--gpu": None, "--network": "host", "--ipc": "host", "--volume": BIND,
           "--workdir": "/.*", "--env": r"\w+\*?|\w+=.*", "--openmpi-pmi2": None}

@@ -6,6 +6,17 @@ from pathlib import Path
 import table
 from table import Refused, directives
 
+BANNER = """
+-----------------------------------------------------------------
+           Welcome to the Vista Supercomputer
+-----------------------------------------------------------------
+
+No reservation for this job
+--> Verifying valid submit host (login1)...OK
+--> Verifying valid jobname...OK
+--> Verifying access to desired queue (gh)...OK
+--> Checking available allocation (abc123)...OK
+"""  # on the output, with --parsable too
 REFUSED = "--gres", "--gpus-per-node", "--gpus-per-task", "--mem"
 
 
@@ -32,7 +43,7 @@ def sbatch(words):
     table.start(job, text, environment, output=wanted["--output"].replace("%j", job), error=None,
                 cwd=os.getcwd(), spool=False, after=after, nodes=nodes, warn=[], signals="shell",
                 walltime=hours * 3600 + minutes * 60 + seconds, options=wanted)
-    print(job)
+    print(BANNER + job)
 
 
 def scontrol(words):
