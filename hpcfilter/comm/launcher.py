@@ -40,6 +40,8 @@ TORCHRUN = Launcher("torchrun", "RANK", "WORLD_SIZE", ("LOCAL_RANK",))
 MEETING = ("MASTER_ADDR", "MASTER_PORT")
 # Ranks of launchers that do not say of how many: MPI does
 UNSIZED = ("PMIX_RANK", "PALS_RANKID", "ALPS_APP_PE")
+# What those say of the ranks of a node: PALS with PMIx, Intel's
+UNSIZED_LOCAL = ("PALS_LOCAL_RANKID", "MPI_LOCALRANKID")
 # Numbers of a process among others, beside all those: of Intel's, Slurm's and Fujitsu's launchers
 OTHERS = ("PALS_LOCAL_RANKID", "MPI_LOCALRANKID", "PMI_ID", "PLE_RANK_ON_NODE")
 # What starts ranks that we have no way to bring together: horovodrun with Gloo
@@ -62,8 +64,8 @@ def placement(environ=os.environ):
         return Placement(rank, size, _number(environ, "LOCAL_RANK"))
     found = launchers(environ)
     if not found:
-        unsized = [number for name in UNSIZED if (number := _number(environ, name)) is not None]
-        return Placement(unsized[0], None) if unsized else Placement(0, 1, 0)
+        rank, local = _first(environ, UNSIZED), _first(environ, UNSIZED_LOCAL)
+        return Placement(0, 1, 0) if rank is None else Placement(rank, None, local)
     rank, size = found[0][1:]
     # What another launcher says holds if it means the same ranks: srun starts ranks of PMI and gives
     # them no local rank of PMI.
@@ -162,6 +164,11 @@ def _hosts(path):
                 if path else 0)
     except (OSError, ValueError):
         return 0
+
+
+def _first(environ, names):
+    """The first number that one of these variables has; None without any."""
+    return next((number for name in names if (number := _number(environ, name)) is not None), None)
 
 
 def _number(environ, name):

@@ -13,8 +13,8 @@ from hpcfilter.jobs.surroundings import handed_on, settled
 from hpcfilter.jobs.training import check_folder
 
 PATIENCE = 120  # seconds that a scheduler may take to answer
-# scheduler -> (words that submit, words that wait for job {}, what stands around the id in the answer). A site's
-# own sbatch may print lines of its own before the id, with --parsable too: the last line counts.
+# scheduler -> (words that submit, words that wait for job {}, what stands around the id in the answer)
+# A site's own sbatch may print lines before the id, with --parsable too: the last one counts.
 _COMMANDS = {
     "slurm": (["sbatch", "--parsable"], ["--dependency=afterany:{}"], r"(?:.*\n)?\s*(\d+)(?:;\S+)?\s*\Z"),
     "lsf": (["bsub"], ["-w", "ended({})"], r".*?Job <(\d+)>"),

@@ -221,7 +221,7 @@ REFUSED = {  # machine, keys of [job.container], keys of [job] -> what the one l
 
 REFUSED |= {  # words of apptainer that keep the launcher's variables out
     f"shut {word}": ("frontier", {"kind": kind, "image": "../image.sif", "args": ["-B", "/opt", word]}, {},
-                     f"job.container.args: got {word!r} with {kind}, which keeps the launcher's variables out")
+                     f"job.container.args: got {word!r} with {kind}, which keeps the launcher's variables")
     for kind, word in (("apptainer", "--cleanenv"), ("singularity", "--containall"), ("apptainer", "-e"),
                        ("apptainer", "-C"), ("singularity", "-fe"), ("apptainer", "--cleanenv=true"))}
 

@@ -3,8 +3,12 @@ refuse what real ones do."""
 
 import os
 import signal
+import sys
+from pathlib import Path
 
 import pytest
+
+import hpcfilter
 
 LSF = """#!/bin/bash
 #BSUB -P ABC123
@@ -229,6 +233,16 @@ def test_mpirun_hands_on_what_is_named(fake, fake_scheduler):
     assert fake(text, "qsub", "job.sh").returncode == 0
     log = fake_scheduler.log(fake_scheduler.finished()[0])
     assert log.count("1 none\n") == 4 and log.count("mpirun: ") == 4 and "ran" not in log, log
+
+
+def test_ranks_of_pmix_know_their_place_on_the_node(fake, fake_scheduler):
+    """Which GPU is whose hangs on it. MPI says how many there are."""
+    code = "from hpcfilter.comm import placement; print(*placement())"
+    tested = Path(hpcfilter.__file__).parents[1]
+    text = f"{PBS}mpiexec -n 4 --ppn 2 --pmi=pmix --env PYTHONPATH={tested} {sys.executable} -c '{code}'\n"
+    assert fake(text, "qsub", "job.sh").returncode == 0
+    log = fake_scheduler.log(fake_scheduler.finished()[0])
+    assert sorted(log.splitlines()) == ["0 None 0", "1 None 1", "2 None 0", "3 None 1"]
 
 
 @pytest.mark.parametrize("line", ["#SBATCH --gres=gpu:1", "#SBATCH --mem=0", "#SBATCH --frobnicate"])

@@ -222,7 +222,8 @@ def test_a_refusal_names_what_was_submitted_before(run, submitted, tmp_path, mon
 
 
 @pytest.mark.parametrize("answer, job", [
-    ("4711", "4711"), ("4711;cluster", "4711"), ("\n--- Welcome 2 ---\n--> queue (gh)...OK\n4711\n\n", "4711"),
+    ("4711", "4711"), ("4711;cluster", "4711"),
+    ("\n--- Welcome 2 ---\n--> queue (gh)...OK\n4711\n\n", "4711"),
     ("4711\n--> queue (gh)...OK", None), ("--> queue...OK", None), ("", None), ("job 4711", None)])
 def test_the_id_is_the_last_line_of_what_sbatch_says(run, submitted, tmp_path, capsys, answer, job):
     """A site's own sbatch may print a banner before it, with --parsable too."""

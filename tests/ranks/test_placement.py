@@ -38,6 +38,8 @@ LIST = "CUDA_VISIBLE_DEVICES=3,2,1,0"
     # MPI says of how many
     ({"PMIX_RANK": "2"}, (2, None, None)), ({"PALS_RANKID": "1"}, (1, None, None)),
     ({"ALPS_APP_PE": "0"}, (0, None, None)),
+    ({"PMIX_RANK": "9", "PALS_RANKID": "9", "PALS_LOCAL_RANKID": "1"}, (9, None, 1)),  # mpiexec --pmi=pmix
+    ({"PMIX_RANK": "3", "MPI_LOCALRANKID": "0"}, (3, None, 0)),
     ({"FLUX_TASK_RANK": "9", "FLUX_JOB_SIZE": "16", "FLUX_TASK_LOCAL_ID": "1"}, (9, 16, 1)),
     ({"OMPI_COMM_WORLD_RANK": "", "OMPI_COMM_WORLD_SIZE": ""}, (0, 1, 0)),
 ])

@@ -14,6 +14,7 @@ MPIEXEC = {
     "--ppn": NUMBER, "--depth": NUMBER, "--env": r"[A-Za-z_]\w*=.*", "--line-buffer": None, "--label": None,
     "--exclusive": None, "--cpu-bind": r"none|thread|core|numa|socket|depth|list:[\d:,-]+|verbose,\w+",
     "--mem-bind": r"\w+(:\S+)?", "--gpu-bind": r"\w+(:\S+)?", "--no-vni": None, "--wdir": directives.FILE,
+    "--pmi": "pmix|cray",
 }
 SHORT = {"-n": "--np", "-d": "--depth", "-l": "--label"}
 
@@ -91,6 +92,8 @@ def mpiexec(words):
 
     def each(rank):
         first = rank // per_node * per_node
+        if given.get("--pmi") == "pmix":  # nobody says of how many
+            return {"PMIX_RANK": rank, "PALS_RANKID": rank, "PALS_LOCAL_RANKID": rank - first}
         return {"PMI_RANK": rank, "PMI_SIZE": ranks, "PMI_LOCAL_RANK": rank - first,
                 "PMI_LOCAL_SIZE": min(per_node, ranks - first), "PALS_RANKID": rank,
                 "PALS_LOCAL_RANKID": rank - first}
