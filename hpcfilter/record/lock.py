@@ -15,34 +15,77 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from hpcfilter.base.alive import pulse
-from hpcfilter.base.errors import InputError
+from hpcfilter.base.errors import Failure, InputError
 
 LET_GO = 10  # seconds that a job waits for the end of another one in its run folder
+# ... under a scheduler: the flock of a node that has failed lasts as long as the file server believes in the
+# node (NFSv4 about 90 s, Lustre about 150 s), and a requeued job comes before
+NODES_LET_GO = 180
 BEAT = 5  # seconds after which a holder touches its file
 QUIET = 30  # seconds without a touch after which a file counts as left behind; file systems may be slow
 TURN = 0.1  # seconds between two looks
+LOOK = 1.0  # seconds that one look counts at most: while a file server stands still, nobody can touch a file
 JOBS = ("SLURM_JOB_ID", "LSB_JOBID", "PBS_JOBID", "FLUX_JOB_ID")  # where a scheduler says which job this is
+NODES = (*JOBS, "SGE_JOB_SPOOL_DIR")  # where there is one of these, nodes come and go
+
+
+class Hold:
+    """A run folder that this process holds. It may lose it: who could not touch its file for long counts as
+    gone."""
+
+    def __init__(self, path=None, own=""):
+        """path: of the file that holds it, with the text `own`; None with flock, which cannot be lost."""
+        self._path, self._own, self.lost = path, own, ""
+
+    def check(self):
+        """Raise Failure when another job has taken the folder over, so that nothing more is written there."""
+        self.look()
+        if self.lost:
+            raise Failure(self.lost)
+
+    def look(self):
+        """Who holds the folder. `lost` says so from then on; "" while it is this process, or nobody."""
+        if self._path is None or self.lost:
+            return
+        with suppress(OSError):
+            found = _look(self._path)
+            if found is not None and found[0] != self._own:
+                self.lost = (f"{self._path}: {_named(_read(found[0]))} has taken this run folder over, as "
+                             "nothing was heard of this job; it leaves, and saves nothing more")
 
 
 @contextmanager
 def alone(folder, warn):
     """Hold a run folder against other jobs while the block runs. folder: Path. warn: takes a line that says
-    that somebody's lock was left behind.
+    that somebody's lock was left behind, or is waited for. Yields Hold.
 
-    Raises InputError when another job works there; one that has just been ended may take a moment to let go.
-    Raises OSError when no lock can be written.
+    Raises InputError when another job works there; one that has just been ended may take a moment to let go,
+    and minutes if its node has failed. Raises OSError when no lock can be written.
     """
     with open(folder / "lock", "w") as file:
-        end = time.monotonic() + LET_GO
-        while (got := _flock(file)) is False:
-            if time.monotonic() > end:
-                raise _taken(folder)
-            time.sleep(TURN)
-        if got:
-            yield
+        if _locked(file, folder, warn):
+            yield Hold()
             return
-    with _owned(folder / "lock.owner", warn):
-        yield
+    with _owned(folder / "lock.owner", warn) as hold:
+        yield hold
+
+
+def _locked(file, folder, warn):
+    """Whether the flock of an open file was taken; False where there is none. Raises InputError when another
+    process keeps it."""
+    began, said = time.monotonic(), False
+    patience = NODES_LET_GO if any(os.environ.get(name) for name in NODES) else LET_GO
+    while (got := _flock(file)) is False:
+        waited = time.monotonic() - began
+        if waited > patience:
+            raise _taken(folder)
+        if waited > LET_GO and not said:
+            warn(f"{folder}: another job holds this run folder; waiting up to {patience - LET_GO:g} s more, "
+                 "as the lock of a node that has failed lasts for minutes")
+            said = True
+        pulse.beat()
+        time.sleep(TURN)
+    return bool(got)
 
 
 def _flock(file):
@@ -63,14 +106,14 @@ def _taken(folder, who=""):
 
 @contextmanager
 def _owned(path, warn):
-    """Hold a file that names this process."""
+    """Hold a file that names this process. Yields Hold."""
     own = json.dumps(_identity(os.getpid()))
     _claim(path, own, warn)
-    done = threading.Event()
-    beats = threading.Thread(target=_beat, args=(path, own, done, warn), daemon=True)
+    done, hold = threading.Event(), Hold(path, own)
+    beats = threading.Thread(target=_beat, args=(path, own, done, hold), daemon=True)
     beats.start()
     try:
-        yield
+        yield hold
     finally:
         done.set()
         beats.join()
@@ -102,16 +145,19 @@ def _numbers():
 
 def _claim(path, own, warn):
     """Make the file, with `own` in it. Raises InputError when somebody else has it, and is alive."""
-    seen, since, alive, end = None, time.monotonic(), False, time.monotonic() + LET_GO
+    seen, quiet, alive, end = None, 0.0, False, time.monotonic() + LET_GO
+    looked = time.monotonic()
     while not _made(path, own):
         if (found := _look(path)) is None:
             continue  # it has just gone
+        before, looked = looked, time.monotonic()
+        quiet += min(looked - before, LOOK)
         if found != seen:
             alive = seen is not None and found[0] == seen[0]  # touched while we looked
-            seen, since = found, time.monotonic()
+            seen, quiet = found, 0.0
         other = _read(found[0])
         alive = alive or _runs(other)
-        if not alive and (why := _left_behind(other, json.loads(own), time.monotonic() - since)):
+        if not alive and (why := _left_behind(other, json.loads(own), quiet)):
             warn(f"{path}: was left behind by {_named(other)}: {why}; it is taken over")
             _remove(path, found[0])
             continue
@@ -177,18 +223,13 @@ def _remove(path, text):
         aside.unlink()
 
 
-def _beat(path, own, done, warn):
-    """Touch the file until `done`; make it anew when it has gone."""
-    while not done.wait(BEAT):
+def _beat(path, own, done, hold):
+    """Touch the file until `done`, or until `hold` has lost it; make it anew when it has gone."""
+    while not hold.lost and not done.wait(BEAT):
+        hold.look()
         with suppress(OSError):
-            found = _look(path)
-            if found is None:
-                _made(path, own)
-            elif found[0] == own:
+            if not hold.lost and not _made(path, own):
                 os.utime(path)
-            else:
-                warn(f"{path}: {_named(_read(found[0]))} has taken this run folder over; end one of the two")
-                return
 
 
 def _named(other):

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from hpcfilter.base.errors import InputError
 from hpcfilter.base.files import replace_text
-from hpcfilter.record.lock import alone
+from hpcfilter.record.lock import Hold, alone
 from hpcfilter.record.provenance import commit, versions
 
 
@@ -29,15 +29,15 @@ class Record:
     def __init__(self, run_dir, speaks):
         self.path = Path(run_dir) / "metrics.jsonl"
         self.speaks = speaks
-        self._warned = set()
+        self._warned, self._hold = set(), Hold()
 
     @contextmanager
     def alone(self):
         """Make the run folder and hold it against other jobs while the block runs. Raises InputError on rank
         0 when another one works there.
 
-        A job that has just been ended may take a moment to let go. A lock that was left behind is named in
-        a warning.
+        A job that has just been ended may take a moment to let go, one whose node has failed minutes. A lock
+        that was left behind is named in a warning.
         """
         if not self.speaks:
             yield
@@ -46,10 +46,23 @@ class Record:
         with ExitStack() as held:
             try:
                 folder.mkdir(parents=True, exist_ok=True)
-                held.enter_context(alone(folder, self.warn))
+                self._hold = held.enter_context(alone(folder, self.warn))
             except OSError as error:
                 raise InputError(f"{folder}: cannot be the run folder: {error.strerror}") from None
-            yield
+            try:
+                yield
+            finally:
+                self._hold = Hold()
+
+    @property
+    def lost(self):
+        """Whether another job is known to have taken the run folder over; this one is to leave."""
+        return bool(self._hold.lost)
+
+    def check_own(self):
+        """Before anything is written: raise Failure on rank 0 when another job has taken the run
+        folder over."""
+        self._hold.check()
 
     def restart(self, epoch, row=None):
         """Forget the rows of `epoch` and later, which a resumed run writes again. Earlier
@@ -58,6 +71,7 @@ class Record:
         row: that of the last finished epoch, for the case that the run was killed between
         its checkpoint and its row.
         """
+        self.check_own()
         if not self.speaks or not self.path.exists():
             return
         kept = []
@@ -78,7 +92,8 @@ class Record:
         replace_text(self.path, "".join(f"{line}\n" for line in kept))
 
     def row(self, kind, **values):
-        """Append one row {"kind": kind, ...}."""
+        """Append one row {"kind": kind, ...}. Raises Failure when another job has taken the folder over."""
+        self.check_own()
         if self.speaks:
             with open(self.path, "a") as file:
                 file.write(json.dumps({"kind": kind, **finite(values)}, allow_nan=False) + "\n")

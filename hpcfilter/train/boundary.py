@@ -14,9 +14,10 @@ class Boundary:
     """The step boundaries of a run. `reached` is called by all ranks after every step, and gives
     the same answer on all."""
 
-    def __init__(self, comm, interval):
-        """interval: checkpoint.Interval."""
-        self.comm, self.interval = comm, interval
+    def __init__(self, comm, interval, lost=bool):
+        """interval: checkpoint.Interval. lost: says whether the run folder has become another job's; then the
+        ranks leave, too."""
+        self.comm, self.interval, self._lost = comm, interval, lost
         self._ahead = 1  # steps until the next agreement, the same on all ranks
         self._steps, self._looked, self._saved = 0, time.monotonic(), time.monotonic()
 
@@ -32,7 +33,7 @@ class Boundary:
         now, interval = time.monotonic(), self.interval.wanted()
         pace = max((now - self._looked) / max(self._steps, 1), 1e-9)  # seconds per step
         ahead = np.clip(min(LOOK_SECONDS, interval / 4) / pace, 1, MOST_STEPS)
-        leave, due, ahead = self.comm.max(np.array([bool(notice.reason()),
+        leave, due, ahead = self.comm.max(np.array([bool(notice.reason()) or self._lost(),
                                                     now - self._saved >= interval, -ahead], np.float64))
         self._ahead, self._steps, self._looked = int(-ahead), 0, now
         return "leave" if leave else "save" if due else ""

@@ -115,6 +115,7 @@ class Folder:
         return told != "leave" or progress.epoch == epochs
 
     def _save(self, parts, progress):
+        self._comm.on_first(parts.record.check_own)
         watch = Stopwatch()
         checkpoint.save(self.checkpoints, parts, progress, data=parts.dataset.digest,
                         score=parts.network.score.identity(), given=parts.selector.given_digest,

@@ -65,7 +65,8 @@ def make_parts(config, comm, engine, record):
     updates = Updates(config, network, comm, engine, wanted)
     check_phases(updates, config)
     updates.make()
-    boundary = Boundary(comm, checkpoint.Interval(config.checkpoint.seconds, config.checkpoint.mtbf_hours))
+    boundary = Boundary(comm, checkpoint.Interval(config.checkpoint.seconds, config.checkpoint.mtbf_hours),
+                        lambda: record.lost)
     laps = Laps(*STEP, wait=network.wait if config.record.breakdown else None)
     test_rows = shard(len(dataset.test), comm.rank, comm.size)
     meter = Joules() if comm.local_rank == 0 else None

@@ -11,7 +11,8 @@ import time
 
 import pytest
 
-from hpcfilter.base.errors import InputError
+from hpcfilter.base.alive import pulse
+from hpcfilter.base.errors import Failure, InputError
 from hpcfilter.record import lock
 from hpcfilter.record.metrics import Record
 
@@ -19,8 +20,11 @@ from hpcfilter.record.metrics import Record
 @pytest.fixture
 def quick(monkeypatch):
     """Seconds become tenths."""
-    for name, seconds in {"LET_GO": 0.4, "BEAT": 0.1, "QUIET": 1.0, "TURN": 0.02}.items():
+    tenths = {"LET_GO": 0.4, "NODES_LET_GO": 1.2, "BEAT": 0.1, "QUIET": 1.0, "TURN": 0.02}
+    for name, seconds in tenths.items():
         monkeypatch.setattr(lock, name, seconds)
+    for name in lock.NODES:
+        monkeypatch.delenv(name, raising=False)
 
 
 @pytest.fixture
@@ -30,8 +34,7 @@ def no_flock(monkeypatch, quick):
         raise OSError(errno.ENOSYS, "Function not implemented")
 
     monkeypatch.setattr(fcntl, "flock", refuse)
-    for name in (*lock.JOBS, "SLURM_RESTART_COUNT"):
-        monkeypatch.delenv(name, raising=False)
+    monkeypatch.delenv("SLURM_RESTART_COUNT", raising=False)
 
 
 @pytest.fixture
@@ -107,7 +110,7 @@ def test_one_of_another_machine_is_left_behind_when_nobody_touches_it(no_flock, 
 def test_one_of_another_machine_that_is_touched_keeps_others_out(no_flock, hold, tmp_path):
     path, done = hold(), threading.Event()
     own = path.read_text()
-    beats = threading.Thread(target=lock._beat, args=(path, own, done, pytest.fail))
+    beats = threading.Thread(target=lock._beat, args=(path, own, done, lock.Hold(path, own)))
     beats.start()
     try:
         with pytest.raises(InputError, match=r"another job works .*: process \d+ of nid7 \(lock\.owner\)"):
@@ -130,12 +133,83 @@ def test_a_holder_touches_its_file_and_makes_it_anew(no_flock, tmp_path):
     assert not path.exists()
 
 
-def test_a_holder_that_was_taken_for_dead_says_so_and_leaves_the_other_alone(no_flock, hold, tmp_path):
-    said = []
-    with lock.alone(tmp_path, said.append):
+def test_a_file_server_that_stood_still_makes_nobody_dead(no_flock, hold, tmp_path, monkeypatch):
+    """One look may take longer than a file may be quiet; its holder could not touch it meanwhile."""
+    path, done, looks, look = hold(), threading.Event(), [], lock._look
+    holder = lock.Hold(path, path.read_text())
+
+    def slow(path):
+        looks.append(path)
+        if len(looks) == 2:
+            time.sleep(1.5 * lock.QUIET)
+            beats.start()
+        return look(path)
+
+    beats = threading.Thread(target=lock._beat, args=(path, path.read_text(), done, holder))
+    monkeypatch.setattr(lock, "LOOK", 0.1)
+    monkeypatch.setattr(lock, "_look", slow)
+    try:
+        with pytest.raises(InputError, match="another job works"):
+            taken_over(tmp_path)
+    finally:
+        done.set()
+        beats.join()
+    assert not holder.lost
+
+
+def test_a_holder_that_was_taken_for_dead_knows_it_and_leaves_the_other_alone(no_flock, hold, tmp_path):
+    with lock.alone(tmp_path, pytest.fail) as held:
+        held.check()
         path = hold()
         time.sleep(0.5)
-    assert len(said) == 1 and "of nid7 has taken this run folder over" in said[0] and path.exists()
+        assert "of nid7 has taken this run folder over" in held.lost
+        with pytest.raises(Failure, match="saves nothing more"):
+            held.check()
+    assert path.exists()
+
+
+def test_a_record_whose_folder_was_taken_over_writes_nothing_more(no_flock, hold, tmp_path):
+    record = Record(tmp_path, speaks=True)
+    with record.alone():
+        record.row("epoch", epoch=0)
+        hold()
+        with pytest.raises(Failure, match="has taken this run folder over"):
+            record.row("epoch", epoch=1)
+        assert record.lost
+    assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 1
+
+
+def test_a_training_whose_folder_was_taken_over_leaves_and_saves_nothing(hold, digits, config, tmp_path):
+    path, run = config(digits, train={"epochs": 100_000}, checkpoint={"every": 100_000}), tmp_path / "run"
+    code = ("import sys; from hpcfilter.cli import main; from hpcfilter.record import lock; "
+            "lock.BEAT, lock._flock = 0.2, lambda file: None; "
+            f"sys.exit(main(['train', {str(path)!r}, '--run-dir', {str(run)!r}]))")
+    training = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.DEVNULL,
+                                stderr=subprocess.PIPE, text=True)
+    with training:
+        while '"epoch"' not in (rows.read_text() if (rows := run / "metrics.jsonl").exists() else ""):
+            assert training.poll() is None, training.stderr.read()
+            time.sleep(0.02)
+        hold().replace(run / "lock.owner")
+        error = training.communicate(timeout=60)[1]
+    assert training.returncode == 1
+    assert "of nid7 has taken this run folder over" in error.splitlines()[-1], error
+    assert (run / "lock.owner").exists() and not (run / "REQUEUE").exists()
+    assert not list(run.rglob("model.pt"))
+
+
+@pytest.mark.parametrize("job", [False, True])
+def test_the_lock_of_a_node_that_failed_is_waited_for(quick, tmp_path, monkeypatch, job):
+    """The file server keeps it for minutes. The wait is said, and the watchdog knows that it is one."""
+    if job:
+        monkeypatch.setenv("PBS_JOBID", "1.pbs")
+    said, began, before = [], time.monotonic(), pulse.last
+    with lock.alone(tmp_path, pytest.fail):
+        with pytest.raises(InputError, match="another job works"), lock.alone(tmp_path, said.append):
+            pass
+        waited = time.monotonic() - began
+    assert (waited > lock.NODES_LET_GO) == job and pulse.last > before
+    assert len(said) == job and all("waiting up to 0.8 s more" in line for line in said)
 
 
 def test_of_many_that_find_one_left_behind_only_one_is_in_at_a_time(no_flock, hold, tmp_path, monkeypatch):
