@@ -33,6 +33,13 @@ def holds_python(container):
     return container.kind not in ("none", "uenv")
 
 
+def brings_libraries(job):
+    """Whether an edf or a uenv brings the site's own libraries, such as NCCL's network plugin; also one that
+    was asked for by job.directives or job.launch."""
+    return job.container.kind in ("edf", "uenv") or any(
+        option.startswith(("--uenv", "--environment")) for option in (*job.directives, *job.launch))
+
+
 def image(container):
     """The image as the script names it: absolute where it is a path that is known here. Text in which
     ${NAME} is expanded, None without one."""

@@ -66,12 +66,13 @@ def check_memory(job, machine, size):
 
 
 def warnings(job, machine, jobs, size):
-    """What may go wrong at the site, and is no reason to refuse, after the profile's own hint. jobs: how many
-    are submitted together. size: bytes of staged data for one node. Returns a list of lines."""
+    """What may go wrong at the site, and is no reason to refuse, after the profile's own hints. jobs: how
+    many are submitted together. size: bytes of staged data for one node. Returns a list of lines."""
     lines = (*_of_the_machine(job, machine), *_of_the_queue(job, machine, jobs),
-             *_of_the_memory(job, machine, size))
-    hint = [f"note: {machine.name}: {machine.hint}"] if machine.hint else []
-    return [*hint, *(f"warning: {line}" for line in lines)]
+             *_of_the_memory(job, machine, size), *_of_the_container(job, machine))
+    hints = [machine.hint, machine.container_hint if job.container.kind != "none" else None]
+    return [*(f"note: {machine.name}: {hint}" for hint in hints if hint),
+            *(f"warning: {line}" for line in lines)]
 
 
 def _of_the_machine(job, machine):
@@ -107,6 +108,12 @@ def _of_the_memory(job, machine, size):
         yield (f"the data goes to {machine.node.storage} of {machine.name}, which is memory: "
                f"{size / 2**30:.3g} GiB of it and about {RANK_MEMORY} GiB for each of "
                f"{job.ranks_per_node} ranks are more than {machine.node.memory_gib} GiB")
+
+
+def _of_the_container(job, machine):
+    if job.container.kind == "edf" and job.stage.method != "none":
+        yield (f"the data is staged to {job.stage.folder or machine.node.storage} of each node, which only "
+               f"the mounts of {job.container.image} can show to the ranks: it must stand there")
 
 
 def _to_memory(job, machine):

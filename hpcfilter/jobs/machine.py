@@ -100,6 +100,7 @@ class Machine(Table):
     checked: Text  # what was run on the real thing, and what was not
     retired: Text | None = None  # since when the machine is gone
     hint: Text | None = None  # what a job needs there that no profile can know: `jobs check` says it
+    container_hint: Text | None = None  # the same of job.container
     scheduler: Literal[SCHEDULERS]
     # beside the profile, or ibrun.sh.j2 (Slurm), openmpi.sh.j2 (PBS); default: SCHEDULER.sh.j2
     template: TemplateFile | None = None
@@ -119,6 +120,8 @@ class Machine(Table):
     launch: Options = Options()
     env: dict[Name, Expanded] = Field({})
     gpu_env: dict[Name, Expanded] = Field({})
+    # beside gpu_env where the site's own libraries come with the image: edf, uenv, and the option --uenv
+    image_env: dict[Name, Expanded] = Field({})
     job: Job = Job()  # defaults of the run config's [job]
     limits: list[Limit] = Field([])
     links: Links | None = None

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hpcfilter.base.errors import InputError
-from hpcfilter.jobs.container import check_container, holds_python, image
+from hpcfilter.jobs.container import brings_libraries, check_container, holds_python, image
 from hpcfilter.jobs.layout import Layout, check_options, draw, lay_out
 from hpcfilter.jobs.limits import check_memory, check_queue, requeued
 from hpcfilter.jobs.machine import Machine, load_machine
@@ -147,12 +147,14 @@ def environment(plan):
             "HDF5_USE_FILE_LOCKING": "FALSE", "HOROVOD_STALL_CHECK_TIME_SECONDS": str(HORIZON[0]),
             "HOROVOD_STALL_SHUTDOWN_TIME_SECONDS": str(HORIZON[1])}
     if not job.mpi4py:
-        ours["HPCFILTER_COMM"] = "torch"
+        # the more ranks, the longer until the last one has read Python and torch
+        ours |= {"HPCFILTER_COMM": "torch", "HPCFILTER_MEET_SECONDS": str(120 + plan.layout.ranks // 10)}
     if not gpus:
         ours["CUDA_VISIBLE_DEVICES"] = ""
     if gpus and machine.gpu_visibility:
         ours["HPCFILTER_GPU"] = machine.gpu_visibility
-    return {**ours, **machine.env, **(machine.gpu_env if gpus else {}), **job.env}
+    return {**ours, **machine.env, **(machine.gpu_env if gpus else {}),
+            **(machine.image_env if gpus and brings_libraries(job) else {}), **job.env}
 
 
 def python(plan):

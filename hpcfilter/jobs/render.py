@@ -67,9 +67,16 @@ def _inside(plan):
     exported = environment(plan)
     wrap = container.wrap(plan, exported)
     word = _expand(text) if job.venv and not job.python else _quoted(text)
-    return {"environment": exported, "wrap": wrap,
+    return {"environment": exported, "open_ended": _open_ended(exported), "wrap": wrap,
             "python": _Done(f'"${{wrap[@]}}" {word}' if wrap else word), "image": container.image(box),
             "bound": box.kind in container.BINDS, "holds_python": container.holds_python(box)}
+
+
+def _open_ended(exported):
+    """The lists of folders among exported variables that begin or end with a variable, which may be unset.
+    Returns a set of names."""
+    return {name for name, text in exported.items() if name.endswith("PATH")
+            and re.search(rf"^{VARIABLE.pattern}:|:{VARIABLE.pattern}$", text)}
 
 
 def _module(entry):

@@ -68,7 +68,8 @@ def _signal(name):
 
 def _not_the_scripts_own(name):
     if name in ("run", "stage", "told", "again", "pid", "status", "began", "count", "launcher", "program",
-                "per_node", "next", "wrap"):
+                "per_node", "next", "wrap", "seed", "HPCFILTER_JOB", "HPCFILTER_DEADLINE",
+                "HPCFILTER_RUN_DIR"):
         raise ValueError("the job script has a variable of that name")
     return name
 

@@ -98,6 +98,47 @@ def test_the_users_own_meeting_place_stays(render):
     assert "export MASTER_ADDR=here\n" in script
 
 
+@pytest.mark.parametrize("variables, expected", [
+    ({}, ""), ({"LD_LIBRARY_PATH": "/a"}, "/a"), ({"CRAY_LD_LIBRARY_PATH": "/b"}, "/b"),
+    ({"LD_LIBRARY_PATH": "/a:/c", "CRAY_LD_LIBRARY_PATH": "/b"}, "/b:/a:/c")])
+def test_a_list_of_folders_has_no_empty_entry(render, tmp_path, variables, expected):
+    """It would be the current folder, and libraries be looked for there."""
+    script = render("frontier", env={"PATH": "/mine:${PATH}", "OTHER": ":${UNSET}:", "MY_PATH": "${NONE}"})
+    lines = [line for line in script.splitlines() if "LD_LIBRARY_PATH=" in line]
+    text = "set -uo pipefail\n" + "\n".join(lines) + '\nprintf %s "$LD_LIBRARY_PATH"'
+    done = bash(text, tmp_path, **variables)
+    assert done.stdout == expected and not done.stderr and done.returncode == 0
+    assert "\nPATH=${PATH#:} &&" in script and "OTHER#" not in script and "MY_PATH#" not in script
+
+
+def test_a_module_command_that_reads_unset_variables_ends_no_script(render, tmp_path):
+    (line,) = [line for line in render("alps").splitlines() if "module list" in line]
+    shell = 'set -u; module() { echo "$NOT_SET$1"; }; '
+    done = bash(f"{shell}{line}\necho then", tmp_path)
+    assert done.stdout == "list\nthen\n" and done.returncode == 0 and not done.stderr
+
+
+@pytest.mark.parametrize("machine, status, expected", [("tsubame4", 99, 1), ("sge-openmpi", 100, 1),
+                                                       ("tsubame4", 98, 98), ("alps", 99, 99)])
+def test_an_exit_code_of_a_rank_means_nothing_else_to_sge(render, tmp_path, machine, status, expected):
+    """By 99 a script asks SGE to queue its job again, by 100 to hold it."""
+    script = render(machine)
+    part = script.partition("nothing trained")[2].partition("\nfi\n")[2]
+    assert bash(f"run=run status={status}\n{part}", tmp_path).returncode == expected
+
+
+@pytest.mark.parametrize("requeue, word", [(True, "y"), (False, "n")])
+def test_pbs_may_start_a_job_again_that_may_be_requeued(render, requeue, word):
+    assert f"\n#PBS -r {word}\n" in render("polaris", requeue=requeue)
+
+
+@pytest.mark.parametrize("nodes, seconds", [(1, 120), (1000, 920)])
+def test_the_more_ranks_the_longer_they_wait_for_each_other(render, nodes, seconds):
+    keys = {"nodes": nodes, "walltime": "02:00:00"}
+    assert f"\nexport HPCFILTER_MEET_SECONDS={seconds}\n" in render("frontier", mpi4py=False, **keys)
+    assert "MEET_SECONDS" not in render("frontier", **keys)
+
+
 def test_modules_in_the_words_of_module(render, tmp_path):
     modules = ["purge", "use $SITE/modules", "use ~/own", "load gcc/13", "swap PrgEnv-cray PrgEnv-gnu",
                "unload x", "rocm/7.1.1", "it's odd"]

@@ -5,11 +5,12 @@ import sys
 
 import pytest
 
+from hpcfilter.base.errors import Failure
 from hpcfilter.cli import main
 from hpcfilter.jobs.layout import draw
 from hpcfilter.jobs.plan import plan
 from hpcfilter.jobs.render import render
-from hpcfilter.jobs.submit import command
+from hpcfilter.jobs.submit import command, submit
 from hpcfilter.study.report import read_run
 
 REFUSED = {  # words of the command line -> what the one line says
@@ -66,6 +67,8 @@ REFUSED = {  # words of the command line -> what the one line says
            "--machine frontier --set job.grace_seconds=70000 --walltime 23:00:00": "job.grace_seconds",
            "--machine frontier --set job.env.pid=1": "job.env.pid.[key]: "
                                                      "the job script has a variable of that name",
+           "--machine frontier --set job.env.seed=1": "job.env.seed.[key]: the job script has a variable",
+           "--machine frontier --set job.env.HPCFILTER_JOB=1": "the job script has a variable of that name",
            "--machine frontier --set job.workdir=/nowhere": "job.workdir: no folder /nowhere",
            "--machine perlmutter --set job.qos=debug": "job.qos: got 'debug'; the queues of perlmutter are "
                                                        "QOS: expected it as job.queue",
@@ -225,16 +228,16 @@ def test_a_refusal_names_what_was_submitted_before(run, submitted, tmp_path, mon
     ("4711", "4711"), ("4711;cluster", "4711"),
     ("\n--- Welcome 2 ---\n--> queue (gh)...OK\n4711\n\n", "4711"),
     ("4711\n--> queue (gh)...OK", None), ("--> queue...OK", None), ("", None), ("job 4711", None)])
-def test_the_id_is_the_last_line_of_what_sbatch_says(run, submitted, tmp_path, capsys, answer, job):
+def test_the_id_is_the_last_line_of_what_sbatch_says(run, submitted, tmp_path, answer, job):
     """A site's own sbatch may print a banner before it, with --parsable too."""
     (tmp_path / "answer").write_text(answer)
     (tmp_path / "bin" / "sbatch").write_text(f"#!/bin/bash\ncat {tmp_path}/answer\n")
-    code = main(["jobs", "submit", str(run), "--machine", "frontier"])
-    out, err = capsys.readouterr()
+    submission = submit(plan(str(run), settings=["job.machine=frontier"]))
     if job:
-        assert code == 0 and out.splitlines()[-1] == f"submitted: {job}"
+        assert list(submission) == [job]
     else:
-        assert code == 1 and "sbatch: exit code 0, but no id of a job in its answer to" in err, err
+        with pytest.raises(Failure, match="sbatch: exit code 0, but no id of a job in its answer to runs/h"):
+            list(submission)
 
 
 def test_jobs_need_neither_torch_nor_mpi(run, submitted):

@@ -67,9 +67,32 @@ def test_a_profile_has_a_hint(run, capsys):
     for verb in ("check", "submit"):
         words = ["--dry-run"] if verb == "submit" else []
         assert main(["jobs", verb, str(run), "--machine", "clariden", *words]) == 0
-        assert "\nnote: clariden: NCCL needs the site's network plugin" in capsys.readouterr().out
-    assert main(["jobs", "check", str(run), "--machine", "frontier"]) == 0
+        assert "\nnote: clariden: without the site's network plugin NCCL talks TCP" in capsys.readouterr().out
+    assert main(["jobs", "check", str(run), "--machine", "vista"]) == 0
     assert "note: " not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("machine, said", [("polaris --nodes 10", "cray-mpich-abi"),
+                                           ("lumi", "lumi-aif-singularity-bindings"),
+                                           ("frontier", "apptainer-enable-gpu"),
+                                           ("perlmutter", "--openmpi-pmi2")])
+def test_a_hint_of_containers_comes_with_one(run, machine, said, capsys):
+    words = ["jobs", "check", str(run), "--machine", *machine.split()]
+    assert main(words) == 0 and said not in capsys.readouterr().out
+    box = ["--set", "job.container.kind=podman-hpc", "--set", "job.container.image=a"]
+    assert main([*words, *box]) == 0
+    assert said in next(line for line in capsys.readouterr().out.splitlines()[::-1] if "note: " in line)
+
+
+@pytest.mark.parametrize("folder, named", [(None, "/dev/shm"), ("/tmp/mine", "/tmp/mine")])
+def test_what_is_staged_must_be_seen_by_an_edf(run, folder, named, capsys):
+    words = ["jobs", "check", str(run), "--machine", "clariden", "--set", "job.container.kind=edf",
+             "--set", "job.container.image=pytorch"]
+    assert main(words) == 0 and "warning: " not in capsys.readouterr().out
+    words += ["--set", "job.stage.method=copy", *(["--set", f"job.stage.folder={folder}"] if folder else [])]
+    assert main(words) == 0
+    assert (f"warning: the data is staged to {named} of each node, which only the mounts of pytorch can show"
+            in capsys.readouterr().out)
 
 
 def test_a_chain_takes_as_many_places_as_it_has_jobs(run, submitted, capsys):

@@ -106,6 +106,19 @@ def test_settings_later_ones_win(run, own, digits, config):
             and environment(made)["HDF5_USE_FILE_LOCKING"] == "FALSE")
 
 
+@pytest.mark.parametrize("more, there", [
+    ([], False), (["job.directives=['--uenv=pytorch/v2.9.1:v1']"], True),
+    (["job.launch=['--environment=x']"], True),
+    (["job.container={kind='uenv', image='x'}"], True), (["job.container={kind='edf', image='x'}"], True),
+    (["job.container={kind='shifter', image='x'}"], False), (["job.env.NCCL_NET='Socket'"], "Socket"),
+    (["job.container={kind='edf', image='x'}", "job.gpus_per_rank=0"], False)])
+def test_what_needs_a_plugin_is_set_with_the_image_that_brings_it(run, more, there):
+    """A bare job on Alps has none, and with NCCL_NET it would not start."""
+    made = plan(run, settings=["job.machine=clariden", *more])
+    expected = {True: "AWS Libfabric", False: None}.get(there, there)
+    assert environment(made).get("NCCL_NET") == expected
+
+
 def test_small_profiles_ask_for_what_they_need(run, own):
     """Nodes and GPUs, though the profile has no directives; a profile or a job that has some
     is left alone."""

@@ -39,6 +39,7 @@ export HDF5_USE_FILE_LOCKING=FALSE
 export HOROVOD_STALL_CHECK_TIME_SECONDS=60
 export HOROVOD_STALL_SHUTDOWN_TIME_SECONDS=600
 export LD_LIBRARY_PATH="${CRAY_LD_LIBRARY_PATH-}:${LD_LIBRARY_PATH-}"
+LD_LIBRARY_PATH=${LD_LIBRARY_PATH#:} && LD_LIBRARY_PATH=${LD_LIBRARY_PATH%:} # an empty entry is the current folder
 export FI_CXI_DEFAULT_CQ_SIZE=131072
 export FI_CXI_DISABLE_HOST_REGISTER=1
 export FI_CXI_RDZV_PROTO=alt_read
@@ -76,7 +77,7 @@ program=(/opt/env/bin/python -u -m mpi4py -m hpcfilter train run.toml --run-dir 
 
 say "job $HPCFILTER_JOB: run folder $run, deadline in 5100 s"
 say "nodes $SLURM_JOB_NODELIST, start $(( ${SLURM_RESTART_COUNT:-0} + 1 ))"
-if type module > /dev/null 2>&1; then module list; fi
+if type module > /dev/null 2>&1; then (set +u; module list); fi
 env | grep -E '^(HOROVOD|NCCL|RCCL|FI|OMP|HDF5|MPICH|MIOPEN)_' | sort
 
 by_hand() { # $1 submits the script

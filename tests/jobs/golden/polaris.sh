@@ -40,6 +40,7 @@ export MPICH_GPU_SUPPORT_ENABLED=0
 export TMPDIR=/tmp
 export NCCL_NET='AWS Libfabric'
 export LD_LIBRARY_PATH="/soft/libraries/aws-ofi-nccl/v1.9.1-aws/lib:/soft/libraries/hwloc/lib:${LD_LIBRARY_PATH-}"
+LD_LIBRARY_PATH=${LD_LIBRARY_PATH#:} && LD_LIBRARY_PATH=${LD_LIBRARY_PATH%:} # an empty entry is the current folder
 export NCCL_NET_GDR_LEVEL=PHB
 export NCCL_CROSS_NIC=1
 export NCCL_COLLNET_ENABLE=1
@@ -65,7 +66,7 @@ program=(/opt/env/bin/python -u -m mpi4py -m hpcfilter train run.toml --run-dir 
 
 say "job $HPCFILTER_JOB: run folder $run, deadline in 5100 s"
 say "nodes $(sort -u "$PBS_NODEFILE" | tr '\n' ' ')"
-if type module > /dev/null 2>&1; then module list; fi
+if type module > /dev/null 2>&1; then (set +u; module list); fi
 env | grep -E '^(HOROVOD|NCCL|RCCL|FI|OMP|HDF5|MPICH|MIOPEN)_' | sort
 
 by_hand() { # $1 submits the script

@@ -38,7 +38,6 @@ export FI_CXI_RX_MATCH_MODE=software
 export FI_MR_CACHE_MONITOR=userfaultfd
 export MPICH_GPU_SUPPORT_ENABLED=0
 export CUDA_CACHE_DISABLE=1
-export NCCL_NET='AWS Libfabric'
 export NCCL_PROTO='^LL128'
 export NCCL_NET_GDR_LEVEL=PHB
 export NCCL_CROSS_NIC=1
@@ -64,7 +63,7 @@ program=(/opt/env/bin/python -u -m mpi4py -m hpcfilter train run.toml --run-dir 
 
 say "job $HPCFILTER_JOB: run folder $run, deadline in 5100 s"
 say "nodes $SLURM_JOB_NODELIST, start $(( ${SLURM_RESTART_COUNT:-0} + 1 ))"
-if type module > /dev/null 2>&1; then module list; fi
+if type module > /dev/null 2>&1; then (set +u; module list); fi
 env | grep -E '^(HOROVOD|NCCL|RCCL|FI|OMP|HDF5|MPICH|MIOPEN)_' | sort
 
 by_hand() { # $1 submits the script

@@ -52,7 +52,7 @@ program=(/opt/env/bin/python -u -m mpi4py -m hpcfilter train run.toml --run-dir 
 
 say "job $HPCFILTER_JOB: run folder $run, deadline in 5280 s"
 say "nodes $(cut -d ' ' -f 1 "${PE_HOSTFILE:-/dev/null}" | tr '\n' ' ')"
-if type module > /dev/null 2>&1; then module list; fi
+if type module > /dev/null 2>&1; then (set +u; module list); fi
 env | grep -E '^(HOROVOD|NCCL|RCCL|FI|OMP|HDF5|MPICH|MIOPEN)_' | sort
 
 by_hand() { # $1 submits the script
@@ -85,6 +85,7 @@ else # told before there were ranks to tell it to
   touch -- "$run/REQUEUE"
 fi
 
+case $status in 99 | 100) status=1 ;; esac # to SGE, they would mean "queue it again" and "hold it"
 if [ "$status" = 0 ] && [ -e "$run/REQUEUE" ]; then
   count=$(cat "$run/requeues" 2>/dev/null || echo 0)
   if [ "$count" -ge 10 ]; then
