@@ -38,12 +38,13 @@ PIECES = [
     "\x1b[31m", "\x7f", "a", "b1", "name", "0", "$'\\n'", "EOF", "\\\n", "x" * 300, "y" * 65536,
 ]
 # at a folder or a file that is not there
-ON_THE_NODE = "job.stage.folder", "machine.storage"  # paths in which the script expands ~ and variables
+# paths in which the script expands ~ and variables
+ON_THE_NODE = "job.stage.folder", "machine.storage", "job.container.image", "job.container.bind"
 LONGEST = 1 << 16  # characters that Linux surely takes as one word, with those that stand around it
 ENDS_EARLY = "job.workdir", "job.source", "job.venv", "job.conda_env", "job.signal"
 # paths of this machine, in which variables are put in when the script is written
 PUT_IN = "job.python", "job.log_dir", "job.stage.source"
-OTHERWISE = "env", "modules", "directives", "launch", "signal"
+OTHERWISE = "env", "modules", "directives", "launch", "signal", "wrap", "container"
 TEXTS = [name for name, field in Job.model_fields.items()
          if "str" in str(field.annotation) and name not in OTHERWISE]
 
@@ -51,6 +52,10 @@ TEXTS = [name for name, field in Job.model_fields.items()
 def _job(base, **changed):
     given = {**base.job.model_dump(exclude_unset=True), "walltime": "01:00:00"}
     return dataclasses.replace(base, job=Job.model_validate({**given, **changed}))
+
+
+def _image(base, **changed):
+    return _job(base, container={"kind": "apptainer", "image": "/image.sif", **changed})
 
 
 def _machine(base, **changed):
@@ -70,6 +75,10 @@ PLACES = {  # place -> (function(plan, value) -> plan, a harmless value)
           "job.modules": (lambda base, value: _job(base, modules=[value]), "harmless"),
           "job.directives": (lambda base, value: _job(base, directives=[value]), "--harmless"),
           "job.launch": (lambda base, value: _job(base, launch=[f"--option={value}"]), "harmless"),
+          "job.wrap": (lambda base, value: _job(base, wrap=[value]), "harmless"),
+          "job.container.image": (lambda base, value: _image(base, image=f"/{value}"), "harmless"),
+          "job.container.bind": (lambda base, value: _image(base, bind=[value]), "/harmless"),
+          "job.container.args": (lambda base, value: _image(base, args=[value]), "--harmless"),
           "job.directives value": (lambda base, value: _job(base, directives=[f"--comment={value}"]),
                                    "harmless"),
           "job.stage.folder": (lambda base, value: _job(base, stage={**STAGED, "folder": value}), "harmless"),

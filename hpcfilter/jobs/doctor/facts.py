@@ -102,20 +102,19 @@ def torch_facts(local_rank):
     import torch
     import torch.distributed as dist
 
-    from hpcfilter.train.network.device import GPUS, module_of
-
     build = (f"CUDA {torch.version.cuda}" if torch.version.cuda
              else f"ROCm {torch.version.hip}" if torch.version.hip
              else f"XPU {torch.version.xpu}" if getattr(torch.version, "xpu", None) else "CPU")
     backends = [name for name in ("nccl", "xccl", "gloo", "mpi")
                 if dist.is_available() and dist.is_backend_available(name)]
-    kind = next((kind for kind in GPUS if module_of(kind).is_available()), None)
-    gpus = module_of(kind).device_count() if kind else 0
+    modules = {kind: torch.get_device_module(kind) for kind in ("cuda", "xpu")}  # as a run looks for them
+    kind = next((kind for kind, module in modules.items() if module.is_available()), None)
+    gpus = modules[kind].device_count() if kind else 0
     if not gpus:
         return {"build": build, "gpus": 0, "device": "cpu", "backends": backends}
     index = local_rank % gpus  # as a run takes it
-    module_of(kind).set_device(index)  # before the driver is asked: nothing is left on a GPU of others
-    about = module_of(kind).get_device_properties(index)
+    modules[kind].set_device(index)  # before the driver is asked: nothing is left on a GPU of others
+    about = modules[kind].get_device_properties(index)
     return {"build": build, "gpus": gpus, "device": f"{kind}:{index}", "backends": backends, "index": index,
             "name": about.name, "uuid": str(getattr(about, "uuid", "")),
             "apart": apart(gpus) if kind == "cuda" else []}

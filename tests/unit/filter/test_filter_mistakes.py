@@ -163,7 +163,7 @@ def test_more_ranks_than_samples():
 
 def test_a_filter_that_is_made_too_early(monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "4")
-    with pytest.raises(InputError, match="WORLD_SIZE is 4, but there is MPI for 1; "
+    with pytest.raises(InputError, match="WORLD_SIZE is 4, but this process was started alone; "
                                          "make the filter after init_process_group"):
         Filter(SAMPLES, epochs=3)
 
