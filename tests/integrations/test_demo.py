@@ -55,6 +55,7 @@ def test_the_demo_says_first_what_it_will_do_and_last_what_came_out(data, tmp_pa
     assert "Landscape of the loss" not in (tmp_path / "demo" / "report.html").read_text()
 
 
+@pytest.mark.nightly
 def test_the_demo_of_own_images_with_a_probe(tmp_path, warm_ranks, capfd):
     lines = demo(tmp_path, capfd, "--data", own(tmp_path), "--seeds", 1, "--probe")
     assert "then a probe of the landscape" in lines[0] and "measuring the landscape of the loss ..." in lines

@@ -173,6 +173,7 @@ def test_mpiexec_refuses_what_does_not_fit(fake, fake_scheduler):
     assert log.count("mpiexec: ") == 4 and "\nran" not in log
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize("old", [False, pytest.param(True, marks=pytest.mark.nightly)])
 def test_flux_tells_ranks_and_script_of_the_end(fake, fake_scheduler, old):
     """Before 2025 the ranks only."""

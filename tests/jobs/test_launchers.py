@@ -27,7 +27,8 @@ def submit(fake_scheduler, digits):
     return call
 
 
-@pytest.mark.parametrize("machine", LAUNCHERS)
+@pytest.mark.parametrize("machine", [name if name == "sge-openmpi" else
+                                     pytest.param(name, marks=pytest.mark.nightly) for name in LAUNCHERS])
 def test_the_deadline_is_followed_by_another_job_until_done(submit, fake_scheduler, undisturbed, machine):
     """It passes before the ranks are up, so that each job takes one step. SGE and Slurm queue the same job
     again, PBS has a successor."""
@@ -46,7 +47,7 @@ def test_the_deadline_is_followed_by_another_job_until_done(submit, fake_schedul
         assert all(after["after"] == [row["id"]] for row, after in itertools.pairwise(rows))
 
 
-@pytest.mark.parametrize("machine", ["sge-openmpi", "vista"])
+@pytest.mark.parametrize("machine", ["sge-openmpi", pytest.param("vista", marks=pytest.mark.nightly)])
 def test_a_notice_of_the_scheduler(submit, fake_scheduler, undisturbed, machine):
     """SGE's soft limit reaches the script and mpirun, and the ranks leave. ibrun would die of it: its ranks
     are not told, and go on to their end or to the deadline."""

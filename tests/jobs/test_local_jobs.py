@@ -136,6 +136,7 @@ def test_the_local_machine_starts_itself_again(run, warm, tmp_path):
             and (tmp_path / "runs" / "hpcfilter" / "requeues").read_text() == "2\n")
 
 
+@pytest.mark.nightly
 def test_a_failing_program_fails_the_job(run, real_ranks):
     fault = 'job.env={HPCFILTER_FAULT="rank=1,point=before_step,n=2,kind=exception"}'
     words = ["-m", "hpcfilter", "jobs", "submit", run, "--machine", "local", "--set", fault]

@@ -46,6 +46,7 @@ def test_a_signal_a_requeue_and_the_same_weights(lsf, fake_scheduler, undisturbe
     assert weights(fake_scheduler.workdir / "run") == undisturbed[()]
 
 
+@pytest.mark.nightly
 def test_the_deadline_requeues_until_done(lsf, fake_scheduler, undisturbed):
     """It passes before the ranks are up, so that each job takes one step."""
     done = lsf(*SHORT, **fake_scheduler.too_late())

@@ -24,7 +24,7 @@ def submit(fake_scheduler, digits):
     return call
 
 
-@pytest.mark.parametrize("machine", MACHINES)
+@pytest.mark.parametrize("machine", [pytest.param("polaris", marks=pytest.mark.nightly), "tuolumne"])
 def test_the_deadline_resubmits_until_done(submit, fake_scheduler, undisturbed, machine):
     """It passes before the ranks are up, so that each job takes one step."""
     done = submit(machine, *SHORT, **fake_scheduler.too_late())

@@ -178,6 +178,7 @@ TABLES = {"train": {"epochs": 2, "global_batch": 480, "deterministic": True},
           "filter": {"policy": "kakurenbo", "fraction": 0.3, "tau": 0.2}, "data": {"order": "shard"}}
 
 
+@pytest.mark.nightly
 def test_training_on_parts_gives_the_same_bits(tmp_path, vectors, config, hpcfilter, on_nodes):
     """Select, train, refresh, evaluate: none of them looks at a row that its rank does not own."""
     whole = hpcfilter(RANKS, "train", config(vectors, **TABLES), "--run-dir", tmp_path / "whole")

@@ -25,6 +25,7 @@ def test_two_sound_ranks(tmp_path, hpcfilter):
     assert "tell-nobody" not in done.stdout and not list(tmp_path.iterdir())
 
 
+@pytest.mark.nightly
 def test_two_ranks_with_faults(cold_hpcfilter):
     done = cold_hpcfilter(2, "doctor", "--folder", "/proc", OMP_NUM_THREADS="999", HPCFILTER_DEADLINE="1")
     assert done.returncode == 1 and done.stderr.count("hpcfilter: doctor: found 3 problems") == 1
@@ -34,6 +35,7 @@ def test_two_ranks_with_faults(cold_hpcfilter):
         assert done.stdout.count(f"problem: {text}") == 1
 
 
+@pytest.mark.nightly
 def test_two_ranks_on_one_core(tmp_path, cold_hpcfilter):
     if os.cpu_count() == 1:
         pytest.skip("this machine has one core")

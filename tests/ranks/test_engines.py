@@ -81,6 +81,7 @@ def test_sixteen_bits_are_near_to_thirty_two(tmp_path, digits, config, hpcfilter
     assert all(np.allclose(whole[key], half[key], atol=digits_of_it) for key in whole)
 
 
+@pytest.mark.nightly
 def test_a_killed_run_goes_on_to_the_same_bits_on_three_ranks(tmp_path, digits, config, hpcfilter):
     """The buckets are the same in the first step after a resumption as they would have been."""
     path = config(digits, train={"epochs": 2, "global_batch": 60}, exchange={"engine": "torch"},

@@ -53,7 +53,7 @@ def done(process):
     return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
 
-@pytest.mark.parametrize("how", ["torchrun", "mpirun"])
+@pytest.mark.parametrize("how", ["torchrun", pytest.param("mpirun", marks=pytest.mark.nightly)])
 def test_it_trains_to_the_same_bits_as_over_mpi(launch, hpcfilter, tmp_path, digits, config, how):
     path = config(digits, filter=KAKURENBO)
     ok(hpcfilter(2, "train", path, "--run-dir", tmp_path / "mpi"))
@@ -96,6 +96,7 @@ def test_a_stopped_rank_ends_all(launch, tmp_path, digits, config, how, rank):
     assert time.monotonic() - start < 90, "torchrun waits half a minute before it kills"
 
 
+@pytest.mark.nightly
 def test_a_notice_to_torchrun_saves_and_asks_for_more(launch, tmp_path, digits, config):
     path = config(digits, train={"epochs": 2000})
     process = launch("torchrun", 2, "train", path, "--run-dir", tmp_path / "run")
@@ -108,6 +109,7 @@ def test_a_notice_to_torchrun_saves_and_asks_for_more(launch, tmp_path, digits, 
     assert (tmp_path / "run" / "REQUEUE").exists() and not (tmp_path / "run" / "DONE").exists()
 
 
+@pytest.mark.nightly
 def test_bad_input_is_one_line_of_all_ranks(launch, tmp_path):
     end = done(launch("torchrun", 2, "train", tmp_path / "none.toml", "--run-dir", tmp_path / "run"))
     line = f"hpcfilter: {tmp_path / 'none.toml'}: cannot read the run config"
@@ -122,6 +124,7 @@ def test_horovod_is_not_to_be_had_without_mpi(launch, tmp_path, digits, config):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.nightly
 def test_a_rank_that_never_comes(real_ranks, tmp_path, digits, config):
     """WORLD_SIZE says three, but two were started."""
     port, ranks = str(free_port()), []

@@ -91,6 +91,7 @@ def test_a_deadline_that_is_always_over_ends_at_the_bound(site):
             and not (site.folder / "runs/hpcfilter/DONE").exists())
 
 
+@pytest.mark.nightly
 def test_the_rest_of_a_chain_leaves_at_once(site):
     first, *rest = site.submit("--chain", "3", settings=SHORT)
     assert len(rest) == 2 and {site.slurm.job(job)["Reason"] for job in rest} == {"Dependency"}
@@ -133,6 +134,7 @@ def test_a_node_that_goes_down(site, undisturbed):
     assert int(re.findall(r"from epoch (\d+)", log)[-1]) >= 1 and end["weights"] == undisturbed
 
 
+@pytest.mark.nightly
 def test_a_rank_that_fails(site):
     (job,) = site.submit(settings=['job.env.HPCFILTER_FAULT="rank=1,point=after_step,n=50,kind=exception"'])
     known, log = site.slurm.wait(job, "FAILED", TIMEOUT), site.log(job)
@@ -186,6 +188,7 @@ def test_each_node_reads_its_own_copy(site, digits, method):
     assert site.slurm.left() == []
 
 
+@pytest.mark.nightly
 def test_each_node_reads_its_own_part(site, images):
     (job,) = site.submit(settings=["job.stage.method=copy", "job.stage.part=true", "data.order=shard",
                                    f"data.path={images}", "train.epochs=1", "train.global_batch=200"])
@@ -205,6 +208,7 @@ def test_a_requeued_job_stages_anew_and_leaves_nothing(site, undisturbed):
     assert site.slurm.left() == []
 
 
+@pytest.mark.nightly
 def test_bad_input_under_srun_is_one_line(slurm, tmp_path):
     path = tmp_path / "none.toml"
     done = slurm.run(*SRUN, sys.executable, "-m", "mpi4py", "-m", "hpcfilter", "train", path,
@@ -214,6 +218,7 @@ def test_bad_input_under_srun_is_one_line(slurm, tmp_path):
             and ours == [f"hpcfilter: {path}: cannot read the run config: No such file or directory"]), done
 
 
+@pytest.mark.nightly
 def test_the_doctor_sees_both_nodes(slurm, tmp_path):
     done = slurm.run(*SRUN, sys.executable, "-m", "mpi4py", "-m", "hpcfilter", "doctor", "--folder", tmp_path,
                      env={"HDF5_USE_FILE_LOCKING": "FALSE"})

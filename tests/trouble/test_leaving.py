@@ -47,7 +47,8 @@ def steady(row):
 
 
 @pytest.mark.parametrize("name, target",
-                         [("USR1", "one"), pytest.param("USR2", "all", marks=pytest.mark.nightly),
+                         [pytest.param("USR1", "one", marks=pytest.mark.nightly),
+                          pytest.param("USR2", "all", marks=pytest.mark.nightly),
                           pytest.param("TERM", "one", marks=pytest.mark.nightly), ("USR1", "launcher")])
 def test_a_signal_saves_and_asks_for_a_requeue(tmp_path, long_run, real_ranks, name, target):
     words = ["-m", "hpcfilter", "train", long_run, "--run-dir", tmp_path / "run"]
@@ -89,6 +90,7 @@ def test_signals_again_and_again_do_no_harm(tmp_path, long_run, real_ranks):
     assert checkpoint.read_stamp(checkpoint.generations(tmp_path / "run" / "checkpoints")[-1])
 
 
+@pytest.mark.nightly
 def test_a_signal_while_torch_is_being_imported(tmp_path, long_run, real_ranks):
     """One that comes before the first step is not lost, and kills nothing."""
     with started(2, ["-m", "hpcfilter", "train", long_run, "--run-dir", tmp_path / "run"],
@@ -164,6 +166,7 @@ def test_inside_an_epoch_on_another_number_of_ranks(tmp_path, digits, config, hp
         assert resumed["accuracy"] == pytest.approx(end["accuracy"], abs=0.01)
 
 
+@pytest.mark.nightly
 def test_in_shard_order_another_number_of_ranks_goes_back_to_the_last_whole_epoch(tmp_path, digits,
                                                                                   config, hpcfilter):
     path = config(digits, train={"epochs": 2, "global_batch": 20}, data={"order": "shard"}, filter=KAKURENBO,
@@ -180,6 +183,7 @@ def test_in_shard_order_another_number_of_ranks_goes_back_to_the_last_whole_epoc
             "in shard order 3 cannot go on with it" in done.stderr and "from epoch 1\n" in done.stdout)
 
 
+@pytest.mark.nightly
 def test_saves_inside_an_epoch_change_nothing(tmp_path, digits, config, hpcfilter):
     tables = {"train": {"epochs": 3, "global_batch": 20}, "filter": KAKURENBO, "data": {"augment": "shift"}}
     ends = []

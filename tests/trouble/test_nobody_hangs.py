@@ -72,6 +72,7 @@ def test_a_stopped_rank_ends_the_job_within_twice_the_timeout(faulty, rank, poin
     assert left or point != "before_evaluate"
 
 
+@pytest.mark.nightly
 def test_ranks_that_wait_for_a_busy_one_are_patient(program):
     done = program(4, "busy_rank", 3)
     assert done.returncode == 0 and done.stdout == "all here\n", done.stderr
@@ -89,6 +90,7 @@ def test_a_module_that_one_rank_lacks_ends_all(tmp_path, digits, config, cold_hp
     assert time.monotonic() - start < 30
 
 
+@pytest.mark.nightly
 def test_a_loop_without_end_is_named_by_its_line(tmp_path, digits, config, hpcfilter, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(HELPERS))
     path = config(digits, model={"name": None, "width": None, "factory": "custom:hangs_on_the_last_rank"},
@@ -108,6 +110,7 @@ def test_a_process_of_its_own_that_hangs_ends_too(tmp_path, digits, config, hpcf
             and re.search(r"nothing has moved for 2 s, the job ends; rank 0: at .*custom\.py", done.stderr))
 
 
+@pytest.mark.nightly
 def test_a_job_that_was_suspended_as_a_whole_goes_on(tmp_path, digits, config, real_ranks):
     """As a scheduler does that lets another job go first: nobody hangs, however long it takes."""
     path = config(digits, train={"epochs": 12, "global_batch": 60}, stop={"stall_seconds": 3})
