@@ -158,9 +158,9 @@ def _claim(path, own, warn):
         other = _read(found[0])
         alive = alive or _runs(other)
         if not alive and (why := _left_behind(other, json.loads(own), quiet)):
-            warn(f"{path}: was left behind by {_named(other)}: {why}; it is taken over")
-            _remove(path, found[0])
-            continue
+            if _take_over(path, found[0], own):
+                warn(f"{path}: was left behind by {_named(other)}: {why}; it is taken over")
+                return
         if alive and time.monotonic() > end:
             raise _taken(path.parent, f": {_named(other)} ({path.name})")
         pulse.beat()
@@ -212,15 +212,24 @@ def _left_behind(other, own, quiet):
     return f"nobody has touched it for {quiet:.0f} s" if quiet > QUIET else ""
 
 
-def _remove(path, text):
-    """Take a file away that holds `text`. Another one that has come meanwhile stays."""
-    aside = path.with_name(f"{path.name}.{os.urandom(6).hex()}")
-    with suppress(FileNotFoundError):
-        os.rename(path, aside)
-        if (_look(aside) or [""])[0] != text:
-            with suppress(OSError):  # its owner makes it anew
-                os.link(aside, path)
-        aside.unlink()
+def _take_over(path, text, own):
+    """Put `own` into the place of `text`. Only one does so at a time, and the file is never gone meanwhile:
+    else two could make it anew. Returns whether it stands there now."""
+    guard = path.with_name(f"{path.name}.taking")
+    if not _made(guard, own):
+        with suppress(FileNotFoundError):
+            if time.time() - guard.stat().st_mtime > QUIET:  # whoever made it has ended
+                guard.unlink()
+        return False
+    try:
+        if (_look(path) or [""])[0] != text:
+            return False
+        fresh = path.with_name(f"{path.name}.{os.urandom(6).hex()}")
+        _made(fresh, own)
+        os.replace(fresh, path)
+        return True
+    finally:
+        guard.unlink(missing_ok=True)
 
 
 def _beat(path, own, done, hold):
