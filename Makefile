@@ -1,6 +1,6 @@
 # make demo    pack the handwritten digits, train with and without a filter on two ranks, say what came out
 #              make demo PROBE=1 measures the landscape of the loss, too; make demo DATA=FILE takes data of your own
-# make test    the linter and the tests, about 8 minutes on two cores; TESTS="tests/unit/filter/test_filter.py -k order" some of them
+# make test    the linter and the tests, about 9 minutes on two cores; TESTS="tests/unit/filter/test_filter.py -k order" some of them
 # make test-all  the same with the long ones, and every rank started from nothing; what CI runs
 # make docs    the pages of docs/ as a site, in docs/_build
 # Everything is installed inside this folder, in .venv; a second call starts at once.
