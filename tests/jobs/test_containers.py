@@ -1,7 +1,6 @@
 """Python in an image: what stands in the script for each kind, and that a job runs there, under stand-ins
 that keep from the inside what the real ones keep."""
 
-import difflib
 import os
 import shutil
 import subprocess
@@ -12,12 +11,12 @@ import directives
 import pytest
 from conftest import TIMEOUT
 from fakes import FAKEBIN, toml
+from goldens import check_golden, difference
 
 from hpcfilter.cli import main
 from hpcfilter.jobs.plan import describe, plan
 from hpcfilter.study.report import read_run
 
-GOLDEN = Path(__file__).parent / "golden" / "containers"
 MACHINES = {"apptainer": "frontier", "singularity": "lumi", "shifter": "perlmutter",
             "podman-hpc": "perlmutter", "edf": "alps", "uenv": "alps"}
 IMAGES = {"shifter": "site/pytorch:25.06", "podman-hpc": "site/pytorch:25.06", "uenv": "pytorch/v2.9.1:v1"}
@@ -45,15 +44,15 @@ esac
 
 @pytest.fixture
 def place(tmp_path, monkeypatch):
-    """A folder with the folders work, which is the current one, and image, which is also site/pytorch:25.06
-    of the stand-ins."""
+    """A folder with the folders project, which is the current one, and image, which is also
+    site/pytorch:25.06 of the stand-ins."""
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
-    for folder in ("work", "data", "images/site/pytorch-25.06/bin", "node"):
+    for folder in ("project", "data", "images/site/pytorch-25.06/bin", "node"):
         (tmp_path / folder).mkdir(parents=True)
     (tmp_path / "image").symlink_to("images/site/pytorch-25.06")
     (tmp_path / "image.sif").touch()
     (tmp_path / "data" / "data.h5").write_text("rows")
-    monkeypatch.chdir(tmp_path / "work")
+    monkeypatch.chdir(tmp_path / "project")
     Path("run.toml").write_text('[data]\npath = "../data/data.h5"\n[filter]\npolicy = "kakurenbo"\n')
     python(tmp_path, PYTHON)
     return tmp_path
@@ -104,13 +103,7 @@ def test_as_it_was(kind, render, place):
     given = {"python": "python", "stage": staged, "nodes": 2, "omp_num_threads": 1}
     script = render(MACHINES[kind], container=container(kind, place, **more), **given)
     bare = render(MACHINES[kind], **given)
-    lines = difflib.ndiff(bare.splitlines(), script.splitlines())
-    found = "".join(f"{line}\n" for line in lines if line[0] in "+-").replace(str(place), "/home/you")
-    golden = GOLDEN / f"{kind}.diff"
-    if os.environ.get("HPCFILTER_GOLDEN"):
-        golden.parent.mkdir(exist_ok=True)
-        golden.write_text(found)
-    assert found == golden.read_text(), f"if that is meant: HPCFILTER_GOLDEN=1 pytest {Path(__file__).name}"
+    check_golden(f"containers/{kind}.diff", difference(bare, script).replace(str(place), "/home/you"))
     directives.read(script)
     assert subprocess.run(["bash", "-n"], input=script, text=True, timeout=20, check=False).returncode == 0
     if shutil.which("shellcheck"):
@@ -130,7 +123,7 @@ def test_a_job_runs_inside(kind, render, place):
     inside = [line.partition(": ")[2] for line in done.stdout.splitlines() if line.startswith("inside ")]
     secret = "none" if kind == "podman-hpc" else "mine"
     for rank in (0, 1):
-        assert (f"rank {rank} in {place}/work, threads 1, master 127.0.0.1, secret {secret}" in inside)
+        assert (f"rank {rank} in {place}/project, threads 1, master 127.0.0.1, secret {secret}" in inside)
     assert len([line for line in inside if line.endswith("run run, own a b")]) == 2
     assert inside.count("doctor") == 2 and len([line for line in inside if line.startswith("staged ")]) == 1
     assert list((place / "node").iterdir()) == [], "the copy is removed, by the script outside"
@@ -147,7 +140,7 @@ def test_edf_is_a_word_of_srun(render, place):
                     stage={"method": "copy", "folder": str(place / "node")})
     done = run(script, place, **slurm(place))
     assert done.returncode == 0, done.stderr + done.stdout
-    assert f"rank 1 in {place}/work, threads 1, master n1, secret mine" in done.stdout
+    assert f"rank 1 in {place}/project, threads 1, master n1, secret mine" in done.stdout
     assert done.stdout.count("own from wrap") == 2 and done.stdout.count("doctor") == 2
 
 
@@ -190,7 +183,7 @@ def test_folders_are_bound_where_their_links_lead(render, place):
     (place / "away").mkdir()
     script = render("frontier", container=container("apptainer", place, bind=["${SCRATCH}/x", "~/h:/h:ro"]))
     bound = script.partition("wrap=(")[2].partition(")\n")[0]
-    assert f"--bind {place}/work:{place}/work --bind {place}/data:{place}/data " in bound
+    assert f"--bind {place}/project:{place}/project --bind {place}/data:{place}/data " in bound
     assert '--bind "${SCRATCH-}/x:${SCRATCH-}/x" --bind "${HOME-}/h:/h:ro"' in bound and "--rocm" in bound
     Path("run.toml").write_text(Path("run.toml").read_text().replace("../data/data.h5", "../link.h5"))
     script = render("frontier", container=container("apptainer", place))
@@ -250,7 +243,8 @@ def test_an_image_that_only_the_machine_has(render, place):
 def test_a_person_is_told_of_the_image(place):
     made = plan("run.toml", settings=["job.machine=slurm-cpu", "job.container.kind=apptainer",
                                       "job.container.image=../image.sif"])
-    assert f"Python runs in the image {place}/work/../image.sif, by apptainer" in describe(made).splitlines()
+    line = f"Python runs in the image {place}/project/../image.sif, by apptainer"
+    assert line in describe(made).splitlines()
 
 
 def test_an_environment_for_python_elsewhere(render, place):
@@ -269,5 +263,5 @@ def test_real_ranks_train_in_an_image(warm, digits, config, place, capsys):
     assert main(["jobs", *words]) == 0
     done = run(capsys.readouterr().out, place)
     assert done.returncode == 0, done.stderr + done.stdout
-    first, rows, end = read_run(place / "work" / "run")
+    first, rows, end = read_run(place / "project" / "run")
     assert first["ranks"] == 2 and len(rows) == 1 and end["exit"] == 0

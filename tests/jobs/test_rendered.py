@@ -1,7 +1,10 @@
 """The job scripts of all machines that come with hpcfilter: as they were (tests/jobs/golden), and right for
-the scheduler and the shell."""
+the scheduler and the shell.
 
-import os
+One script of each scheduler and launcher stands there whole; of the others what they have otherwise than
+that, or than the machine that they are like.
+"""
+
 import re
 import shlex
 import shutil
@@ -11,6 +14,7 @@ from pathlib import Path
 import directives
 import pytest
 from fakes import toml
+from goldens import GOLDEN, check_golden, difference
 
 from hpcfilter.base.errors import InputError
 from hpcfilter.cli import main
@@ -19,8 +23,9 @@ from hpcfilter.jobs.layout import ONLY
 from hpcfilter.jobs.machine import files, load_machine
 from hpcfilter.jobs.schema import clock
 
-GOLDEN = Path(__file__).parent / "golden"
-RENEW = "HPCFILTER_GOLDEN=1 pytest tests/jobs/test_rendered.py"
+# template -> the machine whose script stands whole
+WHOLE = {"local": "local", "slurm": "slurm-cpu", "lsf": "summit", "pbs": "polaris", "flux": "tuolumne",
+         "sge": "tsubame4", "openmpi": "abci", "ibrun": "vista"}
 MACHINES = sorted(path.stem for path in (files() / "machines").glob("*.toml"))
 SENTINELS = {"slurm": "#SBATCH", "lsf": "#BSUB", "pbs": "#PBS", "flux": "# flux:", "sge": "#$", "local": ""}
 SHELLCHECK = {  # what it is not asked about, and why
@@ -89,18 +94,22 @@ def machine(request):
 
 
 def test_as_it_was(machine, render):
-    script, golden = (render(machine, omp_num_threads=1) if machine == "local" else render(machine),
-                      GOLDEN / f"{machine}.sh")
-    if os.environ.get("HPCFILTER_GOLDEN"):
-        golden.parent.mkdir(exist_ok=True)
-        golden.write_text(script)
-    assert golden.exists(), f"no {golden.name}; write it with: {RENEW}"
-    assert script == golden.read_text(), (f"the script of {machine} has changed; if that is meant, "
-                                          f"renew it with: {RENEW}")
+    script = render(machine, omp_num_threads=1) if machine == "local" else render(machine)
+    if (base := base_of(machine)) == machine:
+        check_golden(f"{machine}.sh", script)
+    else:
+        check_golden(f"{machine}.diff", difference(render(base), script))
+
+
+def base_of(machine):
+    """The machine whose script says the rest: the one that it is like, else that of its template."""
+    profile = load_machine(machine)
+    return profile.like or WHOLE[(profile.template or profile.scheduler).removesuffix(".sh.j2")]
 
 
 def test_no_golden_file_is_left_over():
-    assert sorted(path.stem for path in GOLDEN.glob("*.sh")) == MACHINES
+    assert sorted(path.name for path in GOLDEN.glob("*.*")) == sorted(
+        f"{machine}.{'sh' if base_of(machine) == machine else 'diff'}" for machine in MACHINES)
 
 
 @pytest.mark.parametrize("variant", ["plain", "everything"])
