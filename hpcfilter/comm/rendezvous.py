@@ -2,6 +2,7 @@
 
 import os
 import socket
+from contextlib import contextmanager
 from datetime import timedelta
 
 import torch.distributed as dist
@@ -51,27 +52,32 @@ def meet_by(comm):
     host, store = LOOPBACK if one_node else socket.gethostname(), None
     with comm.together():
         if comm.rank == 0:
-            store = _at(f"{host}:0", lambda: dist.TCPStore(host, 0, comm.size, True, patience(),
-                                                           wait_for_workers=False))
+            store = _store(host, 0, comm)
     host, port = comm.bcast((host, store and store.port))
     with comm.together():
-        store = store or _at(f"{host}:{port}", lambda: dist.TCPStore(host, port, comm.size, False, patience(),
-                                                                     wait_for_workers=False))
+        store = store or _store(host, port, comm)
     with comm.together():
         _meet(f"{host}:{port}", comm.size, store=store, rank=comm.rank, world_size=comm.size)
 
 
+def _store(host, port, comm):
+    """The store through which ranks meet; rank 0 holds it, at any free port for 0."""
+    with _in_time(f"{host}:{port}", comm.size):
+        return dist.TCPStore(host, port, comm.size, comm.rank == 0, patience(), wait_for_workers=False)
+
+
 def _meet(where, size, **how):
-    _at(where, lambda: dist.init_process_group("gloo", timeout=patience(), **how), size)
+    with _in_time(where, size):
+        dist.init_process_group("gloo", timeout=patience(), **how)
 
 
-def _at(where, action, size=None):
-    """Do what may find nobody there."""
+@contextmanager
+def _in_time(where, size):
+    """Raise InputError when the ranks do not come to a place. size: how many there should be."""
     try:
-        return action()
+        yield
     except (RuntimeError, ValueError) as error:  # torch.distributed's own are RuntimeErrors
-        many = f"{size} ranks" if size else "the ranks"
-        raise InputError(f"comm: {many} do not meet at {where} within {patience().total_seconds():g} s "
+        raise InputError(f"comm: {size} ranks do not meet at {where} within {patience().total_seconds():g} s "
                          f"({WAIT}): {' '.join(str(error).split())[:200]}; is every one of them started, and "
                          "the port free?") from None
 

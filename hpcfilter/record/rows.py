@@ -72,7 +72,9 @@ class Speed:
 
     epoch: int  # from 0 on
     steps: int  # of this part of the run
-    parts: dict  # mean seconds of a step: input, forward, backward, communication, optimiser
+    # mean seconds of a step: input, forward, backward, communication (with the engine torch a part of
+    # backward), optimiser
+    parts: dict
     bytes: dict  # over all ranks: gradients, selection, observations; row: of one sample
     joules: float | None  # energy of all nodes, where it can be measured
     joules_of: str | None  # what was measured: node, or processors (without GPUs and memory)

@@ -125,7 +125,7 @@ def _say_what_begins(parts, progress):
         record.say("learning rate: its parameter groups get "
                    f"{', '.join(f'{ratio:.3g}' for ratio in updates.ratios)} times the scheduled rate")
     if parts.comm.size > 1:
-        record.say(f"gradients: by {engine.name}: {engine.why}")
+        record.say(f"gradients: by {engine.name}: {engine.why}" + (f"; {engine.over}" if engine.over else ""))
     place = f"epoch {progress.epoch}" + (f", step {progress.step}" if progress.step else "")
     record.say(f"{dataset.path}: {samples} samples, {parts.comm.size} ranks on {parts.network.device}, "
                f"global batch {parts.global_batch}, policy {config.policy}, from {place}")

@@ -18,7 +18,7 @@ from hpcfilter.record.provenance import versions
 from hpcfilter.train.exchange.horovod import horovod_facts
 
 # never all: the environment holds secrets
-SHOWN = re.compile(r"(HOROVOD|NCCL|RCCL|FI|OMP|HDF5|MPICH|ROCR|HPCFILTER|CCL|ZE)_|(CUDA|HIP)_VISIBLE")
+SHOWN = re.compile(r"(HOROVOD|NCCL|RCCL|GLOO|FI|OMP|HDF5|MPICH|ROCR|HPCFILTER|CCL|ZE)_|(CUDA|HIP)_VISIBLE")
 SECRET = re.compile(r"SECRET|TOKEN|PASSW|KEY")
 
 

@@ -10,7 +10,7 @@ import torch.distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 
 from hpcfilter.comm.rendezvous import FOREVER, meet_by
-from hpcfilter.train.exchange.compress import TYPES, SixteenBits
+from hpcfilter.train.exchange.compress import SixteenBits
 from hpcfilter.train.exchange.engine import Engine
 
 
@@ -20,7 +20,6 @@ class Torch(Engine):
 
     name = "torch"
     means = True
-    compressions = ("none", *TYPES)
 
     def __init__(self, comm, deterministic, backend, device):
         super().__init__(comm, deterministic)
@@ -38,6 +37,11 @@ class Torch(Engine):
                 self.comm.before_close(dist.destroy_process_group)
             self._group = dist.new_group(backend=self.backend, timeout=FOREVER)
         return self._group
+
+    @property
+    def over(self):
+        card = os.environ.get("GLOO_SOCKET_IFNAME") if self.backend == "gloo" else None
+        return f"over {self.backend}" + (f" on {card}" if card else "")
 
     def connect(self, model, optimizer, op, compression):
         trained = [parameter for parameter in model.parameters() if parameter.requires_grad]

@@ -7,13 +7,12 @@ class Engine(ABC):
     """A library that adds up gradients, and gives weights to all ranks. Nothing is started before it is used.
 
     comm: comm.Comm. deterministic: sums in the same order in every run on as many ranks. name: as
-    [exchange] engine has it. why: why it was chosen, a line. means: whether its sums are always means.
-    compressions: what its messages can be made smaller by.
+    [exchange] engine has it. why: why it was chosen, in words. over: what its messages take, in words, known
+    once it is connected. means: whether its sums are always means.
     """
 
-    name, why = "", ""
+    name, why, over = "", "", ""
     means = False
-    compressions = ("none",)
 
     def __init__(self, comm, deterministic=False):
         self.comm, self.deterministic = comm, deterministic
@@ -54,7 +53,6 @@ class Alone(Engine):
     """One process: nothing is to be agreed on, and every sum is what it was."""
 
     name, why = "none", "one process has nothing to add up"
-    compressions = ("none", "fp16", "bf16")  # of messages that are not sent
 
     def connect(self, model, optimizer, op, compression):
         return optimizer

@@ -60,9 +60,8 @@ def _check_devices(comm, device):
 
 def _unwanted(table):
     """What the user asks for that Horovod has not, in words, or ""."""
-    compression = table.model_extra.get("compression", "none")
-    if compression not in Horovod.compressions:
-        return f"exchange.compression = {compression} is torch's"
+    if table.model_extra.get("compression") == "bf16":
+        return "exchange.compression = bf16 is torch's"
     return f"exchange.backend = {table.backend} is torch's" if table.backend != "auto" else ""
 
 

@@ -53,7 +53,6 @@ class Horovod(Engine):
     """Needs ranks that MPI has brought together."""
 
     name = "horovod"
-    compressions = ("none", "fp16")
 
     def connect(self, model, optimizer, op, compression):
         hvd = started(self.comm, self.deterministic)

@@ -46,7 +46,7 @@ program=(/opt/env/bin/python -u -m mpi4py -m hpcfilter train run.toml --run-dir 
 say "job $HPCFILTER_JOB: run folder $run, deadline in 5280 s"
 say "host $(hostname)"
 if type module > /dev/null 2>&1; then (set +u; module list); fi
-env | grep -E '^(HOROVOD|NCCL|RCCL|FI|OMP|HDF5|MPICH|MIOPEN)_' | sort
+env | grep -E '^(HOROVOD|NCCL|RCCL|GLOO|FI|OMP|HDF5|MPICH|MIOPEN)_' | sort
 
 finish() { # wait for process $1 to its end, through signals, which end a wait early; its exit code is in $status
   again=1

@@ -54,7 +54,7 @@ program=(/opt/env/bin/python -u -m mpi4py -m hpcfilter train run.toml --run-dir 
 say "job $HPCFILTER_JOB: run folder $run, deadline in 5280 s"
 say "nodes $SLURM_JOB_NODELIST, start $(( ${SLURM_RESTART_COUNT:-0} + 1 ))"
 if type module > /dev/null 2>&1; then (set +u; module list); fi
-env | grep -E '^(HOROVOD|NCCL|RCCL|FI|OMP|HDF5|MPICH|MIOPEN)_' | sort
+env | grep -E '^(HOROVOD|NCCL|RCCL|GLOO|FI|OMP|HDF5|MPICH|MIOPEN)_' | sort
 
 by_hand() { # $1 submits the script
   say "the scheduler refuses to go on by itself (see above); all is saved; to go on: cd $PWD && $1"

@@ -51,7 +51,7 @@ program=(/opt/env/bin/python -u -m mpi4py -m hpcfilter train run.toml --run-dir 
 say "job $HPCFILTER_JOB: run folder $run, deadline in 5100 s"
 say "hosts $(sort -u "${LSB_DJOB_HOSTFILE:-/dev/null}" | tr '\n' ' ')"
 if type module > /dev/null 2>&1; then (set +u; module list); fi
-env | grep -E '^(HOROVOD|NCCL|RCCL|FI|OMP|HDF5|MPICH|MIOPEN)_' | sort
+env | grep -E '^(HOROVOD|NCCL|RCCL|GLOO|FI|OMP|HDF5|MPICH|MIOPEN)_' | sort
 
 by_hand() { # $1 submits the script
   say "the scheduler refuses to go on by itself (see above); all is saved; to go on: cd $PWD && $1"
