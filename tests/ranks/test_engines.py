@@ -3,9 +3,9 @@ and batches, and weights that are equal up to the order of sums."""
 
 import numpy as np
 import pytest
+from commands import ok
 from conftest import HELPERS
 from launches import cold
-from runs import ok
 
 from hpcfilter.study.report import read_run
 from hpcfilter.train import checkpoint

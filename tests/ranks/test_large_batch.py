@@ -7,8 +7,8 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from commands import ok, rows
 from conftest import HELPERS
-from runs import ok, rows
 
 from hpcfilter.cli import main
 from hpcfilter.study.report import read_run

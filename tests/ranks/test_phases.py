@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 import torch
-from runs import ok, rows
+from commands import ok, rows
 
 from hpcfilter.base.errors import InputError
 from hpcfilter.cli import main

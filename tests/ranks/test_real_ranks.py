@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from runs import ok
+from commands import ok
 
 from hpcfilter.data import read_table
 from hpcfilter.study.report import read_run

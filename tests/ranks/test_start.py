@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from runs import rows
+from commands import rows
 from test_phases import MLP, base, refused, train, weights  # noqa: F401 base is a fixture
 
 from hpcfilter.pack.pack import pack

@@ -8,8 +8,8 @@ import sys
 import time
 
 import pytest
+from commands import ok
 from conftest import TIMEOUT
-from runs import ok
 
 from hpcfilter.jobs import mpirun
 from hpcfilter.jobs.local import environment

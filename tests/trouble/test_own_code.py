@@ -10,8 +10,8 @@ import mistakes
 import numpy as np
 import pytest
 import torch
+from commands import ok, rows
 from own import own, refused
-from runs import ok, rows
 
 from hpcfilter.base.errors import InputError
 from hpcfilter.cli import main

@@ -4,8 +4,8 @@ on after it was killed."""
 import numpy as np
 import pytest
 import torch
+from commands import ok
 from landscapes import QUICK, same
-from runs import ok
 
 from hpcfilter import cli
 from hpcfilter.base.errors import InputError

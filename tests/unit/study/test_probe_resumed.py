@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from commands import ok
 from landscapes import QUICK, same
-from runs import ok
 
 from hpcfilter import cli
 from hpcfilter.base.errors import Interrupted
