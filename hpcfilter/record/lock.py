@@ -34,8 +34,9 @@ class Hold:
     gone."""
 
     def __init__(self, path=None, own=""):
-        """path: of the file that holds it, with the text `own`; None with flock, which cannot be lost."""
-        self._path, self._own, self.lost = path, own, ""
+        """path: of the file that holds it, with the text `own`; None with flock, which cannot be lost. It is
+        known as `file`."""
+        self.file, self._own, self.lost = path, own, ""
 
     def check(self):
         """Raise Failure when another job has taken the folder over, so that nothing more is written there."""
@@ -45,12 +46,12 @@ class Hold:
 
     def look(self):
         """Who holds the folder. `lost` says so from then on; "" while it is this process, or nobody."""
-        if self._path is None or self.lost:
+        if self.file is None or self.lost:
             return
         with suppress(OSError):
-            found = _look(self._path)
+            found = _look(self.file)
             if found is not None and found[0] != self._own:
-                self.lost = (f"{self._path}: {_named(_read(found[0]))} has taken this run folder over, as "
+                self.lost = (f"{self.file}: {_named(_read(found[0]))} has taken this run folder over, as "
                              "nothing was heard of this job; it leaves, and saves nothing more")
 
 

@@ -49,6 +49,8 @@ class Record:
                 self._hold = held.enter_context(alone(folder, self.warn))
             except OSError as error:
                 raise InputError(f"{folder}: cannot be the run folder: {error.strerror}") from None
+            if self._hold.file:
+                self.say(f"{self._hold.file}: holds the run folder, where the file system has no flock")
             try:
                 yield
             finally:

@@ -239,6 +239,7 @@ def test_the_record_says_what_it_takes_over(no_flock, hold, tmp_path, capsys):
     hold(numbers=lock._numbers(), begun="1")
     with Record(tmp_path, speaks=True).alone():
         pass
-    err = capsys.readouterr().err
+    out, err = capsys.readouterr()
     assert err.startswith("hpcfilter: warning: ") and "was left behind by process" in err
     assert err.count("\n") == 1
+    assert out == f"{tmp_path / 'lock.owner'}: holds the run folder, where the file system has no flock\n"
