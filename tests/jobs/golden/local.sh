@@ -5,7 +5,7 @@
 began=$(date +%s)
 # The scheduler's notice may come at any time, and must not end this shell
 told=0 again=0 pid=
-forward() { kill -USR1 "$1"; }
+forward() { kill -USR1 "$1"; ( sleep 5; kill -USR1 "$1" ) > /dev/null 2>&1 & :; }
 trap 'told=1 again=1; [ -z "$pid" ] || forward "$pid"' USR1
 trap '[ -z "$pid" ] || { kill -TERM "$pid"; wait "$pid"; }; exit 143' TERM INT HUP
 
